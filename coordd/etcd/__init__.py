@@ -1,0 +1,51 @@
+"""The only part of coordd that speaks to etcd; nothing above it sees gRPC or aetcd."""
+
+from coordd.etcd import errors
+from coordd.etcd.client import EtcdClient
+from coordd.etcd.types import (
+    END_OF_KEYS,
+    MAX_REQUEST_BYTES,
+    MAX_TXN_OPS,
+    Compare,
+    Delete,
+    DeleteResult,
+    Event,
+    Get,
+    GetResult,
+    KeepAliveAck,
+    KeyValue,
+    Lease,
+    MemberStatus,
+    Op,
+    Put,
+    PutResult,
+    RangeResult,
+    TxnResult,
+    WatchBatch,
+    prefix_end,
+)
+
+__all__ = [
+    "END_OF_KEYS",
+    "MAX_REQUEST_BYTES",
+    "MAX_TXN_OPS",
+    "Compare",
+    "Delete",
+    "DeleteResult",
+    "EtcdClient",
+    "Event",
+    "Get",
+    "GetResult",
+    "KeepAliveAck",
+    "KeyValue",
+    "Lease",
+    "MemberStatus",
+    "Op",
+    "Put",
+    "PutResult",
+    "RangeResult",
+    "TxnResult",
+    "WatchBatch",
+    "errors",
+    "prefix_end",
+]
