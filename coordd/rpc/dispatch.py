@@ -1,0 +1,267 @@
+"""The chain around every handler: decode, header checks, state and serve guard, errors → status, counts.
+
+It knows no transport. A transport looks a path up, hands over the request's bytes and a `Call`, and gets
+bytes back or an `RpcFailure`; what is answered from memory comes back at once, without a task of its own.
+
+Order, as Milvus' own servers have it: unknown method, undecodable request, `cluster` header, `serverid`
+header, state. Then, for guarded methods, the serve guard: before the handler starts and again before its
+answer leaves, because the process may have been stopped in between. A guard that has passed holds the call
+until the replica may serve again, bounded by the caller's deadline; the end of the term fails it with
+UNAVAILABLE, so that the caller looks the coordinator up anew.
+
+until the replica may serve again, bounded by the deadline of the caller; the end of the term fails it with
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Coroutine
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+
+from coordd.clock import boottime
+from coordd.errors import CoorddError
+from coordd.log import get_logger
+from coordd.pb import common_pb2, milvus_pb2
+from coordd.rpc.call import Call
+from coordd.rpc.failure import RpcCode, RpcFailure
+from coordd.rpc.gate import ServeGate
+from coordd.rpc.status import CrossClusterRouting, MilvusError, NodeNotMatch, not_ready
+from coordd.rpc.table import DispatchTable, Handler, Method, Policy
+from coordd.rpc.translate import translate, unexpected
+
+__all__ = ["DispatchTable", "Dispatcher", "Handler", "Method", "Policy"]
+
+_INT64 = re.compile(r"[+-]?[0-9]{1,19}\Z")
+_HEALTHY = common_pb2.StateCode.Healthy
+_STANDBY = common_pb2.StateCode.StandBy
+_MAX_KNOWN_BUGS = 256
+
+
+class Dispatcher:
+    """Answers calls of one role.
+
+    `cluster` is the value of `msgChannel.chanNamePrefix.cluster`; `hold_cap_s` bounds the wait of a call that
+    set no deadline (Milvus' clients always set one).
+
+    Attributes:
+        in_flight: calls that have started and have not been answered, held ones included.
+    """
+
+    def __init__(
+        self, table: DispatchTable, gate: ServeGate, *, cluster: str, hold_cap_s: float = 60.0
+    ) -> None:
+        self.table = table
+        self.gate = gate
+        self.in_flight = 0
+        self._cluster = cluster
+        self._hold_cap_s = hold_cap_s
+        self._log = get_logger("coordd.rpc").bind(role=gate.role)
+        self._known_bugs: set[tuple[str, str, int]] = set()
+
+    async def dispatch(self, path: str, body: bytes, call: Call) -> bytes:
+        """Answer one call.
+
+        Raises:
+            RpcFailure: the call fails at gRPC level.
+        """
+        method = self.table.get(path)
+        if method is None:
+            raise RpcFailure(RpcCode.UNIMPLEMENTED, f"unknown method {path}")
+        answer = self.start(method, body, call)
+        return answer if isinstance(answer, bytes) else await answer
+
+    def start(self, method: Method, body: bytes, call: Call) -> bytes | Coroutine[Any, Any, bytes]:
+        """The answer's bytes at once, or a coroutine that must be awaited for them.
+
+        Raises:
+            RpcFailure: the call fails at gRPC level; awaiting the coroutine may raise it too.
+        """
+        started = time.perf_counter()
+        gate = self.gate
+        try:
+            request = self._receive(method, body, call)
+            at_once = gate.serving() if method.guarded else method.policy is Policy.ALWAYS
+            if method.is_async or not at_once:
+                return self._serve(method, request, call, started)
+            epoch = gate.epoch
+            response = self._invoke(method, request, call)
+            answer = response.SerializeToString()
+            if method.guarded and not (gate.serving() and gate.epoch == epoch):
+                return self._release(method, response, answer, call, epoch=epoch, started=started)
+        except RpcFailure as failure:
+            method.stats.fail(failure.code)
+            raise
+        method.stats.answer(method.status_code(response), time.perf_counter() - started)
+        return answer
+
+    def _receive(self, method: Method, body: bytes, call: Call) -> Message:
+        try:
+            request = method.request_type.FromString(body)
+        except DecodeError as error:
+            raise RpcFailure(
+                RpcCode.INTERNAL, f"{method.path}: the request does not decode: {error}"
+            ) from error
+        metadata = call.metadata
+        cluster = metadata.get("cluster")
+        if cluster and cluster != self._cluster:
+            mismatch = CrossClusterRouting(expectedCluster=self._cluster, actualCluster=cluster)
+            raise RpcFailure(RpcCode.UNKNOWN, mismatch.message)
+        wanted = metadata.get("serverid")
+        if wanted is not None and _INT64.match(wanted) and int(wanted) != self.gate.server_id:
+            other = NodeNotMatch(expectedNodeID=int(wanted), actualNodeID=self.gate.server_id)
+            raise RpcFailure(RpcCode.UNKNOWN, other.message)
+        return request
+
+    async def _serve(self, method: Method, request: Message, call: Call, started: float) -> bytes:
+        """What takes time: an async handler, a call that must wait for the guard, or one to be refused."""
+        self.in_flight += 1
+        try:
+            try:
+                epoch = await self._admit(method, call)
+            except MilvusError as refusal:
+                response = self._refusal(method, refusal)
+                method.stats.answer(refusal.code, 0.0)
+                return response.SerializeToString()
+            response = await self._invoke_async(method, request, call)
+            answer = response.SerializeToString()
+            if method.guarded:
+                await self._wait_serving(method, call, epoch)
+        except RpcFailure as failure:
+            method.stats.fail(failure.code)
+            raise
+        except asyncio.CancelledError:
+            method.stats.fail(RpcCode.CANCELLED)
+            raise
+        finally:
+            self.in_flight -= 1
+        method.stats.answer(method.status_code(response), time.perf_counter() - started)
+        return answer
+
+    async def _release(
+        self, method: Method, response: Message, answer: bytes, call: Call, *, epoch: int, started: float
+    ) -> bytes:
+        """Hold back a ready answer whose guard passed while it was made."""
+        self.in_flight += 1
+        try:
+            await self._wait_serving(method, call, epoch)
+        except RpcFailure as failure:
+            method.stats.fail(failure.code)
+            raise
+        except asyncio.CancelledError:
+            method.stats.fail(RpcCode.CANCELLED)
+            raise
+        finally:
+            self.in_flight -= 1
+        method.stats.answer(method.status_code(response), time.perf_counter() - started)
+        return answer
+
+    async def _admit(self, method: Method, call: Call) -> int:
+        """The epoch the call starts in.
+
+        Raises:
+            MilvusError: this state does not answer the method; the caller may try again here.
+            RpcFailure: the caller must look elsewhere, or its deadline passed.
+        """
+        gate = self.gate
+        if method.guarded:
+            await self._wait_serving(method, call, None)
+        elif method.policy is Policy.HEALTHY_OR_STANDBY and gate.state_code not in (_HEALTHY, _STANDBY):
+            raise not_ready(gate.role, gate.server_id, gate.state_code)
+        return gate.epoch
+
+    async def _wait_serving(self, method: Method, call: Call, epoch: int | None) -> None:
+        """Return while serving, in `epoch` if one is given; see `_admit` for what it raises."""
+        gate = self.gate
+        deadline = boottime() + self._hold_cap_s
+        if call.deadline is not None:
+            deadline = min(deadline, call.deadline)
+        held = False
+        while True:
+            if gate.deposed or (epoch is not None and gate.epoch != epoch):
+                raise _elsewhere(gate)
+            if gate.serving():
+                return
+            if gate.state_code != _HEALTHY:
+                if epoch is not None:
+                    raise _elsewhere(gate)
+                raise not_ready(gate.role, gate.server_id, gate.state_code)
+            if boottime() >= deadline:
+                raise self._hold_ended(call)
+            if not held:
+                held = True
+                method.stats.held += 1
+            await gate.wait_serving(deadline)
+
+    def _hold_ended(self, call: Call) -> RpcFailure:
+        gate = self.gate
+        text = f"{gate.role} {gate.server_id} cannot confirm that it still leads (no heartbeat acknowledged)"
+        if call.deadline is not None and call.deadline <= boottime():
+            return RpcFailure(RpcCode.DEADLINE_EXCEEDED, text)
+        return RpcFailure(RpcCode.UNAVAILABLE, text)
+
+    def _invoke(self, method: Method, request: Message, call: Call) -> Message:
+        try:
+            return _checked(method, method.handler(request, call))
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises must become an answer
+            return self._failed(method, error)
+
+    async def _invoke_async(self, method: Method, request: Message, call: Call) -> Message:
+        try:
+            response = method.handler(request, call)
+            if isinstance(response, Awaitable):
+                response = await response
+            return _checked(method, response)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises must become an answer
+            return self._failed(method, error)
+
+    def _failed(self, method: Method, error: Exception) -> Message:
+        """The response that carries what a handler raised.
+
+        Raises:
+            RpcFailure: the error is one for the gRPC level.
+        """
+        if isinstance(error, CoorddError):
+            outcome = translate(error)
+        else:
+            self._log_bug(method, error)
+            outcome = unexpected(f"{method.service}.{method.name}", self.gate.role, self.gate.server_id)
+        if isinstance(outcome, RpcFailure):
+            if outcome is error:
+                raise outcome
+            raise outcome from error
+        return self._refusal(method, outcome)
+
+    def _refusal(self, method: Method, error: MilvusError) -> Message:
+        response = method.error_response(error.to_status())
+        if response is None:
+            raise RpcFailure(RpcCode.UNKNOWN, error.message)
+        if isinstance(response, milvus_pb2.CheckHealthResponse):
+            response.reasons.append(f"serverID={self.gate.server_id}: {error.message}")
+        return response
+
+    def _log_bug(self, method: Method, error: Exception) -> None:
+        """Count every bug; log the traceback of the first one of its place only."""
+        method.stats.bugs += 1
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = (method.path, type(error).__name__, 0 if trace is None else trace.tb_lineno)
+        if place in self._known_bugs or len(self._known_bugs) >= _MAX_KNOWN_BUGS:
+            return
+        self._known_bugs.add(place)
+        self._log.error("unexpected error in a handler", method=method.path, exc_info=error)
+
+
+def _elsewhere(gate: ServeGate) -> RpcFailure:
+    """Told to a caller that must look the coordinator up anew; a Status would keep it on this connection."""
+    return RpcFailure(
+        RpcCode.UNAVAILABLE, f"{gate.role} {gate.server_id} is no longer the active {gate.role}"
+    )
+
+
+def _checked(method: Method, response: object) -> Message:
+    if type(response) is method.response_type and isinstance(response, Message):
+        return response
+    raise TypeError(f"the handler of {method.path} returned {type(response).__name__}")
