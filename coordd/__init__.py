@@ -1,0 +1,1 @@
+"""coordd: the coordinators of a Milvus cluster, as one asyncio daemon."""
