@@ -1,0 +1,279 @@
+"""Metadata in memory as a fold of etcd's events.
+
+`Table.apply(event)` is the only way into a table: the initial range read, the followed watch and our own
+commits all pass through it, by way of `Fold`. The fold promises to those who read the tables:
+
+* whole revisions only: all events of a batch, of a commit or of a reload are applied in one step that does
+  not yield to the event loop (the first load of an empty fold may yield; nobody reads then);
+* each event once, in the order of its key's revisions: an event that is not newer than what the fold has of
+  that key is ignored, so the watch's echo of an own commit, a resumed watch's overlap and a reload change
+  nothing; a delete by an own commit is remembered until the watch has passed it;
+* after the watch has delivered revision R, the tables equal the followed range at R, except for own commits
+  newer than R, which are in already;
+* a value that cannot be taken in is quarantined, and the rest is served.
+
+It does no I/O and does not know where events come from. It relies on its caller for one thing: that load and
+watch cover one range that contains every table's prefix, without gaps.
+
+Modelled on etcd's watch guarantees (https://etcd.io/docs/v3.5/learning/api_guarantees/) and on list-and-watch
+in Kubernetes' client-go (tools/cache/reflector.go).
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final, Protocol
+
+from coordd.etcd import Event, RangeResult, WatchBatch
+from coordd.log import get_logger
+from coordd.meta.codecs import DecodeError
+from coordd.meta.quarantine import Quarantine, QuarantinedValue
+
+log = get_logger("coordd.meta.fold")
+
+UNUSABLE: Final = "metadata value cannot be used, serving without it"
+
+SLICE_KEYS: Final = 2000
+"""Keys a stepwise load handles between two yields: a few milliseconds of work."""
+
+
+class Table(Protocol):
+    """The state of one key family. Final state depends only on the current values, not on their order."""
+
+    @property
+    def prefix(self) -> str:
+        """Absolute, not empty; the family's keys start with it."""
+
+    def apply(self, event: Event) -> None:
+        """Take in one event of a key under `prefix`; a delete comes only for a key that was there.
+
+        Raises:
+            DecodeError: the value (or the key) is malformed. The table must have dropped the key's previous
+                value by then, so that nothing stale is served; what it remembers of the key beyond that is
+                its own business. Anything else that is raised is taken for a bug: the fold then applies a
+                delete of that key.
+        """
+
+
+class Fold:
+    """Tables fed by one ordered stream of etcd events. All methods are synchronous and not thread-safe.
+
+    Raises:
+        ValueError: a prefix is empty or taken twice.
+    """
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        self._routes: Final = _Routes(tables)
+        self._mod_revisions: dict[str, int] = {}
+        self._own_deletes: dict[str, int] = {}
+        self._subscribers: list[_Subscriber] = []
+        self._revision = 0
+        self.quarantine: Final = Quarantine()
+
+    @property
+    def revision(self) -> int:
+        """The last revision that load or watch delivered in full; 0 before the first load."""
+        return self._revision
+
+    def __len__(self) -> int:
+        """How many keys the tables hold, quarantined ones included."""
+        return len(self._mod_revisions)
+
+    def covers(self, key: str) -> bool:
+        """Whether `key` belongs to a table."""
+        return self._routes.table(key) is not None
+
+    def mod_revision(self, key: str) -> int:
+        """When a table's key was last written, as far as is known here; 0 if it does not exist."""
+        return self._mod_revisions.get(key, 0)
+
+    def load(self, result: RangeResult) -> bool:
+        """Make the tables equal a read of the whole followed range; applies only the differences.
+
+        Keys that are not in `result` are deleted, except those an own commit has written since. False, and
+        nothing done, if `result` is older than what the fold holds (the watch was faster than the read).
+        """
+        for _ in self.load_steps(result, slice_keys=max(1, len(result.kvs))):
+            pass
+        return self._revision == result.revision
+
+    def load_steps(self, result: RangeResult, *, slice_keys: int = SLICE_KEYS) -> Iterator[int]:
+        """`load` in steps, for a caller that lets the event loop run in between; yields keys done so far.
+
+        Into an empty fold it applies as it goes: nobody may read before the end. Otherwise the steps only
+        compare, and the differences are applied whole in the last one. Watch batches and own commits may be
+        applied between the steps.
+        """
+        first_load = self._revision == 0
+        present: set[str] = set()
+        changed: list[Event] = []
+        applied: list[Event] = []
+        kvs = iter(result.kvs)
+        done = 0
+        while part := list(islice(kvs, slice_keys)):
+            if result.revision < self._revision:
+                return
+            news = [
+                Event(kv.key, kv.value, kv.mod_revision, kv.create_revision, kv.lease, kv.version)
+                for kv in part
+                if kv.mod_revision > self._mod_revisions.get(kv.key, 0)
+            ]
+            if first_load:
+                applied += self._apply_events(news)
+            else:
+                changed += news
+            present.update(kv.key for kv in part)
+            done += len(part)
+            yield done
+        if result.revision >= self._revision:
+            applied += self._apply_events([*self._vanished(result.revision, present), *changed])
+            self._advance(result.revision)
+            self._notify(applied)
+
+    def _vanished(self, revision: int, present: set[str]) -> list[Event]:
+        """Deletes for what the fold has, and the range at `revision` had not."""
+        return [
+            Event(key, None, revision, 0, 0, 0)
+            for key, known in self._mod_revisions.items()
+            if known <= revision and key not in present
+        ]
+
+    def apply(self, batch: WatchBatch) -> None:
+        """Take in what the watch delivered next. A batch that is not newer is ignored, wholly or in part."""
+        applied = self._apply_events(event for event in batch.events if event.mod_revision > self._revision)
+        self._advance(batch.revision)
+        self._notify(applied)
+
+    def apply_commit(self, revision: int, events: Iterable[Event]) -> None:
+        """Take in an own transaction that etcd has committed at `revision`, before the watch tells of it.
+
+        `events` are all its writes, with `mod_revision` = `revision`. Does not change `self.revision`.
+        """
+        if revision <= self._revision:
+            return
+        writes = tuple(events)
+        applied = self._apply_events(writes)
+        for event in writes:
+            if event.value is None and self.covers(event.key):
+                self._own_deletes[event.key] = max(revision, self._own_deletes.get(event.key, 0))
+        self._notify(applied)
+
+    def subscribe(self, prefix: str, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `callback` with each change of a table's key under `prefix`, once the revision is in whole.
+
+        A quarantined value comes as a delete. An exception of the callback is logged and goes no further.
+        Returns what ends the subscription; calling it again does no harm.
+        """
+        subscriber = _Subscriber(prefix, callback)
+        self._subscribers.append(subscriber)
+
+        def unsubscribe() -> None:
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    def _apply_events(self, events: Iterable[Event]) -> list[Event]:
+        """Returns what subscribers are to be told."""
+        telling = []
+        for event in events:
+            table = self._routes.table(event.key)
+            if table is None or not self._is_news(event):
+                continue
+            good = self._apply_event(table, event)
+            if any(event.key.startswith(subscriber.prefix) for subscriber in self._subscribers):
+                telling.append(event if good else _as_delete(event))
+        return telling
+
+    def _is_news(self, event: Event) -> bool:
+        """Record the event's revision; False if the fold has a newer one, or a delete finds nothing."""
+        key, revision = event.key, event.mod_revision
+        if revision <= self._mod_revisions.get(key, 0) or revision <= self._own_deletes.get(key, 0):
+            return False
+        if event.value is None:
+            return self._mod_revisions.pop(key, None) is not None
+        self._mod_revisions[key] = revision
+        return True
+
+    def _apply_event(self, table: Table, event: Event) -> bool:
+        """False: the event's value went into quarantine."""
+        try:
+            table.apply(event)
+        except DecodeError as error:
+            self._set_aside_bad_data(event, error)
+            return False
+        except Exception as error:  # one table's bug must not stop all
+            if self._set_aside(event, f"{type(error).__name__}: {error}", unexpected=True):
+                log.exception(UNUSABLE, key=event.key, revision=event.mod_revision)
+            self._drop(table, event)
+            return False
+        if self.quarantine:
+            self.quarantine.clear(event.key)
+        return True
+
+    def _set_aside(self, event: Event, reason: str, *, unexpected: bool) -> bool:
+        return self.quarantine.add(QuarantinedValue(event.key, reason, event.mod_revision, unexpected))
+
+    def _set_aside_bad_data(self, event: Event, error: DecodeError) -> None:
+        if self._set_aside(event, error.reason, unexpected=False):
+            log.error(UNUSABLE, key=event.key, revision=event.mod_revision, reason=error.reason)
+
+    def _drop(self, table: Table, event: Event) -> None:
+        """After an unexpected exception: take out what the table may still have of the key."""
+        try:
+            table.apply(_as_delete(event))
+        except Exception:
+            log.exception("a quarantined key could not be taken out of its table", key=event.key)
+
+    def _advance(self, revision: int) -> None:
+        self._revision = max(self._revision, revision)
+        if self._own_deletes:
+            self._own_deletes = {key: at for key, at in self._own_deletes.items() if at > self._revision}
+
+    def _notify(self, events: list[Event]) -> None:
+        for event in events:
+            for subscriber in tuple(self._subscribers):
+                if event.key.startswith(subscriber.prefix):
+                    subscriber.call(event)
+
+
+class _Subscriber:
+    __slots__ = ("_callback", "prefix")
+
+    def __init__(self, prefix: str, callback: Callable[[Event], None]) -> None:
+        self.prefix = prefix
+        self._callback = callback
+
+    def call(self, event: Event) -> None:
+        try:
+            self._callback(event)
+        except Exception:
+            log.exception("a listener of metadata changes failed", key=event.key)
+
+
+class _Routes:
+    """Which table a key belongs to: that with the longest prefix.
+
+    The prefixes cut the key space into intervals, each with one owner, so a key costs one bisection however
+    the prefixes nest. Intervals are in code point order, in which the keys with a prefix are contiguous.
+    """
+
+    __slots__ = ("_owners", "_starts")
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        by_prefix = {table.prefix: table for table in tables}
+        if "" in by_prefix or len(by_prefix) != len(tables):
+            raise ValueError(f"prefixes must differ and not be empty: {sorted(t.prefix for t in tables)}")
+        ends = {prefix: prefix[:-1] + chr(ord(prefix[-1]) + 1) for prefix in by_prefix}
+        self._starts = sorted({*by_prefix, *ends.values()})
+        self._owners: list[Table | None] = [None]
+        for start in self._starts:
+            around = [prefix for prefix in by_prefix if prefix <= start < ends[prefix]]
+            self._owners.append(by_prefix[max(around, key=len)] if around else None)
+
+    def table(self, key: str) -> Table | None:
+        return self._owners[bisect_right(self._starts, key)]
+
+
+def _as_delete(event: Event) -> Event:
+    return Event(event.key, None, event.mod_revision, 0, 0, 0)
