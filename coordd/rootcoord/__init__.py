@@ -1,0 +1,1 @@
+"""The root coordinator: databases, collections, partitions, aliases, users and roles, timestamps and IDs."""
