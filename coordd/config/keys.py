@@ -27,7 +27,7 @@ def normalise(name: str) -> str:
 
 
 def normalise_env(name: str) -> str:
-    """The item name of an environment variable. As in Milvus a leading `milvus.` is dropped, `MILVUS_` is not."""
+    """The item name of an environment variable. Milvus drops a leading `milvus.`, but not `MILVUS_`."""
     return normalise(name.lower().removeprefix("milvus."))
 
 

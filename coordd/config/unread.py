@@ -1,0 +1,115 @@
+"""Keys of a configuration that coordd does not read: Milvus' own ones, and misspelt ones.
+
+`milvus_keys.txt` lists, for the sections that coordd reads in part, the keys that Milvus 2.2.3, 2.3.5 and
+2.5 have there, so that an unmodified milvus.yaml raises no suspicion while `etcd.endpoint` does. Sections of
+Milvus that coordd does not read at all (`queryNode:`) are passed over.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from coordd.config.errors import Origin, Source
+from coordd.config.keys import normalise
+from coordd.config.schema import READ_PATHS, SECTION_PATHS, SECTIONS, VALUE_PATHS
+from coordd.config.sources import Layer
+from coordd.config.yaml_source import Entry
+
+_SIMILAR = 0.75  # of difflib's ratio; at 0.6 unrelated short keys are suggested
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadKey:
+    """A key that is written somewhere and not read.
+
+    `known_to_milvus` tells Milvus' own settings from keys that nobody knows; for the latter `suggestion` may
+    name the key that was meant.
+    """
+
+    key: str
+    origin: Origin
+    known_to_milvus: bool
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        if self.known_to_milvus:
+            return f"{self.origin}: {self.key} is a setting of Milvus that coordd does not read"
+        hint = f"; did you mean {self.suggestion}?" if self.suggestion else ""
+        return f"{self.origin}: {self.key} is not known{hint}"
+
+
+@cache
+def milvus_keys() -> Mapping[str, str]:
+    """Normalised name -> spelling of the keys that Milvus has in sections that coordd reads."""
+    text = resources.files("coordd.config").joinpath("milvus_keys.txt").read_text(encoding="utf-8")
+    lines = (line.strip() for line in text.splitlines())
+    return {normalise(line): line for line in lines if line and not line.startswith("#")}
+
+
+@cache
+def milvus_sections() -> frozenset[str]:
+    """Lower-case names of all top-level sections of Milvus' files."""
+    return frozenset(line.partition(".")[0].lower() for line in milvus_keys().values())
+
+
+def unread_keys(layers: Iterable[Layer]) -> tuple[UnreadKey, ...]:
+    """The keys of files and etcd that lie in a section that coordd reads, and are not read.
+
+    Of the environment only variables that begin with `COORDD_` count: all others may belong to anybody.
+    """
+    return tuple(found for layer in layers for found in _of_layer(layer))
+
+
+def _of_layer(layer: Layer) -> Iterator[UnreadKey]:
+    for name, entries in layer.entries.items():
+        if name in READ_PATHS:
+            continue
+        for entry in entries:
+            if _concerns_us(layer.source, entry) and not _inside_value(entry.key):
+                yield _unread(name, entry)
+
+
+def _concerns_us(source: Source, entry: Entry) -> bool:
+    if source is Source.ENV:
+        return entry.key.upper().startswith("COORDD_")
+    dotted = entry.key.replace("/", ".").lower()
+    if dotted in SECTION_PATHS:
+        return False  # blank section, or reported as misplaced
+    return dotted.partition(".")[0] in SECTIONS and "." in dotted
+
+
+def _inside_value(key: str) -> bool:
+    parts = key.lower().split(".")
+    return any(".".join(parts[:depth]) in VALUE_PATHS for depth in range(1, len(parts)))
+
+
+def _unread(name: str, entry: Entry) -> UnreadKey:
+    if name in milvus_keys():
+        return UnreadKey(entry.key, entry.origin, known_to_milvus=True)
+    return UnreadKey(entry.key, entry.origin, known_to_milvus=False, suggestion=suggest(name))
+
+
+def suggest(name: str) -> str | None:
+    """The known key whose normalised name is most like `name`, in its YAML spelling."""
+    known = {**milvus_keys(), **READ_PATHS}
+    close = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR)
+    return known[close[0]] if close else None
+
+
+def unknown_sections(layers: Iterable[Layer]) -> tuple[UnreadKey, ...]:
+    """Top-level sections of files that neither coordd nor Milvus has, each once."""
+    found: dict[str, UnreadKey] = {}
+    known = {section: section for section in milvus_sections()} | dict(SECTIONS)
+    for layer in layers:
+        if layer.source is not Source.FILE:
+            continue
+        for entries in layer.entries.values():
+            for entry in entries:
+                top = entry.key.partition(".")[0]
+                if top.lower() not in known and top not in found:
+                    close = difflib.get_close_matches(top.lower(), known, n=1, cutoff=_SIMILAR)
+                    suggestion = known[close[0]] if close else None
+                    found[top] = UnreadKey(top, entry.origin, known_to_milvus=False, suggestion=suggestion)
+    return tuple(found.values())
