@@ -1,0 +1,293 @@
+"""The collections with their partitions, fields and functions, folded from five key families.
+
+Values of parts are checked when they arrive and kept as bytes; a `CollectionView` is put together when it is
+asked for. Look-ups and counts come from indexes kept up to date with each event.
+
+Of one collection there may be several keys for a moment (it moves to another database), or for good (the
+legacy one next to a modern one): the modern form wins over the legacy one, then the one written last.
+
+Damage: a part whose value is quarantined is missing from the view and named in its `damaged`; a quarantined
+collection key takes the collection out of every list, while `damaged_keys` still knows of it. Whoever would
+act on an incomplete schema must refuse instead: `whole` raises.
+
+Source of truth: Milvus 2.3.5 internal/rootcoord/{meta_table,name_db}.go.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from coordd.errors import CoorddError
+from coordd.etcd import Event
+from coordd.meta.codecs import DecodeError
+from coordd.meta.keys import NO_DB_ID, parse_id, parse_two_ids
+from coordd.meta.layout import MetaLayout
+from coordd.meta.tables.collection_names import CollectionNames
+from coordd.meta.tables.collection_view import (
+    FIRST_USER_FIELD_ID,
+    CollectionRow,
+    CollectionView,
+    Partition,
+    assemble,
+    decode_collection,
+    decode_field,
+    decode_function,
+    decode_partition,
+)
+from coordd.meta.tables.family import KeyFamily, home_db, live_value, malformed
+
+SHARED_FIELDS_MAX: Final = 256
+"""System fields are the same in every collection; enough for what versions of Milvus have written."""
+
+_NOTHING: Final[dict[int, bytes]] = {}
+
+
+class DamagedMetadata(CoorddError):
+    """Part of a collection's metadata is quarantined: it cannot be described faithfully."""
+
+    def __init__(self, collection_id: int, keys: frozenset[str]) -> None:
+        super().__init__(
+            f"metadata of collection {collection_id} is damaged: {', '.join(sorted(keys))}",
+            hint="restore these keys from a backup, or drop the collection",
+        )
+        self.collection_id = collection_id
+        self.keys = keys
+
+
+class _Record:
+    """Everything of one collection ID. `rows` is in order of precedence; the first is served."""
+
+    __slots__ = ("available_partitions", "damaged", "fields", "functions", "partitions", "rows")
+
+    def __init__(self) -> None:
+        self.rows: tuple[CollectionRow, ...] = ()
+        self.fields: dict[int, bytes] = {}
+        self.partitions: dict[int, Partition] = {}
+        self.functions: dict[int, bytes] | None = None
+        self.available_partitions = 0
+        self.damaged: frozenset[str] = frozenset()
+
+    @property
+    def row(self) -> CollectionRow | None:
+        return self.rows[0] if self.rows else None
+
+    @property
+    def empty(self) -> bool:
+        return not (self.rows or self.fields or self.partitions or self.functions or self.damaged)
+
+    def counted_partitions(self) -> int:
+        """Available partitions, if the collection is available."""
+        row = self.row
+        if row is None or not row.available:
+            return 0
+        return self.available_partitions if row.inline_partitions is None else row.inline_partitions
+
+
+class CollectionTable:
+    """All collections. Database IDs in arguments may be 0 or 1 for the default database."""
+
+    def __init__(self, layout: MetaLayout) -> None:
+        self.families = (
+            KeyFamily(layout.collection_prefix, self._apply_collection),
+            KeyFamily(layout.old_collection_prefix, self._apply_old_collection),
+            KeyFamily(layout.partition_prefix, self._apply_partition),
+            KeyFamily(layout.field_prefix, self._apply_field),
+            KeyFamily(layout.function_prefix, self._apply_function),
+        )
+        self.generation = 0
+        self._layout = layout
+        self._records: dict[int, _Record] = {}
+        self._names = CollectionNames()
+        self._partition_count = 0
+        self._shared_fields: dict[tuple[int, bytes], bytes] = {}
+
+    def __len__(self) -> int:
+        """Number of collections in any state."""
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[CollectionRow]:
+        """All collections in any state, unordered; do not apply events meanwhile."""
+        return (record.rows[0] for record in self._records.values() if record.rows)
+
+    @property
+    def available_count(self) -> int:
+        """Number of available collections."""
+        return self._names.available_count
+
+    @property
+    def partition_count(self) -> int:
+        """Number of available partitions of available collections."""
+        return self._partition_count
+
+    def get(self, collection_id: int) -> CollectionRow | None:
+        """The collection with this ID, in any state."""
+        record = self._records.get(collection_id)
+        return None if record is None else record.row
+
+    def find(self, db_id: int, name: str) -> CollectionRow | None:
+        """The available collection of this name (not alias)."""
+        return self._names.available(home_db(db_id), name)
+
+    def holders(self, db_id: int, name: str) -> tuple[CollectionRow, ...]:
+        """All collections of this name in any state: at most one available, any number being dropped."""
+        return self._names.holders(home_db(db_id), name)
+
+    def in_db(self, db_id: int, *, available_only: bool = True) -> list[CollectionRow]:
+        """The collections of a database, by ID."""
+        rows = self._names.in_db(home_db(db_id))
+        return sorted(
+            (row for row in rows if row.available or not available_only), key=lambda row: row.collection_id
+        )
+
+    def view(self, collection_id: int) -> CollectionView | None:
+        """The collection with all parts that can be served (see its `damaged`), made anew by each call."""
+        record = self._records.get(collection_id)
+        if record is None or record.row is None:
+            return None
+        return assemble(
+            record.row,
+            fields=record.fields,
+            partitions=record.partitions,
+            functions=record.functions or _NOTHING,
+            damaged=record.damaged,
+        )
+
+    def whole(self, collection_id: int) -> CollectionView | None:
+        """Like `view`, for those who rely on every field and partition being there.
+
+        Raises:
+            DamagedMetadata: a key of the collection is quarantined.
+        """
+        damaged = self.damaged_keys(collection_id)
+        if damaged:
+            raise DamagedMetadata(collection_id, damaged)
+        return self.view(collection_id)
+
+    def damaged_keys(self, collection_id: int) -> frozenset[str]:
+        """The quarantined keys of a collection, its own one included."""
+        record = self._records.get(collection_id)
+        return frozenset() if record is None else record.damaged
+
+    def keys_of(self, collection_id: int) -> tuple[str, ...]:
+        """All keys that hold a row of this collection; more than one if a legacy form is still there."""
+        record = self._records.get(collection_id)
+        rows = () if record is None else record.rows
+        return tuple(self._layout.collection(row.db_id, collection_id) for row in rows)
+
+    def _apply_collection(self, event: Event) -> None:
+        ids = parse_two_ids(event.key[len(self._layout.collection_prefix) :])
+        if ids is None or ids[0] == NO_DB_ID:
+            raise malformed(event.key, "a collection")
+        self._apply_row(event, *ids)
+
+    def _apply_old_collection(self, event: Event) -> None:
+        collection_id = parse_id(event.key[len(self._layout.old_collection_prefix) :])
+        if collection_id is None:
+            raise malformed(event.key, "a collection")
+        self._apply_row(event, NO_DB_ID, collection_id)
+
+    def _apply_row(self, event: Event, db_id: int, collection_id: int) -> None:
+        def put(record: _Record, value: bytes | None) -> None:
+            if record.rows:
+                self._names.remove(record.rows[0])
+            record.rows = tuple(row for row in record.rows if row.db_id != db_id)
+            try:
+                if value is not None:
+                    row = decode_collection(
+                        event.key,
+                        value,
+                        db_id=db_id,
+                        collection_id=collection_id,
+                        mod_revision=event.mod_revision,
+                    )
+                    record.rows = tuple(sorted((*record.rows, row), key=_precedence, reverse=True))
+            finally:
+                if record.rows:
+                    self._names.add(record.rows[0])
+
+        self._change(event, collection_id, put)
+
+    def _apply_partition(self, event: Event) -> None:
+        collection_id, partition_id = _part_ids(event, self._layout.partition_prefix, "a partition")
+
+        def put(record: _Record, value: bytes | None) -> None:
+            gone = record.partitions.pop(partition_id, None)
+            if gone is not None:
+                record.available_partitions -= gone.available
+            if value is not None:
+                partition = decode_partition(event.key, value, collection_id, partition_id)
+                record.partitions[partition_id] = partition
+                record.available_partitions += partition.available
+
+        self._change(event, collection_id, put)
+
+    def _apply_field(self, event: Event) -> None:
+        collection_id, field_id = _part_ids(event, self._layout.field_prefix, "a field")
+
+        def put(record: _Record, value: bytes | None) -> None:
+            record.fields.pop(field_id, None)
+            if value is not None:
+                record.fields[field_id] = self._checked_field(event.key, value, field_id)
+
+        self._change(event, collection_id, put)
+
+    def _apply_function(self, event: Event) -> None:
+        collection_id, function_id = _part_ids(event, self._layout.function_prefix, "a function")
+
+        def put(record: _Record, value: bytes | None) -> None:
+            record.functions = {
+                known_id: known
+                for known_id, known in (record.functions or {}).items()
+                if known_id != function_id
+            } or None
+            if value is not None:
+                decode_function(event.key, value, function_id)
+                record.functions = {**(record.functions or {}), function_id: value}
+
+        self._change(event, collection_id, put)
+
+    def _change(self, event: Event, collection_id: int, put: Callable[[_Record, bytes | None], None]) -> None:
+        """Let `put` replace what the event's key had put into the record; keep counts and damage right.
+
+        `put` takes the old part out before it looks at the new value, so that a value that does not decode
+        leaves nothing behind.
+        """
+        record = self._records.get(collection_id)
+        if record is None:
+            record = self._records[collection_id] = _Record()
+        counted = record.counted_partitions()
+        try:
+            put(record, live_value(event))
+            if record.damaged:
+                record.damaged -= {event.key}
+        except DecodeError:
+            record.damaged |= {event.key}
+            raise
+        finally:
+            self._partition_count += record.counted_partitions() - counted
+            self.generation += 1
+            if record.empty:
+                del self._records[collection_id]
+
+    def _checked_field(self, key: str, value: bytes, field_id: int) -> bytes:
+        """The value if it decodes; equal values of system fields are kept, and checked, only once."""
+        if field_id >= FIRST_USER_FIELD_ID:
+            decode_field(key, value, field_id)
+            return value
+        shared = self._shared_fields.get((field_id, value))
+        if shared is not None:
+            return shared
+        decode_field(key, value, field_id)
+        if len(self._shared_fields) < SHARED_FIELDS_MAX:
+            self._shared_fields[field_id, value] = value
+        return value
+
+
+def _precedence(row: CollectionRow) -> tuple[bool, int, int]:
+    return row.db_id != NO_DB_ID, row.mod_revision, row.db_id
+
+
+def _part_ids(event: Event, prefix: str, what: str) -> tuple[int, int]:
+    ids = parse_two_ids(event.key[len(prefix) :])
+    if ids is None:
+        raise malformed(event.key, what)
+    return ids
