@@ -76,9 +76,10 @@ class CoordinatorSettings(Section):
         Key("{role}.ip", fallbacks=(Fallback("{role}.address", host_of_address),)),
     ] = None
     """IP address or host name under which this replica is advertised to other processes; each replica needs
-    its own. None (blank) = the host part of `address` (environment: `ROOT_COORD_ADDRESS` and the like) if
-    that is set, else the first global unicast IPv4 address of the machine, else 127.0.0.1. It does not
-    say where to listen.
+    its own. It does not say where to listen. None (blank) = the host part of `address` if that is set
+    (environment: `ROOT_COORD_ADDRESS` and the like, as in Milvus' compose files; `localhost` and `0.0.0.0`
+    count as not set, and a port there is not used), else the first global unicast IPv4 address of the
+    machine, else 127.0.0.1.
     """
     port: Annotated[Port, Key("{role}.port")] = 0
     """TCP port of the gRPC server; 0 = any free one. Replicas on one machine need different ports. (Milvus'

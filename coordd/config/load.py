@@ -21,6 +21,7 @@ from coordd.config.schema import READ_PATHS
 from coordd.config.settings import ROLE_ATTRIBUTES, Settings
 from coordd.config.sources import FILE_NAMES, Files, Layer, env_layer, etcd_layer, file_layer, locate
 from coordd.config.unread import UnreadKey, unread_keys
+from coordd.config.yaml_source import Entry
 
 ETCD_READ_TIMEOUT_S: Final = 3.0
 """How long a read of the settings in etcd may take; as in Milvus."""
@@ -35,7 +36,7 @@ class LoadedConfig:
 
     `origins`: normalised name of each setting -> the place that decided it. `items`: normalised name -> raw
     text of everything that the sources hold, unread keys included, secrets masked; of the environment only
-    what is a setting or overrides one. `spellings`: for each item the ways it is written, in lower case.
+    what is a setting or overrides one. `spellings`: for each item the names that files and etcd have for it.
     `unknown_keys`: keys in sections that coordd reads that neither coordd nor Milvus has; `unread_keys`:
     those that only Milvus has. `warnings` are sentences for the operator. `paths` are the files that were
     read, lowest precedence first; `files` those that are looked for again when files are read anew.
@@ -149,9 +150,16 @@ def _items(layers: Sequence[Layer]) -> tuple[dict[str, str], dict[str, tuple[str
         for name, entries in layer.entries.items():
             if name in shared:
                 items[name] = shown(name, entries[-1].value)
-                written = (*spellings.get(name, ()), *(entry.key.lower() for entry in entries))
+                written = (*spellings.get(name, ()), *_spellings(layer.source, entries))
                 spellings[name] = tuple(dict.fromkeys(written))
     return items, spellings
+
+
+def _spellings(source: Source, entries: Sequence[Entry]) -> list[str]:
+    """As Milvus lists them: names in files in lower case, those in etcd as they are, variables not at all."""
+    if source is Source.ENV:
+        return []
+    return [entry.key.lower() if source is Source.FILE else entry.key for entry in entries]
 
 
 def _warnings(loaded: LoadedConfig) -> list[str]:

@@ -152,7 +152,8 @@ def _from_pydantic(
             reason = f"must be {setting.expected}"
             if detail["type"] == "value_error":
                 reason = detail["msg"].removeprefix("Value error, ")
-            yield Problem(entry.key, entry.origin, f"{reason}, not {quoted(setting, entry.value)}")
+            found = f", not {quoted(setting, entry.value)}" if entry.value.strip() else ""
+            yield Problem(entry.key, entry.origin, f"{reason}{found}")
         elif not any(attribute[: len(where)] == where for attribute in failed):
             for reason in detail["msg"].removeprefix("Value error, ").split("; "):
                 yield _rule_broken(reason, chosen)

@@ -139,7 +139,8 @@ def _kind(plain: Any) -> Kind:
 
 def _expected(plain: Any, kind: Kind, field: FieldInfo) -> str:
     if get_origin(plain) is Literal:
-        return "one of " + ", ".join(str(choice) for choice in get_args(plain))
+        *others, last = (str(choice) for choice in get_args(plain))
+        return f"{', '.join(others)} or {last}" if others else last
     least = next((mark.ge for mark in field.metadata if isinstance(mark, Ge)), None)
     most = next((mark.le for mark in field.metadata if isinstance(mark, Le)), None)
     if least is not None and most is not None:

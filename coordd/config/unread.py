@@ -1,8 +1,8 @@
 """Keys of a configuration that coordd does not read: Milvus' own ones, and misspelt ones.
 
-`milvus_keys.txt` lists, for the sections that coordd reads in part, the keys that Milvus 2.2.3, 2.3.5 and
-2.5 have there, so that an unmodified milvus.yaml raises no suspicion while `etcd.endpoint` does. Sections of
-Milvus that coordd does not read at all (`queryNode:`) are passed over.
+`milvus_keys.txt` lists, for the sections that coordd reads in part, the keys that Milvus 2.2 to 2.6 has
+there, so that an unmodified milvus.yaml raises no suspicion while `etcd.endpoint` does. Sections of Milvus
+that coordd does not read at all (`queryNode:`) are passed over.
 """
 
 import difflib

@@ -7,6 +7,7 @@ that cannot be read or is wrong keeps the last good settings; that is logged onc
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from coordd.config.errors import ConfigError
@@ -56,8 +57,8 @@ class ConfigWatcher:
 
     @property
     def loaded(self) -> LoadedConfig:
-        """The newest good configuration, with changes that wait for a restart."""
-        return self._loaded
+        """The newest good configuration, but with the settings in force: other changes wait for a restart."""
+        return replace(self._loaded, settings=self._settings)
 
     @property
     def settings(self) -> Settings:
