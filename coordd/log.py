@@ -41,10 +41,18 @@ def get_logger(name: str) -> FilteringBoundLogger:
 
 
 def configure(
-    *, level: str = "info", json_lines: bool = False, stream: TextIO | None = None, file: Path | None = None,
-    file_max_bytes: int = 300 << 20, file_backups: int = 20,
+    *,
+    level: str = "info",
+    json_lines: bool = False,
+    stream: TextIO | None = None,
+    stdout: bool = True,
+    file: Path | None = None,
+    file_max_bytes: int = 300 << 20,
+    file_backups: int = 20,
 ) -> None:
-    """Send all logging of this process to `stream` (default stdout) and, if given, to a rotated `file`.
+    """Send all logging of this process to `stream` (default stdout, unless `stdout` is off) and to `file`.
+
+    The file, if given, is rotated at `file_max_bytes`; `file_backups` old ones are kept.
 
     May be called again; the handlers it installed before are replaced.
 
@@ -76,7 +84,9 @@ def configure(
             render_json if json_lines else render_text,
         ],
     )
-    handlers: list[logging.Handler] = [logging.StreamHandler(stream or sys.stdout)]
+    handlers: list[logging.Handler] = []
+    if stdout or stream is not None:
+        handlers.append(logging.StreamHandler(stream or sys.stdout))
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(

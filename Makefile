@@ -1,0 +1,66 @@
+# coordd: `make run` and `make test` set up all they need, with nothing but Python 3.11+, make and the package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+LAB ?= .cache/lab
+RUNS ?= 1000000
+JOBS ?= 2
+SOURCES := pyproject.toml constraints.txt hatch_build.py $(wildcard proto/coordd/pb/*.proto)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: run test check format unit interop simulate bench proto constraints clean
+
+run: $(VENV)/.installed  ## start an embedded etcd and an active-standby pair, and show who leads
+	$(BIN)/coordd dev
+
+test: $(VENV)/.installed-test $(LAB)/.installed  ## all tests: real etcd, real processes, real Milvus nodes
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-test  ## format, lint, types, layers, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit --quiet
+
+format: $(VENV)/.installed-test  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+unit: $(VENV)/.installed-test  ## the quick tests only
+	$(BIN)/python -m pytest tests/unit
+
+interop: $(VENV)/.installed-test $(LAB)/.installed  ## the tests with real Milvus processes only
+	$(BIN)/python -m pytest tests/interop
+
+simulate: $(VENV)/.installed-test  ## RUNS seeded runs of the election on JOBS cores
+	$(BIN)/python -m tests.simulation --runs $(RUNS) --jobs $(JOBS)
+
+bench: $(VENV)/.installed-test $(LAB)/.installed  ## measure side by side with Milvus
+	$(BIN)/python -m bench
+
+proto: $(VENV)/.installed-test  ## compile proto/ again
+	$(BIN)/python hatch_build.py
+
+constraints: $(VENV)/.installed-test  ## write the versions installed now as tomorrow's
+	$(BIN)/python -m pip freeze --exclude-editable --exclude coordd > constraints.txt
+
+clean:  ## remove what make made
+	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("coordd needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python $(SOURCES)
+	$(PIP) --editable '.[embed]'
+	@touch $@
+
+$(VENV)/.installed-test: $(BIN)/python $(SOURCES)
+	$(PIP) --editable '.[embed,dev,test]'
+	@touch $@ $(VENV)/.installed
+
+$(LAB)/.installed: $(VENV)/.installed-test tests/lab/install.py $(wildcard tests/lab/*requirements.txt)
+	$(BIN)/python -m tests.lab.install $(LAB)
+	@touch $@

@@ -1,0 +1,72 @@
+"""The log lines by which operators and their filters follow a Milvus coordinator, word for word.
+
+Upstream logs the STANDBY line at DEBUG, but before its log level takes effect, so operators see it; here it
+is INFO.
+
+Source: Milvus 2.3.5 internal/util/sessionutil/session_util.go, internal/distributed/rootcoord/service.go.
+"""
+
+from dataclasses import dataclass
+
+from coordd.ha.election import State
+from coordd.ha.leadership import CampaignResult
+from coordd.log import get_logger
+
+log = get_logger("coordd.ha")
+
+
+@dataclass(frozen=True, slots=True)
+class Announcements:
+    """The lines of one session. `role` is `rootcoord`, `display_name` `RootCoord`."""
+
+    role: str
+    display_name: str
+    server_id: int
+    active_key: str
+
+    def state(self, now: State, was: State | None = None, *, why: str = "", epoch: int = 0) -> None:
+        """The election has moved."""
+        facts = {} if was is None else {"was": was.value, "why": why, "epoch": epoch}
+        log.info(f"update {self.role} state", state=now.value, server_id=self.server_id, **facts)
+
+    def entered_standby(self) -> None:
+        """A session was registered and waits for its turn."""
+        log.info(f"{self.display_name} enter standby mode successfully")
+        log.info(f"serverName: {self.role} enter STANDBY mode")
+        log.info(f"{self.role} start to watch ACTIVE key {self.active_key}")
+
+    def in_standby(self) -> None:
+        """The line of every ten seconds."""
+        log.info(f"serverName: {self.role} is in STANDBY ...")
+
+    def campaigning(self) -> None:
+        """The ACTIVE key was seen to be free."""
+        log.info(f"try to register as ACTIVE {self.role} service...")
+
+    def campaign_lost(self, result: CampaignResult) -> None:
+        """Somebody else was first."""
+        record = result.holder.record if result.holder else None
+        log.info(
+            f"ACTIVE {self.role} has already been registered",
+            holder=record.server_id if record else None,
+            address=record.address if record else None,
+        )
+
+    def won(self, epoch: int) -> None:
+        """The ACTIVE key is ours."""
+        log.info(f"register ACTIVE {self.role}", epoch=epoch)
+        log.info(
+            f"serverName: {self.role} quit STANDBY mode, this node will become ACTIVE, ID: {self.server_id}"
+        )
+        log.info(f"{self.display_name} switch from standby to active, activating", epoch=epoch)
+
+    def serving(self, epoch: int, address: str, phases_s: dict[str, float]) -> None:
+        """Requests are answered from now on."""
+        log.info(f"{self.role} startup successfully")
+        log.info(
+            f"{self.display_name} startup success",
+            epoch=epoch,
+            address=address,
+            **{f"{phase}_s": round(length, 6) for phase, length in phases_s.items()},
+        )
+        log.info(f"{self.display_name} Register Finished")

@@ -1,0 +1,398 @@
+"""One session of one replica: runs its election against etcd, from standing by to the end of its term.
+
+The decisions are the election's (`coordd.ha.election`); this module carries its instructions out and tells it
+what happened. Events are handled synchronously the moment they are known, so nothing can be answered
+between the sign that a term is lost and the closing of the gate. Whatever was started for the session is
+cancelled and awaited before its lease is revoked and a new session may begin.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from coordd.clock import boottime
+from coordd.errors import CoorddError
+from coordd.etcd import EtcdClient
+from coordd.etcd.errors import EtcdError, LeaseLost
+from coordd.ha import election as el
+from coordd.ha.announcements import Announcements
+from coordd.ha.coordinator import Coordinator, RoleServer, ServerFactory, Term
+from coordd.ha.failures import is_permanent
+from coordd.ha.follower import Follower
+from coordd.ha.gate import LeadershipGate
+from coordd.ha.guard import ServeGuard
+from coordd.ha.leadership import CampaignResult, HeartbeatTable, Leadership, SessionTable
+from coordd.ha.registration import Session
+from coordd.ha.settings import ReplicaSettings
+from coordd.ha.tasks import TaskScope
+from coordd.log import get_logger
+from coordd.meta.commit import FencedCommitter, FenceLost
+from coordd.meta.fold import Fold
+from coordd.meta.layout import MetaLayout
+
+log = get_logger("coordd.ha.candidacy")
+
+STANDBY_LOG_INTERVAL_S = 10.0
+HEARTBEAT_RETRY_S = 0.05
+"""After a heartbeat that failed at once; short, so that service resumes with etcd's first commit."""
+ACTIVATION_RETRY_S = 0.2
+ETCD_PARTING_TIMEOUT_S = 1.0
+"""How long a stopping replica waits for etcd to take its leadership and its lease back."""
+DEPOSED_GRACE_S = 0.2
+"""For calls in flight to learn that the term is over; they can no longer be answered otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a replica owns for the life of the process, as its sessions use it."""
+
+    settings: ReplicaSettings
+    client: EtcdClient
+    layout: MetaLayout
+    coordinator: Coordinator
+    server_factory: ServerFactory
+    gate: LeadershipGate
+    fold: Fold
+    follower: Follower
+    sessions: SessionTable
+    heartbeats: HeartbeatTable
+
+
+@dataclass(slots=True)
+class Phases:
+    """Moments of a takeover in seconds on CLOCK_BOOTTIME; 0 until reached."""
+
+    observed_free_at: float = 0.0
+    won_at: float = 0.0
+    activated_at: float = 0.0
+    serving_at: float = 0.0
+
+    def durations_s(self) -> dict[str, float]:
+        """Length of each phase that was passed, in seconds: fence, activate, serve."""
+        marks = [self.observed_free_at, self.won_at, self.activated_at, self.serving_at]
+        names = ["fence", "activate", "serve"]
+        return {
+            name: after - before
+            for name, before, after in zip(names, marks, marks[1:], strict=False)
+            if before and after
+        }
+
+
+@dataclass(slots=True, eq=False)
+class Candidacy:
+    """See the module's docstring. `run` once, then throw away."""
+
+    around: Surroundings
+    session: Session
+    phases: Phases = field(default_factory=Phases)
+    election: el.Election = field(init=False)
+    _leadership: Leadership = field(init=False)
+    _say: Announcements = field(init=False)
+    _guard: ServeGuard = field(init=False)
+    _scope: TaskScope = field(init=False)
+    _ended: asyncio.Future[el.EndReason] = field(init=False)
+    _server: RoleServer | None = None
+    _tick: asyncio.TimerHandle | None = None
+    _term_began: bool = False
+
+    def __post_init__(self) -> None:
+        settings, record = self.around.settings, self.session.record
+        self.election = el.Election(
+            el.ElectionSettings(
+                server_id=record.server_id,
+                serve_guard_s=settings.serve_guard_ms / 1000,
+                margin_s=settings.margin_ms / 1000,
+                exclusive=not settings.active_standby,
+                exclusive_attempts=settings.registration_attempts,
+            )
+        )
+        self._leadership = Leadership(
+            self.around.client,
+            self.around.layout,
+            record,
+            self.around.coordinator.companions,
+            settings.serve_guard_ms,
+        )
+        self._say = Announcements(
+            self.role, settings.display_name, record.server_id, self._leadership.active_key
+        )
+        self._guard = ServeGuard(settings.serve_guard_ms / 1000)
+        self._guard.keepalive_acked(self.session.granted_at, self.session.ttl_s)
+
+    @property
+    def role(self) -> str:
+        """Milvus' name of the role."""
+        return self.session.record.server_name
+
+    async def run(self) -> el.EndReason:
+        """Stand by, lead if elected, and return why it ended. Everything started is gone by then.
+
+        Cancelling it closes the gate and ends the session likewise.
+        """
+        self._ended = asyncio.get_running_loop().create_future()
+        self.around.gate.new_session(self.session.record.server_id)
+        self._say.state(self.election.state)
+        try:
+            async with TaskScope() as self._scope:
+                self._start(self._keep_alive(), "keepalive")
+                if self.around.settings.active_standby:
+                    self._start(self._announce_standby(), "standby")
+                self.observe()
+                return await self._ended
+        finally:
+            await self._leave()
+
+    def observe(self) -> None:
+        """The follower has moved on: show the election the leadership keys as they are now."""
+        if self.around.follower.revision == 0:
+            return
+        active = self.around.sessions.get(self.role)
+        heartbeat = self.around.heartbeats.get(self.role)
+        if active is None and not self.phases.observed_free_at:
+            self.phases.observed_free_at = boottime()
+        elif active is not None and self.election.state is el.State.STANDBY:
+            self.phases.observed_free_at = 0.0
+        self.handle(
+            el.Observed(
+                now=boottime(),
+                revision=self.around.follower.revision,
+                active_mod_revision=active.mod_revision if active else 0,
+                heartbeat_mod_revision=heartbeat.mod_revision if heartbeat else 0,
+                holder_guard_s=heartbeat.serve_guard_s if heartbeat else None,
+            )
+        )
+
+    def request_stop(self) -> None:
+        """Give leadership up, if held, and end the session."""
+        self.handle(el.StopRequested())
+
+    def handle(self, event: el.Event) -> None:
+        """Let the election take an event and carry out what it orders."""
+        if self._ended.done():
+            return
+        before = self.election.state
+        instructions = self.election.handle(event)
+        if self.election.state is not before:
+            self._say.state(self.election.state, before, why=type(event).__name__, epoch=self.election.epoch)
+        for instruction in instructions:
+            self._perform(instruction)
+        self._schedule_tick()
+
+    # --- carrying instructions out ---
+
+    def _perform(self, instruction: el.Instruction) -> None:
+        match instruction:
+            case el.Campaign(expected):
+                self._start(self._campaign(expected), "campaign")
+            case el.BeginTerm(epoch):
+                self._begin_term(epoch)
+            case el.Serve(epoch):
+                self._start(self._serve(epoch), "serve")
+            case el.Drain():
+                self._start(self._drain(), "drain")
+            case el.Resign(epoch):
+                self._start(self._resign(epoch), "resign")
+            case el.EndSession(reason):
+                self.around.gate.close()
+                self._ended.set_result(reason)
+
+    async def _campaign(self, expected_heartbeat: int) -> None:
+        self._say.campaigning()
+        try:
+            if self._server is None:
+                self._server = self.around.server_factory()
+                await self._server.listen()
+            result = await self._leadership.campaign(expected_heartbeat)
+        except CoorddError as error:
+            await self._stop_server(0.0)
+            log.warning("could not campaign, trying again", role=self.role, reason=str(error))
+            self.handle(el.CampaignFailed(boottime()))
+            return
+        if result.epoch:
+            self.phases.won_at = boottime()
+            self._guard.heartbeat_acked(result.sent_at)
+            self.handle(el.CampaignWon(boottime(), result.epoch, result.sent_at))
+        else:
+            await self._campaign_lost(result)
+
+    async def _campaign_lost(self, result: CampaignResult) -> None:
+        holder = result.holder
+        record = holder.record if holder else None
+        if record is None or record.server_id != self.session.record.server_id:
+            self._say.campaign_lost(result)
+            await self._stop_server(0.0)
+        if not self.around.settings.active_standby and holder is not None:
+            try:
+                await self._leadership.remove_predecessor(holder)
+            except EtcdError as error:
+                log.warning("could not remove the previous record", key=holder.key, reason=str(error))
+        self.handle(
+            el.CampaignLost(
+                boottime(),
+                holder.mod_revision if holder else 0,
+                record.server_id if record else None,
+                result.heartbeat_mod_revision,
+            )
+        )
+
+    def _begin_term(self, epoch: int) -> None:
+        self._say.won(epoch)
+        self.around.gate.activating()
+        self._term_began = True
+        self._start(self._beat(epoch), "heartbeat")
+        self._start(self._activate(epoch), "activate")
+
+    async def _activate(self, epoch: int) -> None:
+        fence = self._leadership.fence(epoch)
+        term = Term(
+            role=self.role,
+            server_id=self.session.record.server_id,
+            epoch=epoch,
+            fence=fence,
+            committer=FencedCommitter(
+                self.around.client, fence, self.around.fold, lambda: self.handle(el.FenceLost())
+            ),
+            started_at=boottime(),
+            task_group=self._scope,
+        )
+        while True:
+            try:
+                await self.around.follower.catch_up(epoch)
+                await self.around.coordinator.activate(term)
+                break
+            except FenceLost:
+                return  # the committer has told the election
+            except EtcdError as error:
+                if is_permanent(error):
+                    self._activation_failed(error)
+                    return
+                log.warning("etcd failed during activation, trying again", role=self.role, reason=str(error))
+                await asyncio.sleep(ACTIVATION_RETRY_S)
+            except CoorddError as error:
+                self._activation_failed(error)
+                return
+        self.phases.activated_at = boottime()
+        self.handle(el.Activated(boottime()))
+
+    def _activation_failed(self, error: CoorddError) -> None:
+        log.error("cannot become ACTIVE, giving leadership up", role=self.role, reason=str(error))
+        self.handle(el.ActivationFailed())
+
+    async def _serve(self, epoch: int) -> None:
+        self.around.gate.open(epoch, self._guard)
+        if self._server is not None:
+            await self._server.start()
+        self.phases.serving_at = boottime()
+        self._say.serving(epoch, self.session.record.address, self.phases.durations_s())
+
+    async def _drain(self) -> None:
+        self.around.gate.stopping()
+        await self._stop_server(self.around.settings.drain_s)
+        self.handle(el.Drained())
+
+    async def _resign(self, epoch: int) -> None:
+        try:
+            async with asyncio.timeout(ETCD_PARTING_TIMEOUT_S):
+                given_up = await self._leadership.resign(epoch)
+            log.info("gave leadership up", role=self.role, epoch=epoch, was_still_held=given_up)
+        except (EtcdError, TimeoutError) as error:
+            log.warning(
+                "could not give leadership up, it ends with the lease",
+                role=self.role,
+                epoch=epoch,
+                lease_ttl_s=self.session.ttl_s,
+                reason=str(error) or "etcd did not answer",
+            )
+        self.handle(el.Resigned())
+
+    # --- tasks of the session ---
+
+    async def _keep_alive(self) -> None:
+        try:
+            async for ack in self.around.client.keep_alive(self.session.lease_id, self.session.ttl_s):
+                self._guard.keepalive_acked(ack.sent_at, ack.ttl_s)
+                self.around.gate.guard_extended()
+        except LeaseLost as error:
+            log.warning("the session's lease is gone, registering anew", role=self.role, reason=str(error))
+            self.handle(el.LeaseLost())
+
+    async def _announce_standby(self) -> None:
+        self._say.entered_standby()
+        while True:
+            await asyncio.sleep(STANDBY_LOG_INTERVAL_S)
+            if self.election.state not in (el.State.STANDBY, el.State.CAMPAIGNING):
+                return
+            self._say.in_standby()
+
+    async def _beat(self, epoch: int) -> None:
+        """Start a heartbeat each interval, whether or not the one before was answered.
+
+        A slow etcd then costs no more than its own latency, and a request lost on a dead connection costs
+        one interval instead of its time-out.
+        """
+        interval = self.around.settings.heartbeat_interval_ms / 1000
+        while True:
+            started = boottime()
+            beat = self._scope.create_task(self._one_beat(epoch), name=f"{self.role}:{epoch}:beat")
+            await asyncio.wait({beat}, timeout=interval)
+            failed = beat.done() and not beat.cancelled() and not beat.result()
+            await asyncio.sleep(HEARTBEAT_RETRY_S if failed else max(0.0, started + interval - boottime()))
+
+    async def _one_beat(self, epoch: int) -> bool:
+        sent_at = boottime()
+        try:
+            async with asyncio.timeout(self.around.settings.serve_guard_ms / 1000):
+                held = await self._leadership.heartbeat(epoch)
+        except (EtcdError, TimeoutError) as error:
+            log.debug("heartbeat not acknowledged", role=self.role, epoch=epoch, reason=str(error))
+            return False
+        if held:
+            self._guard.heartbeat_acked(sent_at)
+            self.around.gate.guard_extended()
+        else:
+            log.warning(
+                "the epoch is lost: another replica holds the ACTIVE key", role=self.role, epoch=epoch
+            )
+            self.handle(el.FenceLost())
+        return True
+
+    # --- ending ---
+
+    async def _leave(self) -> None:
+        self.around.gate.close()
+        if self._tick is not None:
+            self._tick.cancel()
+        if self._term_began:
+            self.around.coordinator.deactivate()
+        await self._stop_server(DEPOSED_GRACE_S)
+        try:
+            async with asyncio.timeout(ETCD_PARTING_TIMEOUT_S):
+                await self.around.client.revoke(self.session.lease_id)
+        except (EtcdError, TimeoutError) as error:
+            log.warning(
+                "could not revoke the lease, it ends by itself",
+                role=self.role,
+                lease=self.session.lease_id,
+                reason=str(error) or "etcd did not answer",
+            )
+
+    async def _stop_server(self, grace_s: float) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(grace_s)
+
+    def _schedule_tick(self) -> None:
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        deadline = self.election.next_deadline()
+        if deadline is not None and not self._ended.done():
+            delay = max(0.0, deadline - boottime())
+            self._tick = asyncio.get_running_loop().call_later(delay, self._tick_due)
+
+    def _tick_due(self) -> None:
+        self.handle(el.Tick(boottime()))
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        self._scope.create_task(coroutine, name=f"{self.role}:{self.session.record.server_id}:{name}")

@@ -1,0 +1,88 @@
+"""What the replica driver needs of a role, of a term, and of the server that answers for it.
+
+A role package (rootcoord, datacoord, querycoord) provides a `Coordinator`; the transport provides a
+`RoleServer`. Neither knows the election: they see a `Term` begin, and their tasks end when it ends.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from coordd.etcd import Compare
+from coordd.meta.commit import FencedCommitter
+from coordd.meta.fold import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term of leadership of one replica.
+
+    `epoch` is the mod_revision of the ACTIVE key that this term wrote, `fence` the compare on it that every
+    transaction of the term carries (`committer` adds it). `started_at` is in seconds on CLOCK_BOOTTIME.
+    Tasks of `task_group` are cancelled and awaited when the term ends; a task that raises ends the term.
+    """
+
+    role: str
+    server_id: int
+    epoch: int
+    fence: Compare
+    committer: FencedCommitter
+    started_at: float
+    task_group: asyncio.TaskGroup
+
+    def start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `coroutine` until it ends or the term does."""
+        self.task_group.create_task(coroutine, name=f"{self.role}:{self.epoch}:{name}")
+
+
+class Coordinator(Protocol):
+    """A role, as far as high availability is concerned. One instance lives as long as the process."""
+
+    @property
+    def role(self) -> str:
+        """Milvus' name of the role: rootcoord, datacoord, querycoord."""
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Further session names the active replica holds (datacoord holds indexcoord)."""
+
+    @property
+    def follow_from(self) -> str:
+        """First key of the range to follow; it always ends after the session keys."""
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """The role's tables; they are filled before `activate` and followed for the life of the process."""
+
+    async def activate(self, term: Term) -> None:
+        """Make the role ready to answer every request. The tables are complete up to `term.epoch`.
+
+        Writes go through `term.committer`. Called once per term.
+
+        Raises:
+            CoorddError: the role cannot be made ready; leadership is then given up for another replica.
+        """
+
+    def deactivate(self) -> None:
+        """The term is over: drop what belongs to it. Called after its tasks have ended."""
+
+
+class RoleServer(Protocol):
+    """The gRPC server of one term."""
+
+    async def listen(self) -> None:
+        """Bind and listen, accept nothing yet.
+
+        Raises:
+            CoorddError: the port is in use.
+        """
+
+    async def start(self) -> None:
+        """Accept connections, those that wait in the backlog first."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Stop listening at once; calls in flight get `grace_s` to finish. May be called in any state."""
+
+
+ServerFactory = Callable[[], RoleServer]

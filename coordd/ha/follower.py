@@ -1,0 +1,95 @@
+"""The warm standby: one ordered etcd watch over one contiguous key range, folded into the role's tables.
+
+Guarantees to those above: the tables hold whole revisions only, in etcd's order, and `revision` names the
+last one. Nothing is lost across disconnects (the watch resumes after the last delivered event); a compacted
+watch starts anew from a range read whose difference is applied.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from coordd.etcd import EtcdClient
+from coordd.etcd.errors import Compacted, EtcdError, WatchCancelled
+from coordd.log import get_logger
+from coordd.meta.fold import Fold
+
+log = get_logger("coordd.ha.follower")
+
+RETRY_S = 0.2
+CATCH_UP_PATIENCE_S = 0.5
+"""How long a takeover waits for the watch to deliver a revision before it reads the range itself."""
+
+
+class Follower:
+    """Keeps a fold equal to etcd's range [start, end) until cancelled."""
+
+    def __init__(self, client: EtcdClient, fold: Fold, start: str, end: str) -> None:
+        self._client = client
+        self._fold = fold
+        self._start = start
+        self._end = end
+        self._progress: asyncio.Event = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
+        self.synced = False
+        """Whether the watch is following; False before the first load and while it starts anew."""
+
+    @property
+    def revision(self) -> int:
+        """The last etcd revision that the tables contain in full; 0 before the first load."""
+        return self._fold.revision
+
+    def on_progress(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each load and each batch, when the tables are consistent."""
+        self._listeners.append(listener)
+
+    async def run(self) -> None:
+        """Follow for ever; ends only by cancellation. Whatever etcd's trouble is, it is waited out."""
+        troubled = False
+        while True:
+            try:
+                await self._load()
+                troubled = False
+                await self._watch()
+            except Compacted as error:
+                log.warning("the followed revision was compacted, reading the range again", reason=str(error))
+            except WatchCancelled as error:
+                log.warning("the watch was cancelled, reading the range again", reason=str(error))
+            except EtcdError as error:
+                if not troubled:
+                    log.warning("cannot follow etcd, trying again", reason=str(error))
+                troubled = True
+                await asyncio.sleep(RETRY_S)
+            self.synced = False
+
+    async def _load(self) -> None:
+        result = await self._client.range(self._start, self._end)
+        for _ in self._fold.load_steps(result):
+            await asyncio.sleep(0)  # a large load must not hold up keepalives and requests
+        self._tell()
+
+    async def _watch(self) -> None:
+        self.synced = True
+        async for batch in self._client.watch(self._start, self._end, from_revision=self.revision + 1):
+            self._fold.apply(batch)
+            self._tell()
+
+    async def catch_up(self, revision: int) -> None:
+        """Return once the tables contain `revision`: by the watch, or else by a range read of our own.
+
+        Raises:
+            EtcdError: the range read failed.
+        """
+        try:
+            async with asyncio.timeout(CATCH_UP_PATIENCE_S):
+                while self.revision < revision:
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            log.warning("the watch lags behind, reading the range", revision=self.revision, wanted=revision)
+            while self.revision < revision:
+                await self._load()
+
+    def _tell(self) -> None:
+        self._progress.set()
+        for listener in self._listeners:
+            listener()

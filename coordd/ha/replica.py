@@ -1,0 +1,193 @@
+"""A replica of one role for the life of a process: session after session, until it is asked to stop.
+
+A session that ends (lease lost, deposed, activation failed) is followed by a new one with a new server ID in
+the same process; the tables stay warm in between. etcd out of reach is waited out, not died of.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from coordd.errors import CoorddError
+from coordd.etcd import EtcdClient
+from coordd.etcd.errors import EtcdError
+from coordd.ha import election as el
+from coordd.ha.candidacy import Candidacy, Phases, Surroundings
+from coordd.ha.coordinator import Coordinator, ServerFactory
+from coordd.ha.failures import is_permanent
+from coordd.ha.follower import Follower
+from coordd.ha.gate import LeadershipGate
+from coordd.ha.leadership import HeartbeatTable, SessionTable
+from coordd.ha.registration import Session, allocate_server_id, register
+from coordd.ha.session import Safety, SessionRecord, host_name
+from coordd.ha.settings import ReplicaSettings
+from coordd.ha.tasks import TaskScope
+from coordd.log import get_logger
+from coordd.meta.fold import Fold
+from coordd.meta.layout import MetaLayout
+
+log = get_logger("coordd.ha.replica")
+
+REGISTRATION_RETRY_S = 1.0
+SESSION_PAUSE_S = 0.1
+ACTIVATION_PAUSE_S = 1.0
+"""After a failed activation: time for another replica to take the role."""
+
+
+class RoleHeldExclusively(CoorddError):
+    """Active-standby is off and another process holds the role."""
+
+
+@dataclass(eq=False)
+class Replica:
+    """See the module's docstring."""
+
+    settings: ReplicaSettings
+    client: EtcdClient
+    layout: MetaLayout
+    coordinator: Coordinator
+    server_factory: ServerFactory
+    gate: LeadershipGate = field(init=False)
+    sessions: SessionTable = field(init=False)
+    heartbeats: HeartbeatTable = field(init=False)
+    fold: Fold = field(init=False)
+    follower: Follower = field(init=False)
+    phases: Phases = field(default_factory=Phases)
+    _candidacy: Candidacy | None = None
+    _registered_once: bool = False
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.gate = LeadershipGate(self.settings.role)
+        self.sessions = SessionTable(self.layout)
+        self.heartbeats = HeartbeatTable(self.layout)
+        self.fold = Fold([*self.coordinator.tables, self.sessions, self.heartbeats])
+        self.follower = Follower(
+            self.client, self.fold, self.coordinator.follow_from, self.layout.session_end
+        )
+        self.follower.on_progress(self._observe)
+
+    @property
+    def state(self) -> str:
+        """The election's state, or `registering` between sessions."""
+        return self._candidacy.election.state.value if self._candidacy else "registering"
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the term this replica leads; 0 if it does not."""
+        return self._candidacy.election.epoch if self._candidacy else 0
+
+    def request_stop(self) -> None:
+        """Ask for a clean end: leadership is given up first, then the session ends and `run` returns."""
+        self._stop.set()
+        if self._candidacy is not None:
+            self._candidacy.request_stop()
+
+    async def run(self) -> None:
+        """Follow, stand by and lead until `request_stop`.
+
+        Raises:
+            RoleHeldExclusively: active-standby is off and another process kept holding the role.
+            EtcdError: at the first registration, one that waiting cannot mend (authentication, permissions);
+                later such an error is waited out too, since credentials can be mended while we run.
+            ServerIdCounterCorrupt: no server ID can be allocated.
+        """
+        async with TaskScope() as scope:
+            scope.create_task(self.follower.run(), name=f"{self.settings.role}:follower")
+            while not self._stop.is_set():
+                session = await self._register()
+                if session is None:
+                    return
+                reason = await self._stand_for_election(session)
+                if reason is el.EndReason.STOPPED:
+                    return
+                if reason is el.EndReason.EXCLUSIVE_HELD:
+                    raise self._held_exclusively()
+                log.warning("session ended, registering anew", role=self.settings.role, reason=reason.value)
+                await self._pause(
+                    ACTIVATION_PAUSE_S if reason is el.EndReason.ACTIVATION_FAILED else SESSION_PAUSE_S
+                )
+
+    async def _stand_for_election(self, session: Session) -> el.EndReason:
+        candidacy = Candidacy(
+            Surroundings(
+                settings=self.settings,
+                client=self.client,
+                layout=self.layout,
+                coordinator=self.coordinator,
+                server_factory=self.server_factory,
+                gate=self.gate,
+                fold=self.fold,
+                follower=self.follower,
+                sessions=self.sessions,
+                heartbeats=self.heartbeats,
+            ),
+            session,
+        )
+        self._candidacy = candidacy
+        self.phases = candidacy.phases
+        try:
+            return await candidacy.run()
+        except ExceptionGroup as failure:
+            # A bug in the role or in here. The session is closed; the process and its other roles live on.
+            log.error("session failed", role=self.settings.role, exc_info=failure)
+            return el.EndReason.ACTIVATION_FAILED
+        finally:
+            self._candidacy = None
+
+    async def _register(self) -> Session | None:
+        """A new session; None if a stop was requested meanwhile. Waits for etcd as long as it takes."""
+        settings = self.settings
+        warned = False
+        while not self._stop.is_set():
+            try:
+                record = SessionRecord(
+                    server_id=await allocate_server_id(self.client, self.layout),
+                    server_name=settings.role,
+                    address=settings.address,
+                    version=settings.milvus_version,
+                    host_name=host_name(),
+                    safety=Safety.of_this_process(settings.serve_guard_ms),
+                )
+                session = await register(
+                    self.client,
+                    self.layout,
+                    record,
+                    ttl_s=settings.ttl_s,
+                    own_key=settings.active_standby,
+                    companions=self.coordinator.companions,
+                )
+            except EtcdError as error:
+                if is_permanent(error) and not self._registered_once:
+                    raise
+                if not warned:
+                    log.warning(
+                        "etcd cannot be reached, waiting for it", role=settings.role, reason=str(error)
+                    )
+                    warned = True
+                await self._pause(REGISTRATION_RETRY_S)
+            else:
+                self._registered_once = True
+                return session
+        return None
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but no longer than until a stop is requested."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return
+
+    def _observe(self) -> None:
+        if self._candidacy is not None:
+            self._candidacy.observe()
+
+    def _held_exclusively(self) -> RoleHeldExclusively:
+        holder = self.sessions.get(self.settings.role)
+        record = holder.record if holder else None
+        who = f"server {record.server_id} at {record.address}" if record else "another process"
+        return RoleHeldExclusively(
+            f"{self.settings.role} is held by {who}: function CompareAndSwap error for compare is false for "
+            f"key: {self.settings.role}",
+            hint=f"stop it, or set {self.settings.switch_key} to true on both to run an active and a standby",
+        )

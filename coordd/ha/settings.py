@@ -1,0 +1,34 @@
+"""What high availability needs to know of one replica."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSettings:
+    """Settings of one replica.
+
+    `address` is what clients connect to. `ttl_s` is the session lease's (Milvus: `common.session.ttl`),
+    `registration_attempts` Milvus' `common.session.retryTimes`. With `active_standby` off the replica
+    registers exclusively, as Milvus does. `drain_s` bounds how long a stopping replica finishes calls in
+    flight before it gives leadership up.
+    """
+
+    role: str
+    address: str
+    active_standby: bool
+    ttl_s: int
+    registration_attempts: int
+    heartbeat_interval_ms: int
+    serve_guard_ms: int
+    margin_ms: int
+    drain_s: float
+    milvus_version: str
+    switch_key: str
+    """The setting that turns active-standby on, for error messages: rootCoord.enableActiveStandby."""
+
+    @property
+    def display_name(self) -> str:
+        """The role as Milvus' log lines spell it: RootCoord."""
+        return {"rootcoord": "RootCoord", "datacoord": "DataCoord", "querycoord": "QueryCoord"}.get(
+            self.role, self.role
+        )

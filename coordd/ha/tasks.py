@@ -1,0 +1,37 @@
+"""A task group for work that ends when its owner does."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextvars import Context
+from types import TracebackType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class TaskScope(asyncio.TaskGroup):
+    """A TaskGroup that cancels and awaits its remaining tasks when its body is left, however it is left.
+
+    A plain TaskGroup waits for its tasks instead, which suits work with an end of its own. A task that raises
+    still cancels the body and the other tasks, and the error leaves the scope in an ExceptionGroup.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def create_task(
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """Start a task that lives no longer than the scope."""
+        task = super().create_task(coro, name=name, context=context)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in list(self._running):
+            task.cancel()
+        await super().__aexit__(kind, error, trace)

@@ -1,0 +1,68 @@
+"""TaskScope: nothing started in it outlives it."""
+
+import asyncio
+
+import pytest
+
+from coordd.ha.tasks import TaskScope
+
+
+async def forever(ended: list[str], name: str) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        ended.append(name)
+
+
+async def test_leaving_the_body_cancels_and_awaits_what_still_runs() -> None:
+    ended: list[str] = []
+    async with TaskScope() as scope:
+        scope.create_task(forever(ended, "a"), name="a")
+        scope.create_task(forever(ended, "b"), name="b")
+        await asyncio.sleep(0)
+    assert sorted(ended) == ["a", "b"]
+
+
+async def test_a_task_that_raises_ends_the_others_and_the_body() -> None:
+    ended: list[str] = []
+
+    async def fail() -> None:
+        raise ValueError("boom")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        async with TaskScope() as scope:
+            scope.create_task(forever(ended, "a"), name="a")
+            scope.create_task(fail(), name="fail")
+            await asyncio.Event().wait()
+    assert raised.group_contains(ValueError, match="boom")
+    assert ended == ["a"]
+
+
+async def test_cancelling_the_owner_ends_the_tasks() -> None:
+    ended: list[str] = []
+    started = asyncio.Event()
+
+    async def owner() -> None:
+        async with TaskScope() as scope:
+            scope.create_task(forever(ended, "a"), name="a")
+            await asyncio.sleep(0)
+            started.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.get_running_loop().create_task(owner())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == ["a"]
+
+
+async def test_an_exception_of_the_body_is_what_leaves_the_scope() -> None:
+    ended: list[str] = []
+    with pytest.raises(ExceptionGroup) as raised:
+        async with TaskScope() as scope:
+            scope.create_task(forever(ended, "a"), name="a")
+            await asyncio.sleep(0)
+            raise KeyError("body")
+    assert raised.group_contains(KeyError)
+    assert ended == ["a"]
