@@ -1,0 +1,221 @@
+"""MilvusLab: etcd, Kafka and any number of real Milvus or coordd processes in one work folder.
+
+Every process has its own folder (milvus.yaml, glog.conf, log) and its own ports on 127.0.0.1. Leaving the
+``with`` block ends all of them by pid; should the test process die first, the kernel ends them.
+
+Known to Milvus and not configurable: pid locks under /run/milvus and /tmp/milvus/server_id_<pid>. Neither
+stops a second instance.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+from tests.lab.config import ClusterConfig, ProcessPorts, coordd_yaml, milvus_yaml
+from tests.lab.etcd import LabEtcd
+from tests.lab.install import LabFiles, install
+from tests.lab.process import LabProcess, Ports
+from tests.lab.wire import component_state
+
+# Cold start of one process on a loaded machine of two cores; measured: 1-3 s for a whole cluster.
+START_TIMEOUT_S = 60.0
+NODES = ("proxy", "datanode", "querynode", "indexnode")
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A process of the cluster. ``kind`` is "milvus" or "coordd"."""
+
+    role: str
+    kind: str
+    process: LabProcess
+    ports: ProcessPorts
+
+    @property
+    def address(self) -> str:
+        """Public gRPC address."""
+        return f"127.0.0.1:{self.ports.rpc}"
+
+    @property
+    def health_address(self) -> str:
+        """Where GetComponentStates is answered: a proxy does that on its internal port only."""
+        return f"127.0.0.1:{self.ports.internal}" if self.role == "proxy" else self.address
+
+    def state(self) -> str | None:
+        """State code name by GetComponentStates, None without an answer."""
+        return component_state(self.role, self.health_address)
+
+    def http(self, path: str) -> tuple[int, str]:
+        """GET from the management port: (status, body); status 0 when nothing listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.metrics}{path}", timeout=2) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def wait_http(self, path: str, *, timeout_s: float = START_TIMEOUT_S) -> str:
+        """Wait until a GET from the management port answers 200; returns the body. Raises: LabError."""
+
+        def probe() -> tuple[str] | None:
+            status, body = self.http(path)
+            return (body,) if status == 200 else None
+
+        return self.process.wait_until(probe, timeout_s=timeout_s, what=f"200 from {path}")[0]
+
+    def wait_standby(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait until it stands by. coordd serves no gRPC then, its management port tells."""
+        if self.kind == "coordd":
+            self.wait_http("/standby", timeout_s=timeout_s)
+        else:
+            self.wait_state("StandBy", timeout_s=timeout_s)
+
+    def wait_state(self, *wanted: str, timeout_s: float = START_TIMEOUT_S) -> str:
+        """Wait for one of the states. Raises: LabError with the log's tail."""
+
+        def probe() -> str | None:
+            state = self.state()
+            return state if state in wanted else None
+
+        return self.process.wait_until(probe, timeout_s=timeout_s, what=f"state {' or '.join(wanted)}")
+
+
+class MilvusLab:
+    """A cluster. ``extra`` is merged into every milvus.yaml; TTL in seconds (etcd's minimum is 2)."""
+
+    def __init__(self, work: Path, *, session_ttl_s: int = 3, extra: dict[str, Any] | None = None) -> None:
+        self.work = work
+        self.files: LabFiles = install()
+        self._ports = Ports()
+        self._ttl_s = session_ttl_s
+        self._extra = extra or {}
+        self._others: list[LabProcess] = []
+        self.components: list[Component] = []
+        self._etcd: LabEtcd | None = None
+        self._config: ClusterConfig | None = None
+
+    def __enter__(self) -> MilvusLab:
+        self.work.mkdir(parents=True, exist_ok=True)
+        try:
+            self._start_base()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            error.add_note(self.logs())
+        self.stop()
+
+    def _start_base(self) -> None:
+        self._etcd = LabEtcd()
+        published = self.work / "kafka" / "address"
+        kafka = LabProcess(
+            "kafka",
+            [sys.executable, "-m", "tests.lab.kafka_mock", str(published)],
+            cwd=self.work / "kafka",
+            env={"PATH": os.defpath, "PYTHONPATH": str(PROJECT)},
+        )
+        self._others.append(kafka)
+        brokers = kafka.wait_until(
+            lambda: published.read_text() if published.exists() else None,
+            timeout_s=30,
+            what="the broker's address",
+        )
+        self._config = ClusterConfig(
+            etcd_endpoint=self._etcd.endpoint,
+            kafka_brokers=brokers,
+            storage=self.work / "storage",
+            session_ttl_s=self._ttl_s,
+            extra=self._extra,
+        )
+
+    @property
+    def etcd(self) -> LabEtcd:
+        """The etcd of the cluster."""
+        assert self._etcd is not None, "outside the with block"
+        return self._etcd
+
+    @property
+    def config(self) -> ClusterConfig:
+        """What all processes share."""
+        assert self._config is not None, "outside the with block"
+        return self._config
+
+    def start(self, role: str, *, name: str | None = None, extra: dict[str, Any] | None = None) -> Component:
+        """Start a Milvus process of the role; does not wait. ``extra`` goes into its milvus.yaml only."""
+        return self._launch("milvus", role, name or f"milvus-{role}", extra)
+
+    def start_coordd(
+        self, role: str, *, name: str | None = None, extra: dict[str, Any] | None = None
+    ) -> Component:
+        """Start ``coordd run ROLE``; does not wait."""
+        return self._launch("coordd", role, name or f"coordd-{role}", extra)
+
+    def start_cluster(self, *, rootcoord: Component | None = None, nodes: Iterable[str] = NODES) -> None:
+        """Start all that is missing around a rootcoord (Milvus' own when none is given) and wait for it."""
+        started = [rootcoord or self.start("rootcoord"), self.start("datacoord"), self.start("querycoord")]
+        started += [self.start(node) for node in nodes]
+        for component in started:
+            component.wait_state("Healthy")
+
+    def component(self, role: str) -> Component:
+        """Return the first started component of the role."""
+        return next(c for c in self.components if c.role == role)
+
+    def _launch(self, kind: str, role: str, name: str, extra: dict[str, Any] | None) -> Component:
+        folder = self.work / name
+        folder.mkdir()
+        ports = ProcessPorts(self._ports.take(), self._ports.take(), self._ports.take())
+        shared = replace(self.config, extra={**self.config.extra, **(extra or {})})
+        document = (milvus_yaml if kind == "milvus" else coordd_yaml)(shared, role, ports)
+        (folder / "milvus.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+        shutil.copy(self.files.glog_conf, folder / "glog.conf")
+        command, env = self._command(kind, role, folder)
+        env["METRICS_PORT"] = str(ports.metrics)
+        component = Component(role, kind, LabProcess(name, command, cwd=folder, env=env), ports)
+        self.components.append(component)
+        return component
+
+    def _command(self, kind: str, role: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+        env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.work)}
+        if kind == "coordd":
+            env["PYTHONPATH"] = str(PROJECT)
+            return [sys.executable, "-m", "coordd", "run", role, "--config", str(folder)], env
+        env["LD_LIBRARY_PATH"] = str(self.files.bin_dir)
+        env["MILVUSCONF"] = str(folder)
+        env["DEPLOY_MODE"] = "DISTRIBUTED"
+        return [str(self.files.milvus), "run", role], env
+
+    def logs(self, lines: int = 15) -> str:
+        """Tails of all logs."""
+        every = [c.process for c in self.components] + self._others
+        return "\n".join(process.tail(lines) for process in every)
+
+    def stop(self) -> None:
+        """End every process: all get SIGKILL first, then each is waited for. Idempotent."""
+        every = [c.process for c in self.components] + self._others
+        for process in every:
+            process.signal(signal.SIGKILL)
+        for process in every:
+            process.kill()
+        if self._etcd is not None:
+            self._etcd.stop()
