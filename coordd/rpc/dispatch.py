@@ -33,7 +33,7 @@ from coordd.rpc.translate import translate, unexpected
 
 __all__ = ["DispatchTable", "Dispatcher", "Handler", "Method", "Policy"]
 
-_INT64 = re.compile(r"[+-]?[0-9]{1,19}\Z")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,19}\Z")
 _HEALTHY = common_pb2.StateCode.Healthy
 _STANDBY = common_pb2.StateCode.StandBy
 _MAX_KNOWN_BUGS = 256
@@ -109,8 +109,8 @@ class Dispatcher:
             mismatch = CrossClusterRouting(expectedCluster=self._cluster, actualCluster=cluster)
             raise RpcFailure(RpcCode.UNKNOWN, mismatch.message)
         wanted = metadata.get("serverid")
-        if wanted is not None and _INT64.match(wanted) and int(wanted) != self.gate.server_id:
-            other = NodeNotMatch(expectedNodeID=int(wanted), actualNodeID=self.gate.server_id)
+        if wanted is not None and (expected := _parse_int64(wanted)) not in (None, self.gate.server_id):
+            other = NodeNotMatch(expectedNodeID=expected, actualNodeID=self.gate.server_id)
             raise RpcFailure(RpcCode.UNKNOWN, other.message)
         return request
 
@@ -259,6 +259,14 @@ def _elsewhere(gate: ServeGate) -> RpcFailure:
     return RpcFailure(
         RpcCode.UNAVAILABLE, f"{gate.role} {gate.server_id} is no longer the active {gate.role}"
     )
+
+
+def _parse_int64(text: str) -> int | None:
+    """What Go's ParseInt makes of a header; None for what it refuses, which Milvus' servers let pass."""
+    if not _DECIMAL.match(text):
+        return None
+    value = int(text)
+    return value if -(1 << 63) <= value < 1 << 63 else None
 
 
 def _checked(method: Method, response: object) -> Message:

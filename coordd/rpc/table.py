@@ -62,8 +62,8 @@ class Method:
         service: last part of the service's name, `RootCoord`.
         name: `DescribeCollection`.
         is_async: the handler is `async def`.
-        implemented: False when the handler only says "not yet". Such a method is guarded like any other: after a
-            take-over by a Milvus coordinator the caller shall find that one.
+        implemented: False when the handler only says "not yet". Such a method is guarded like any other:
+            after a take-over by a Milvus coordinator the caller shall find that one.
         status_field: name of the response's `common.Status`; None when it has none, or is one itself.
         guarded: the policy is GUARDED; apart because every call asks.
     """

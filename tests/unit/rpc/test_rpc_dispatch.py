@@ -1,0 +1,392 @@
+"""The chain around handlers, with a gate that the test opens and closes."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from coordd.clock import boottime
+from coordd.etcd import errors as etcd_errors
+from coordd.pb import common_pb2, milvus_pb2, root_coord_pb2
+from coordd.rpc.call import Call
+from coordd.rpc.dispatch import Dispatcher, DispatchTable
+from coordd.rpc.failure import RpcCode, RpcFailure
+from coordd.rpc.status import CollectionNotFound
+from tests.support.rpc import PREFIX, ROOT_COORD, FakeGate, Role, SomethingElse
+
+TIMESTAMP = f"{PREFIX}AllocTimestamp"
+ALLOC_ID = f"{PREFIX}AllocID"
+State = common_pb2.StateCode
+
+
+class Chain:
+    """A dispatcher with its gate and role, and short ways to call it."""
+
+    def __init__(self) -> None:
+        self.gate = FakeGate()
+        self.role = Role()
+        table = DispatchTable()
+        table.add_service(ROOT_COORD, self.role)
+        self.table = table
+        self.dispatcher = Dispatcher(table, self.gate, cluster="by-dev", hold_cap_s=5.0)
+
+    async def call(
+        self, path: str, body: bytes = b"", *, deadline_in_s: float | None = 5.0, **metadata: str
+    ) -> bytes:
+        deadline = None if deadline_in_s is None else boottime() + deadline_in_s
+        return await self.dispatcher.dispatch(path, body, Call(path, metadata, deadline))
+
+    async def timestamp(self, **metadata: str) -> root_coord_pb2.AllocTimestampResponse:
+        body = root_coord_pb2.AllocTimestampRequest(count=3).SerializeToString()
+        return root_coord_pb2.AllocTimestampResponse.FromString(await self.call(TIMESTAMP, body, **metadata))
+
+    async def alloc_id(self) -> root_coord_pb2.AllocIDResponse:
+        return root_coord_pb2.AllocIDResponse.FromString(await self.call(ALLOC_ID))
+
+    async def failure(self, path: str = TIMESTAMP, body: bytes = b"", **options: Any) -> RpcFailure:
+        with pytest.raises(RpcFailure) as caught:
+            await self.call(path, body, **options)
+        return caught.value
+
+    def stats(self, path: str = TIMESTAMP) -> Any:
+        method = self.table.get(path)
+        assert method is not None
+        return method.stats
+
+
+@pytest.fixture
+async def chain() -> Chain:
+    return Chain()
+
+
+@pytest.fixture
+def log_lines() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+# --- the way of a good call ---
+
+
+async def test_sync_handler_is_answered_at_once_without_a_task(chain: Chain) -> None:
+    method = chain.table.get(TIMESTAMP)
+    assert method is not None
+    answer = chain.dispatcher.start(method, b"", Call(TIMESTAMP, {}))
+    assert isinstance(answer, bytes)
+    assert root_coord_pb2.AllocTimestampResponse.FromString(answer).timestamp == 1001
+
+
+async def test_async_handler_and_the_call_it_sees(chain: Chain) -> None:
+    assert (await chain.alloc_id()).ID == 42
+    _, call = chain.role.calls[0]
+    assert call.method == ALLOC_ID
+    assert 0 < (call.remaining_s() or 0) <= 5.0
+    assert chain.dispatcher.in_flight == 0
+
+
+async def test_calls_are_counted(chain: Chain) -> None:
+    await chain.timestamp()
+    chain.role.error = CollectionNotFound(collection="x")
+    await chain.timestamp()
+    await chain.failure(body=b"\xff")
+    assert chain.stats().answered == {0: 1, 100: 1}
+    assert chain.stats().failed == {int(RpcCode.INTERNAL): 1}
+
+
+# --- what never reaches a handler ---
+
+
+async def test_unknown_path(chain: Chain) -> None:
+    failure = await chain.failure(f"{PREFIX}NoSuchMethod")
+    assert failure.code is RpcCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"\x0a\x05ab", b"\x0a" * 50])
+async def test_bytes_that_do_not_decode(chain: Chain, body: bytes) -> None:
+    failure = await chain.failure(body=body)
+    assert failure.code is RpcCode.INTERNAL
+    assert TIMESTAMP in failure.message
+    assert chain.role.calls == []
+
+
+async def test_request_without_base_reaches_its_handler(chain: Chain) -> None:
+    await chain.call(TIMESTAMP, b"")
+    request, _ = chain.role.calls[0]
+    assert not request.HasField("base")
+
+
+async def test_other_cluster_is_refused_in_milvus_words(chain: Chain) -> None:
+    failure = await chain.failure(cluster="other")
+    assert failure.code is RpcCode.UNKNOWN
+    assert failure.message == "cross cluster routing[expectedCluster=by-dev][actualCluster=other]"
+
+
+async def test_other_server_id_is_refused_in_milvus_words(chain: Chain) -> None:
+    failure = await chain.failure(serverid="3")
+    assert failure.code is RpcCode.UNKNOWN
+    assert failure.message == "node not match[expectedNodeID=3][actualNodeID=4]"
+    assert chain.role.calls == []
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"cluster": "by-dev", "serverid": "4", "sourceid": "QEBtaWx2dXMtbWVtYmVyQEA="},
+        {"cluster": ""},
+        {"serverid": ""},
+        {"serverid": "abc"},
+        {"serverid": "3.0"},
+        {"serverid": " 3"},
+        {"serverid": "3\n"},
+        {"serverid": "9" * 40},
+        {"serverid": "9223372036854775808"},
+        {"serverid": "+4"},
+    ],
+)
+async def test_missing_empty_and_unparsable_headers_pass(chain: Chain, metadata: dict[str, str]) -> None:
+    assert (await chain.timestamp(**metadata)).count == 3
+
+
+async def test_a_new_session_is_checked_against_its_own_id(chain: Chain) -> None:
+    chain.gate.server_id = 9
+    assert (await chain.timestamp(serverid="9")).count == 3
+    assert "[actualNodeID=9]" in (await chain.failure(serverid="4")).message
+
+
+# --- states ---
+
+
+@pytest.mark.parametrize("state", [State.Initializing, State.StandBy, State.Abnormal, State.Stopping])
+async def test_not_healthy_is_not_ready(chain: Chain, state: int) -> None:
+    chain.gate.change(state_code=state, epoch=0)
+    answer = await chain.timestamp()
+    text = f"service not ready[rootcoord=4]: {common_pb2.StateCode.Name(state)}"
+    assert answer.status == common_pb2.Status(
+        code=1, error_code=common_pb2.ErrorCode.NotReadyServe, reason=text, detail=text, retriable=True
+    )
+    assert chain.role.calls == []
+
+
+async def test_component_states_are_answered_in_any_state(chain: Chain) -> None:
+    for state in (State.Initializing, State.StandBy, State.Abnormal):
+        chain.gate.change(state_code=state, epoch=0)
+        answer = milvus_pb2.ComponentStates.FromString(await chain.call(f"{PREFIX}GetComponentStates"))
+        assert answer.status.code == 0
+
+
+async def test_metrics_are_answered_while_healthy_or_standing_by(chain: Chain) -> None:
+    async def code() -> int:
+        return milvus_pb2.GetMetricsResponse.FromString(await chain.call(f"{PREFIX}GetMetrics")).status.code
+
+    assert await code() == 0
+    chain.gate.change(guard_valid=False)
+    assert await code() == 0
+    chain.gate.change(state_code=State.StandBy)
+    assert await code() == 0
+    chain.gate.change(state_code=State.Initializing)
+    assert await code() == 1
+
+
+async def test_check_health_says_why_in_its_own_field_too(chain: Chain) -> None:
+    chain.gate.change(state_code=State.StandBy)
+    answer = milvus_pb2.CheckHealthResponse.FromString(await chain.call(f"{PREFIX}CheckHealth"))
+    assert not answer.isHealthy
+    assert answer.status.code == 1
+    assert list(answer.reasons) == ["serverID=4: service not ready[rootcoord=4]: StandBy"]
+
+
+async def test_method_without_handler_says_not_yet(chain: Chain) -> None:
+    answer = common_pb2.Status.FromString(await chain.call(f"{PREFIX}CreateCollection"))
+    assert (answer.code, answer.retriable) == (10, False)
+    assert answer.reason == "coordd: RootCoord.CreateCollection is not implemented yet"
+    described = await chain.call(f"{PREFIX}DescribeCollection")
+    assert milvus_pb2.DescribeCollectionResponse.FromString(described).status.code == 10
+
+
+async def test_a_deposed_replica_sends_the_caller_away_even_from_what_it_cannot_do(chain: Chain) -> None:
+    chain.gate.depose()
+    for path in (TIMESTAMP, ALLOC_ID, f"{PREFIX}CreateCollection"):
+        failure = await chain.failure(path)
+        assert failure.code is RpcCode.UNAVAILABLE
+        assert failure.message == "rootcoord 4 is no longer the active rootcoord"
+    assert chain.role.calls == []
+
+
+# --- the serve guard ---
+
+
+async def test_guard_passed_holds_the_call_until_it_is_extended(chain: Chain) -> None:
+    chain.gate.change(guard_valid=False)
+    async with asyncio.TaskGroup() as group:
+        held = group.create_task(chain.timestamp(), name="held")
+        await chain.gate.someone_waits.wait()
+        assert chain.role.calls == []
+        assert chain.dispatcher.in_flight == 1
+        chain.gate.change(guard_valid=True)
+    assert held.result().timestamp == 1001
+    assert chain.stats().held == 1
+    assert chain.dispatcher.in_flight == 0
+
+
+async def test_held_call_is_sent_away_when_the_term_ends(chain: Chain) -> None:
+    chain.gate.change(guard_valid=False)
+    async with asyncio.TaskGroup() as group:
+        held = group.create_task(chain.failure(), name="held")
+        await chain.gate.someone_waits.wait()
+        chain.gate.depose()
+    assert held.result().code is RpcCode.UNAVAILABLE
+    assert chain.role.calls == []
+
+
+async def test_hold_ends_at_the_callers_deadline(chain: Chain) -> None:
+    chain.gate.change(guard_valid=False)
+    failure = await chain.failure(deadline_in_s=0.02)
+    assert failure.code is RpcCode.DEADLINE_EXCEEDED
+
+
+async def test_hold_without_deadline_ends_at_the_cap(chain: Chain) -> None:
+    chain.gate.change(guard_valid=False)
+    dispatcher = Dispatcher(chain.table, chain.gate, cluster="by-dev", hold_cap_s=0.02)
+    with pytest.raises(RpcFailure) as caught:
+        await dispatcher.dispatch(TIMESTAMP, b"", Call(TIMESTAMP, {}))
+    assert caught.value.code is RpcCode.UNAVAILABLE
+
+
+async def test_guard_that_passes_inside_a_sync_handler_holds_the_answer(chain: Chain) -> None:
+    chain.role.between = lambda: chain.gate.change(guard_valid=False)
+    async with asyncio.TaskGroup() as group:
+        held = group.create_task(chain.timestamp(), name="held")
+        await chain.gate.someone_waits.wait()
+        assert not held.done()
+        chain.gate.change(guard_valid=True)
+    assert held.result().timestamp == 1001
+    assert len(chain.role.calls) == 1
+
+
+async def test_deposed_inside_a_sync_handler_gives_no_answer(chain: Chain) -> None:
+    chain.role.between = chain.gate.depose
+    assert (await chain.failure()).code is RpcCode.UNAVAILABLE
+    assert chain.stats().answered == {}
+
+
+async def test_deposed_inside_an_async_handler_gives_no_answer(chain: Chain) -> None:
+    chain.role.proceed.clear()
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(chain.failure(ALLOC_ID), name="call")
+        await chain.role.entered.wait()
+        chain.gate.depose()
+        chain.role.proceed.set()
+    assert call.result().code is RpcCode.UNAVAILABLE
+
+
+async def test_an_answer_of_an_earlier_term_is_not_given_in_a_later_one(chain: Chain) -> None:
+    chain.role.proceed.clear()
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(chain.failure(ALLOC_ID), name="call")
+        await chain.role.entered.wait()
+        chain.gate.depose()
+        chain.gate.change(deposed=False, epoch=99, state_code=State.Healthy)
+        chain.role.proceed.set()
+    assert call.result().code is RpcCode.UNAVAILABLE
+
+
+async def test_a_state_change_during_a_call_gives_no_not_ready_status(chain: Chain) -> None:
+    chain.role.between = lambda: chain.gate.change(state_code=State.StandBy)
+    assert (await chain.failure()).code is RpcCode.UNAVAILABLE
+
+
+async def test_error_answers_need_the_guard_too(chain: Chain) -> None:
+    chain.role.proceed.clear()
+    chain.role.error = CollectionNotFound(collection="x")
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(chain.failure(ALLOC_ID), name="call")
+        await chain.role.entered.wait()
+        chain.gate.depose()
+        chain.role.proceed.set()
+    assert call.result().code is RpcCode.UNAVAILABLE
+
+
+async def test_cancelling_a_held_call_leaves_nothing_behind(chain: Chain) -> None:
+    chain.gate.change(guard_valid=False)
+    async with asyncio.TaskGroup() as group:
+        held = group.create_task(chain.timestamp(), name="held")
+        await chain.gate.someone_waits.wait()
+        held.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await held
+    assert (chain.gate.waiting, chain.dispatcher.in_flight) == (0, 0)
+    assert chain.stats().failed == {int(RpcCode.CANCELLED): 1}
+
+
+async def test_cancelling_a_running_handler_reaches_it(chain: Chain) -> None:
+    chain.role.proceed.clear()
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(chain.alloc_id(), name="call")
+        await chain.role.entered.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    assert chain.dispatcher.in_flight == 0
+
+
+# --- what handlers raise ---
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retriable", "text"),
+    [
+        (CollectionNotFound(collection="x"), 100, False, "collection not found[collection=x]"),
+        (SomethingElse("no such thing", hint="try another"), 65535, False, "no such thing (try another)"),
+        (etcd_errors.Unavailable("no etcd"), 2, True, "service unavailable: no etcd"),
+        (etcd_errors.RequestTimeout("slow etcd"), 2, True, "service unavailable: slow etcd"),
+        (etcd_errors.PermissionDenied("not allowed"), 65535, False, "not allowed"),
+    ],
+)
+async def test_expected_errors_become_a_status(
+    chain: Chain, error: Exception, code: int, retriable: bool, text: str
+) -> None:
+    chain.role.error = error
+    for answer in (await chain.timestamp(), await chain.alloc_id()):
+        assert (answer.status.code, answer.status.retriable, answer.status.reason) == (code, retriable, text)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (etcd_errors.OutcomeUnknown("sent, not answered"), RpcCode.UNKNOWN),
+        (etcd_errors.NoSpace("quota"), RpcCode.UNKNOWN),
+        (etcd_errors.LeaseLost("lease 1 is gone"), RpcCode.UNAVAILABLE),
+        (RpcFailure(RpcCode.RESOURCE_EXHAUSTED, "full"), RpcCode.RESOURCE_EXHAUSTED),
+    ],
+)
+async def test_errors_of_leadership_fail_the_call(chain: Chain, error: Exception, code: RpcCode) -> None:
+    chain.role.error = error
+    assert (await chain.failure()).code is code
+    assert (await chain.failure(ALLOC_ID)).code is code
+
+
+async def test_a_bug_is_answered_and_logged_once_with_its_traceback(
+    chain: Chain, log_lines: list[Any]
+) -> None:
+    chain.role.error = KeyError("secret")
+    for _ in range(3):
+        status = (await chain.timestamp()).status
+        assert status.code == 65535
+        assert (
+            status.reason
+            == "unexpected error in RootCoord.AllocTimestamp; the log of rootcoord 4 has its cause"
+        )
+        assert "secret" not in status.detail
+    assert chain.stats().bugs == 3
+    assert [line["event"] for line in log_lines] == ["unexpected error in a handler"]
+    assert log_lines[0]["method"] == TIMESTAMP
+    assert log_lines[0]["exc_info"] is chain.role.error
+
+
+async def test_a_handler_that_returns_the_wrong_type_is_a_bug(chain: Chain, log_lines: list[Any]) -> None:
+    answer = milvus_pb2.BoolResponse.FromString(await chain.call(f"{PREFIX}HasCollection"))
+    assert answer.status.code == 65535
+    assert "Status" in str(log_lines[0]["exc_info"])
