@@ -127,7 +127,7 @@ class CollectionView:
 
 
 def decode_collection(
-    key: str, value: bytes, *, db_id: int, collection_id: int, mod_revision: int
+    key: str, value: bytes, db_id: int, collection_id: int, mod_revision: int
 ) -> CollectionRow:
     """The row of a collection key.
 

@@ -13,8 +13,9 @@ act on an incomplete schema must refuse instead: `whole` raises.
 Source of truth: Milvus 2.3.5 internal/rootcoord/{meta_table,name_db}.go.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 from coordd.errors import CoorddError
 from coordd.etcd import Event
@@ -38,7 +39,9 @@ from coordd.meta.tables.family import KeyFamily, home_db, live_value, malformed
 SHARED_FIELDS_MAX: Final = 256
 """System fields are the same in every collection; enough for what versions of Milvus have written."""
 
-_NOTHING: Final[dict[int, bytes]] = {}
+_NOTHING: Final[Mapping[int, bytes]] = MappingProxyType({})
+
+T = TypeVar("T")
 
 
 class DamagedMetadata(CoorddError):
@@ -62,7 +65,7 @@ class _Record:
         self.rows: tuple[CollectionRow, ...] = ()
         self.fields: dict[int, bytes] = {}
         self.partitions: dict[int, Partition] = {}
-        self.functions: dict[int, bytes] | None = None
+        self.functions: Mapping[int, bytes] = _NOTHING
         self.available_partitions = 0
         self.damaged: frozenset[str] = frozenset()
 
@@ -147,7 +150,7 @@ class CollectionTable:
             record.row,
             fields=record.fields,
             partitions=record.partitions,
-            functions=record.functions or _NOTHING,
+            functions=record.functions,
             damaged=record.damaged,
         )
 
@@ -185,88 +188,91 @@ class CollectionTable:
             raise malformed(event.key, "a collection")
         self._apply_row(event, NO_DB_ID, collection_id)
 
-    def _apply_row(self, event: Event, db_id: int, collection_id: int) -> None:
-        def put(record: _Record, value: bytes | None) -> None:
-            if record.rows:
-                self._names.remove(record.rows[0])
-            record.rows = tuple(row for row in record.rows if row.db_id != db_id)
-            try:
-                if value is not None:
-                    row = decode_collection(
-                        event.key,
-                        value,
-                        db_id=db_id,
-                        collection_id=collection_id,
-                        mod_revision=event.mod_revision,
-                    )
-                    record.rows = tuple(sorted((*record.rows, row), key=_precedence, reverse=True))
-            finally:
-                if record.rows:
-                    self._names.add(record.rows[0])
+    # Each of the following takes the old part out first, so that a value that does not decode leaves none.
 
-        self._change(event, collection_id, put)
+    def _apply_row(self, event: Event, db_id: int, collection_id: int) -> None:
+        record = self._record(collection_id)
+        self._set_rows(record, tuple(row for row in record.rows if row.db_id != db_id))
+        revision = event.mod_revision
+        row = self._decoded(
+            record, event, lambda key, value: decode_collection(key, value, db_id, collection_id, revision)
+        )
+        if row is not None:
+            self._set_rows(record, tuple(sorted((*record.rows, row), key=_precedence, reverse=True)))
+        elif record.empty:
+            del self._records[collection_id]
 
     def _apply_partition(self, event: Event) -> None:
         collection_id, partition_id = _part_ids(event, self._layout.partition_prefix, "a partition")
-
-        def put(record: _Record, value: bytes | None) -> None:
-            gone = record.partitions.pop(partition_id, None)
-            if gone is not None:
-                record.available_partitions -= gone.available
-            if value is not None:
-                partition = decode_partition(event.key, value, collection_id, partition_id)
-                record.partitions[partition_id] = partition
-                record.available_partitions += partition.available
-
-        self._change(event, collection_id, put)
+        record = self._record(collection_id)
+        self._set_partition(record, partition_id, None)
+        partition = self._decoded(
+            record, event, lambda key, value: decode_partition(key, value, collection_id, partition_id)
+        )
+        if partition is not None:
+            self._set_partition(record, partition_id, partition)
+        elif record.empty:
+            del self._records[collection_id]
 
     def _apply_field(self, event: Event) -> None:
         collection_id, field_id = _part_ids(event, self._layout.field_prefix, "a field")
-
-        def put(record: _Record, value: bytes | None) -> None:
-            record.fields.pop(field_id, None)
-            if value is not None:
-                record.fields[field_id] = self._checked_field(event.key, value, field_id)
-
-        self._change(event, collection_id, put)
+        record = self._record(collection_id)
+        record.fields.pop(field_id, None)
+        field = self._decoded(record, event, lambda key, value: self._checked_field(key, value, field_id))
+        if field is not None:
+            record.fields[field_id] = field
+        elif record.empty:
+            del self._records[collection_id]
 
     def _apply_function(self, event: Event) -> None:
         collection_id, function_id = _part_ids(event, self._layout.function_prefix, "a function")
+        record = self._record(collection_id)
+        functions = dict(record.functions)
+        functions.pop(function_id, None)
+        record.functions = functions or _NOTHING
+        function = self._decoded(record, event, lambda key, value: decode_function(key, value, function_id))
+        if function is not None:
+            record.functions = {**functions, function_id: event.value or b""}
+        elif record.empty:
+            del self._records[collection_id]
 
-        def put(record: _Record, value: bytes | None) -> None:
-            record.functions = {
-                known_id: known
-                for known_id, known in (record.functions or {}).items()
-                if known_id != function_id
-            } or None
-            if value is not None:
-                decode_function(event.key, value, function_id)
-                record.functions = {**(record.functions or {}), function_id: value}
-
-        self._change(event, collection_id, put)
-
-    def _change(self, event: Event, collection_id: int, put: Callable[[_Record, bytes | None], None]) -> None:
-        """Let `put` replace what the event's key had put into the record; keep counts and damage right.
-
-        `put` takes the old part out before it looks at the new value, so that a value that does not decode
-        leaves nothing behind.
-        """
+    def _record(self, collection_id: int) -> _Record:
         record = self._records.get(collection_id)
         if record is None:
             record = self._records[collection_id] = _Record()
-        counted = record.counted_partitions()
+        return record
+
+    def _decoded(self, record: _Record, event: Event, decode: Callable[[str, bytes], T]) -> T | None:
+        """The event's value decoded, None if the key is gone; keeps track of damage."""
+        self.generation += 1
+        value = live_value(event)
         try:
-            put(record, live_value(event))
-            if record.damaged:
-                record.damaged -= {event.key}
+            decoded = None if value is None else decode(event.key, value)
         except DecodeError:
             record.damaged |= {event.key}
             raise
-        finally:
-            self._partition_count += record.counted_partitions() - counted
-            self.generation += 1
-            if record.empty:
-                del self._records[collection_id]
+        if record.damaged:
+            record.damaged -= {event.key}
+        return decoded
+
+    def _set_rows(self, record: _Record, rows: tuple[CollectionRow, ...]) -> None:
+        counted = record.counted_partitions()
+        if record.rows:
+            self._names.remove(record.rows[0])
+        record.rows = rows
+        if rows:
+            self._names.add(rows[0])
+        self._partition_count += record.counted_partitions() - counted
+
+    def _set_partition(self, record: _Record, partition_id: int, partition: Partition | None) -> None:
+        counted = record.counted_partitions()
+        gone = record.partitions.pop(partition_id, None)
+        if gone is not None:
+            record.available_partitions -= gone.available
+        if partition is not None:
+            record.partitions[partition_id] = partition
+            record.available_partitions += partition.available
+        self._partition_count += record.counted_partitions() - counted
 
     def _checked_field(self, key: str, value: bytes, field_id: int) -> bytes:
         """The value if it decodes; equal values of system fields are kept, and checked, only once."""
