@@ -1,10 +1,28 @@
-"""The etcd client that everything above uses: reads, transactions, leases, watches, status."""
+"""The etcd client that everything above uses: reads, transactions, leases, watches, status.
 
+What it promises: a write is sent at most once (`OutcomeUnknown` when its fate is not known); a read may be
+sent several times; a range is read at one revision however many pages it takes; a watch delivers whole
+revisions, each once, in order. What it does not: decide who is the leader of anything, or that a lease is
+lost because time has passed.
+
+Source of truth: etcd api/etcdserverpb/rpc.proto; https://etcd.io/docs/v3.5/learning/api_guarantees/.
+"""
+
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from aetcd import rpc
+
+from coordd.etcd import codec
+from coordd.etcd.connection import CallFailedError
+from coordd.etcd.endpoints import Endpoint
+from coordd.etcd.errors import EtcdError, LeaseLost
+from coordd.etcd.lease import KeepAlive
+from coordd.etcd.paging import RangeQuery, read_range
 from coordd.etcd.settings import ClientSettings
+from coordd.etcd.transport import Transport
 from coordd.etcd.types import (
     Compare,
     GetResult,
@@ -16,16 +34,21 @@ from coordd.etcd.types import (
     TxnResult,
     WatchBatch,
 )
+from coordd.etcd.watch import Watch
 
 
 class EtcdClient:
     """One etcd cluster. Connects on first use; `async with` (or `close`) ends all connections and streams.
 
-    Every call takes `timeout_s`; None means `etcd.requestTimeout`.
+    Every request takes `timeout_s`; None means `etcd.requestTimeout`. All raise `EtcdError`s: `Unavailable`
+    when no endpoint could be reached in that time, `PermissionDenied`, `AuthenticationFailed`, and those
+    named at each method. Belongs to the event loop in which it is first used.
     """
 
     def __init__(self, settings: ClientSettings) -> None:
-        self._settings = settings
+        """Raises EndpointInvalid or TlsError for settings that cannot work."""
+        self._transport = Transport(settings)
+        self._timeout_s = settings.request_timeout_ms / 1000
 
     async def __aenter__(self) -> Self:
         return self
@@ -36,12 +59,27 @@ class EtcdClient:
         await self.close()
 
     async def close(self) -> None:
-        raise NotImplementedError
+        """End all calls, streams and connections; calls in flight raise. Idempotent."""
+        await self._transport.close()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """`host:port` of every configured endpoint."""
+        return tuple(endpoint.name for endpoint in self._transport.endpoints)
 
     async def get(
         self, key: str, *, revision: int = 0, serializable: bool = False, timeout_s: float | None = None
     ) -> GetResult:
-        raise NotImplementedError
+        """One key, now or at `revision`. `serializable`: from the member asked, perhaps stale.
+
+        Raises:
+            RequestTimeout: not answered in time.
+            Compacted: `revision` is gone.
+        """
+        request = codec.range_request(key, None, revision=revision, serializable=serializable)
+        answer = await self._read(request, timeout_s)
+        kvs = answer.kvs
+        return GetResult(codec.key_value(kvs[0]) if kvs else None, answer.header.revision)
 
     async def range(
         self,
@@ -54,7 +92,17 @@ class EtcdClient:
         serializable: bool = False,
         timeout_s: float | None = None,
     ) -> RangeResult:
-        raise NotImplementedError
+        """All keys of [start, end) at one revision: `revision`, or that of the first page.
+
+        Read in pages of `page_size` keys (None: adapted to the size of the values). `timeout_s` is for each
+        page. Values are empty with `keys_only`. Safe to cancel.
+
+        Raises:
+            RequestTimeout: a page was not answered in time.
+            Compacted: `revision` is gone; without `revision`, only if etcd compacts faster than we can read.
+        """
+        query = RangeQuery(start, end, revision, keys_only, page_size, serializable)
+        return await read_range(query, lambda request: self._read(request, timeout_s))
 
     async def txn(
         self,
@@ -64,32 +112,162 @@ class EtcdClient:
         *,
         timeout_s: float | None = None,
     ) -> TxnResult:
-        raise NotImplementedError
+        """If all compares hold, do `success`, else `failure`, as one revision. Sent at most once.
+
+        If cancelled, whether it was applied is unknown.
+
+        Raises:
+            OutcomeUnknown: it was sent and may have been applied, now or later. Read back before repeating.
+            NoSpace: a case of OutcomeUnknown.
+            TooManyOperations, RequestTooLarge: more than etcd takes; nothing was sent.
+            InvalidRequest: etcd refuses it, for instance because one key is put twice.
+            LeaseLost: a put names a lease that has ended.
+        """
+        request = codec.txn_request(compares, success, failure)
+        answer = await self._transport.unary(
+            "Txn", lambda stubs: stubs.kv.Txn, request, timeout_s=self._limit(timeout_s), writes=True
+        )
+        return codec.txn_result(answer)
 
     async def put(self, key: str, value: bytes, *, lease: int = 0, timeout_s: float | None = None) -> int:
-        """Returns the revision."""
-        raise NotImplementedError
+        """Write one key unconditionally; returns the revision. Raises as `txn`."""
+        request = codec.put_request(key, value, lease)
+        codec.check_size(request)
+        answer = await self._transport.unary(
+            "Put", lambda stubs: stubs.kv.Put, request, timeout_s=self._limit(timeout_s), writes=True
+        )
+        return int(answer.header.revision)
 
     async def delete(self, key: str, range_end: str | None = None, *, timeout_s: float | None = None) -> int:
-        """Returns how many keys were deleted."""
-        raise NotImplementedError
+        """Delete one key or [key, range_end); returns how many there were. Raises as `txn`."""
+        request = codec.delete_request(key, range_end)
+        answer = await self._transport.unary(
+            "DeleteRange",
+            lambda stubs: stubs.kv.DeleteRange,
+            request,
+            timeout_s=self._limit(timeout_s),
+            writes=True,
+        )
+        return int(answer.deleted)
 
     async def grant(self, ttl_s: int, *, timeout_s: float | None = None) -> Lease:
-        raise NotImplementedError
+        """A new lease. etcd raises `ttl_s` to its minimum (2 s by its defaults).
+
+        May leave a second, unused lease behind when an answer is lost; it ends by itself.
+
+        Raises:
+            RequestTimeout: not answered in time.
+        """
+        answer = await self._transport.unary(
+            "LeaseGrant",
+            lambda stubs: stubs.lease.LeaseGrant,
+            rpc.LeaseGrantRequest(TTL=ttl_s),
+            timeout_s=self._limit(timeout_s),
+            writes=False,
+        )
+        return Lease(answer.ID, answer.TTL)
 
     async def revoke(self, lease_id: int, *, timeout_s: float | None = None) -> None:
-        raise NotImplementedError
+        """End a lease and delete its keys. Idempotent: a lease that is gone already is fine.
+
+        Raises:
+            RequestTimeout: not answered in time; it may have been done.
+        """
+        try:
+            await self._transport.unary(
+                "LeaseRevoke",
+                lambda stubs: stubs.lease.LeaseRevoke,
+                rpc.LeaseRevokeRequest(ID=lease_id),
+                timeout_s=self._limit(timeout_s),
+                writes=False,
+            )
+        except LeaseLost:
+            return
 
     def keep_alive(
         self, lease_id: int, ttl_s: int, interval_s: float | None = None
     ) -> AsyncGenerator[KeepAliveAck, None]:
-        raise NotImplementedError
+        """Renew a lease every `interval_s` (None: a third of `ttl_s`), the first time at once.
 
-    def watch(self, start: str, end: str | None, *, from_revision: int) -> AsyncGenerator[WatchBatch, None]:
-        raise NotImplementedError
+        Iterate without long pauses: a renewal is sent only while the next answer is awaited. Reconnects for
+        as long as it is iterated; no answer for long raises nothing. Close it (`contextlib.aclosing`) to
+        stop; the lease is not revoked by that.
 
-    async def status(self, *, timeout_s: float | None = None) -> list[MemberStatus]:
-        raise NotImplementedError
+        Raises:
+            LeaseLost: etcd says that the lease has ended.
+        """
+        return KeepAlive(self._transport, lease_id, ttl_s / 3 if interval_s is None else interval_s).acks()
+
+    def watch(
+        self, start: str, end: str | None, *, from_revision: int, prev_kv: bool = False
+    ) -> AsyncGenerator[WatchBatch, None]:
+        """All changes of [start, end) (`end` None: of one key) from `from_revision` (at least 1) on.
+
+        After `range` that is `result.revision + 1`. Whole revisions, each once, in order; reconnects for as
+        long as it is iterated. Close it (`contextlib.aclosing`) to stop.
+
+        Raises:
+            Compacted: what should come next is gone; read the range again.
+            PermissionDenied: the user may not read this range.
+            WatchCancelled: etcd ended it for another reason.
+        """
+        return Watch(self._transport, start, end, from_revision, prev_kv=prev_kv).batches()
 
     async def revision(self, *, key: str = "health", timeout_s: float | None = None) -> int:
-        raise NotImplementedError
+        """The store's revision, linearizable. `key` need not exist; the user must be allowed to read it."""
+        return (await self.get(key, timeout_s=timeout_s)).revision
+
+    async def status(self, *, timeout_s: float | None = None) -> list[MemberStatus]:
+        """What each endpoint says of itself, in the order configured; one that fails has `error` set."""
+        limit = self._limit(timeout_s)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._status_of(endpoint, limit), name=f"etcd-status-{endpoint.name}")
+                for endpoint in self._transport.endpoints
+            ]
+        return [task.result() for task in tasks]
+
+    def _limit(self, timeout_s: float | None) -> float:
+        return self._timeout_s if timeout_s is None else timeout_s
+
+    async def _read(self, request: Any, timeout_s: float | None) -> Any:
+        return await self._transport.unary(
+            "Range",
+            lambda stubs: stubs.kv.Range,
+            request,
+            timeout_s=self._limit(timeout_s),
+            writes=False,
+            require_leader=not request.serializable,
+        )
+
+    async def _status_of(self, endpoint: Endpoint, limit_s: float) -> MemberStatus:
+        try:
+            async with asyncio.timeout(limit_s):
+                connection = await self._transport.dial(endpoint, limit_s)
+                try:
+                    metadata = await self._transport.auth.metadata(connection, limit_s, require_leader=False)
+                    answer = await connection.unary(
+                        "Status", connection.stubs.maintenance.Status, rpc.StatusRequest(), metadata, limit_s
+                    )
+                finally:
+                    await connection.close()
+        except CallFailedError as failed:
+            return MemberStatus(endpoint.name, error=failed.failure.error.message)
+        except EtcdError as error:
+            return MemberStatus(endpoint.name, error=error.message)
+        except TimeoutError:
+            return MemberStatus(endpoint.name, error=f"no answer within {limit_s:.1f} s")
+        header = answer.header
+        return MemberStatus(
+            endpoint.name,
+            version=answer.version,
+            is_leader=answer.leader == header.member_id,
+            is_learner=answer.isLearner,
+            member_id=header.member_id,
+            leader_id=answer.leader,
+            db_size=answer.dbSize,
+            db_size_in_use=answer.dbSizeInUse,
+            raft_term=answer.raftTerm,
+            revision=header.revision,
+            errors=tuple(answer.errors),
+        )

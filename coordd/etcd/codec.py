@@ -1,0 +1,170 @@
+"""Between our types and etcd's protobuf messages, and the limits of a request. Pure but for aetcd's stubs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from aetcd import rpc
+
+from coordd.etcd.errors import RequestTooLarge, TooManyOperations
+from coordd.etcd.types import (
+    MAX_REQUEST_BYTES,
+    MAX_TXN_OPS,
+    REQUEST_OVERHEAD_BYTES,
+    Compare,
+    CompareTarget,
+    Delete,
+    DeleteResult,
+    Event,
+    KeyValue,
+    Op,
+    OpResult,
+    Put,
+    PutResult,
+    RangeResult,
+    TxnResult,
+    decode_key,
+    encode_key,
+)
+
+_TARGETS = {
+    CompareTarget.VERSION: (rpc.Compare.VERSION, "version"),
+    CompareTarget.CREATE_REVISION: (rpc.Compare.CREATE, "create_revision"),
+    CompareTarget.MOD_REVISION: (rpc.Compare.MOD, "mod_revision"),
+    CompareTarget.VALUE: (rpc.Compare.VALUE, "value"),
+    CompareTarget.LEASE: (rpc.Compare.LEASE, "lease"),
+}
+_EQUAL = rpc.Compare.EQUAL
+_DELETE = rpc.Event.DELETE
+_NO_KEY = b"\0"  # etcd's spelling of "from the first key" and, as range_end, "to the last key"
+
+
+def txn_request(compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> Any:
+    """The message of a transaction.
+
+    Raises:
+        TooManyOperations, RequestTooLarge: etcd would refuse it.
+    """
+    longest = max(len(compares), len(success), len(failure))
+    if longest > MAX_TXN_OPS:
+        raise TooManyOperations(f"a transaction of {longest} operations: etcd takes {MAX_TXN_OPS}")
+    request = rpc.TxnRequest(
+        compare=[_compare(one) for one in compares],
+        success=[_op(one) for one in success],
+        failure=[_op(one) for one in failure],
+    )
+    check_size(request)
+    return request
+
+
+def check_size(request: Any) -> None:
+    """Raises RequestTooLarge if etcd would refuse the message for its size."""
+    size = request.ByteSize()
+    if size + REQUEST_OVERHEAD_BYTES > MAX_REQUEST_BYTES:
+        raise RequestTooLarge(
+            f"a request of {size} bytes: etcd takes {MAX_REQUEST_BYTES - REQUEST_OVERHEAD_BYTES}",
+            hint="the value is too large for etcd",
+        )
+
+
+def txn_result(answer: Any) -> TxnResult:
+    """The answer to a transaction."""
+    revision = answer.header.revision
+    return TxnResult(answer.succeeded, revision, tuple(_op_result(one, revision) for one in answer.responses))
+
+
+def range_request(
+    key: str | bytes,
+    range_end: str | bytes | None,
+    *,
+    revision: int = 0,
+    limit: int = 0,
+    keys_only: bool = False,
+    serializable: bool = False,
+) -> Any:
+    """The message of a read; `range_end` None reads one key."""
+    return rpc.RangeRequest(
+        key=_start(key),
+        range_end=_end(range_end),
+        revision=revision,
+        limit=limit,
+        keys_only=keys_only,
+        serializable=serializable,
+    )
+
+
+def put_request(key: str, value: bytes, lease: int) -> Any:
+    """The message of a Put."""
+    return rpc.PutRequest(key=encode_key(key), value=value, lease=lease)
+
+
+def delete_request(key: str, range_end: str | None) -> Any:
+    """The message of a Delete."""
+    return rpc.DeleteRangeRequest(key=_start(key), range_end=_end(range_end))
+
+
+def watch_request(start: str, end: str | None, from_revision: int, *, prev_kv: bool) -> Any:
+    """The message that opens a watch."""
+    create = rpc.WatchCreateRequest(
+        key=_start(start),
+        range_end=_end(end),
+        start_revision=from_revision,
+        progress_notify=True,
+        fragment=True,
+        prev_kv=prev_kv,
+    )
+    return rpc.WatchRequest(create_request=create)
+
+
+def key_value(kv: Any) -> KeyValue:
+    """A stored key."""
+    return KeyValue(decode_key(kv.key), kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
+
+
+def event(raw: Any) -> Event:
+    """A watch event."""
+    kv = raw.kv
+    return Event(
+        decode_key(kv.key),
+        None if raw.type == _DELETE else kv.value,
+        kv.mod_revision,
+        kv.create_revision,
+        kv.lease,
+        kv.version,
+        key_value(raw.prev_kv) if raw.HasField("prev_kv") else None,
+    )
+
+
+def _compare(compare: Compare) -> Any:
+    target, field = _TARGETS[compare.target]
+    operand = {field: compare.operand}
+    return rpc.Compare(result=_EQUAL, target=target, key=encode_key(compare.key), **operand)
+
+
+def _op(op: Op) -> Any:
+    if isinstance(op, Put):
+        return rpc.RequestOp(request_put=put_request(op.key, op.value, op.lease))
+    if isinstance(op, Delete):
+        return rpc.RequestOp(request_delete_range=delete_request(op.key, op.range_end))
+    # Never with a revision: etcd members could then apply the transaction differently (etcd issue 18667).
+    return rpc.RequestOp(request_range=range_request(op.key, op.range_end))
+
+
+def _op_result(answer: Any, revision: int) -> OpResult:
+    kind = answer.WhichOneof("response")
+    if kind == "response_put":
+        return PutResult()
+    if kind == "response_delete_range":
+        return DeleteResult(answer.response_delete_range.deleted)
+    return RangeResult(revision, [key_value(kv) for kv in answer.response_range.kvs])
+
+
+def _start(key: str | bytes) -> bytes:
+    raw = key if isinstance(key, bytes) else encode_key(key)
+    return raw or _NO_KEY
+
+
+def _end(key: str | bytes | None) -> bytes:
+    if key is None:
+        return b""
+    raw = key if isinstance(key, bytes) else encode_key(key)
+    return raw or _NO_KEY

@@ -1,0 +1,281 @@
+"""Requests to whichever endpoint can take them: which one, for how long, and what may be sent twice.
+
+All requests and streams share one connection. It is replaced when it breaks, when its member has no leader
+or is a learner, and when it has swallowed requests in silence for `SILENCE_LIMIT_S` while other endpoints
+exist (a frozen or partitioned member, seconds before HTTP/2 pings notice).
+
+A request is sent again, within its deadline, only if it certainly was not applied, or if it writes nothing.
+What may have been applied is reported as `OutcomeUnknown`, never repeated.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from coordd.etcd.auth import Authenticator, refused_again
+from coordd.etcd.connection import CallFailedError, Connection, Stream, Stubs, dial
+from coordd.etcd.endpoints import Endpoint, parse_endpoints
+from coordd.etcd.errors import EtcdError, RequestTimeout, TlsError, Unavailable
+from coordd.etcd.settings import ClientSettings
+from coordd.etcd.tls import TlsPolicy
+from coordd.etcd.translate import Failure, Verdict, as_write_failure
+from coordd.log import get_logger
+
+_LOG = get_logger("coordd.etcd")
+
+DIAL_LIMITS_S = (0.5, 1.0, 2.0, 5.0)
+"""How long one dial may take, by round over all endpoints: failover is quick, a slow network still works."""
+SILENCE_LIMIT_S = 1.0
+RETIRE_PAUSE_S = 3.0
+"""No more than one retirement for silence in this time: when all of etcd is slow, hopping does not help."""
+BACKOFF_FIRST_S = 0.05
+BACKOFF_MAX_S = 0.5
+_CLOSED = "the etcd client is closed"
+
+Method: TypeAlias = Callable[[Stubs], Any]
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Doubling pauses with jitter, from `first_s` to `max_s`."""
+
+    first_s: float = BACKOFF_FIRST_S
+    max_s: float = BACKOFF_MAX_S
+    _next_s: float = field(init=False, default=0.0)
+    # Not for secrets: only so that many clients do not come back in step.
+    _random: random.Random = field(init=False, default_factory=random.SystemRandom)
+
+    def reset(self) -> None:
+        """The next pause is the first again."""
+        self._next_s = 0.0
+
+    def pause_s(self) -> float:
+        """How long to wait now, in seconds."""
+        self._next_s = min(self.max_s, self._next_s * 2 or self.first_s)
+        return self._next_s * self._random.uniform(0.5, 1.0)
+
+
+class Transport:
+    """The connection to one etcd cluster. Connects on first use; belongs to one event loop."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        """Raises EndpointInvalid or TlsError for settings that cannot work."""
+        self.endpoints = parse_endpoints(settings.endpoints, tls=settings.ssl.enabled)
+        self.auth = Authenticator(settings.auth)
+        self._policy = TlsPolicy.from_settings(settings.ssl)
+        self._current: Connection | None = None
+        self._live: set[Connection] = set()
+        self._next = 0
+        self._lock = asyncio.Lock()
+        self._dial_errors: dict[Endpoint, EtcdError] = {}
+        self._last_retired = -RETIRE_PAUSE_S
+        self._closed = False
+
+    async def close(self) -> None:
+        """End all calls and connections. Idempotent."""
+        self._closed = True
+        live, self._live, self._current = self._live, set(), None
+        for connection in live:
+            await connection.close()
+
+    async def unary(
+        self,
+        request: str,
+        method: Method,
+        message: Any,
+        *,
+        timeout_s: float,
+        writes: bool,
+        require_leader: bool = True,
+    ) -> Any:
+        """One request and its answer, within `timeout_s`; `request` names it in errors.
+
+        Raises:
+            OutcomeUnknown: it writes, was sent, and was not answered.
+            EtcdError: another of its kinds, see `translate`; nothing was written then.
+        """
+        deadline = time.monotonic() + timeout_s
+        attempts = _Attempts(len(self.endpoints))
+        while True:
+            connection = await self.connection(deadline, attempts.last)
+            token = None
+            try:
+                limit = self._attempt_s(deadline, writes=writes)
+                metadata = await self.auth.metadata(connection, limit, require_leader=require_leader)
+                token = self.auth.token
+                limit = self._attempt_s(deadline, writes=writes)
+                return await connection.unary(request, method(connection.stubs), message, metadata, limit)
+            except CallFailedError as failed:
+                await self.note_failure(connection, failed.failure)
+                pause_s = attempts.plan(failed.failure, writes=writes)
+                if pause_s is None or time.monotonic() + pause_s >= deadline:
+                    raise self._final(failed.failure, writes=writes) from failed
+                if failed.failure.verdict is Verdict.REAUTHENTICATE:
+                    self.auth.invalidate(token)
+            if pause_s:
+                await asyncio.sleep(pause_s)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, request: str, method: Method, *, timeout_s: float) -> AsyncIterator[Stream]:
+        """A bidirectional stream on the current connection.
+
+        Raises CallFailedError or EtcdError if none can be opened; nothing is retried here. A CallFailedError
+        of the body passes through, once it is noted what it says about the connection.
+        """
+        connection = await self.connection(time.monotonic() + timeout_s)
+        try:
+            metadata = await self.auth.metadata(connection, timeout_s)
+            async with connection.stream(request, method(connection.stubs), metadata) as stream:
+                yield stream
+        except CallFailedError as failed:
+            await self.note_failure(connection, failed.failure)
+            raise
+
+    async def connection(self, deadline: float, last: EtcdError | None = None) -> Connection:
+        """A connection that is up; dials if there is none. `deadline` on `time.monotonic()`.
+
+        Raises:
+            Unavailable: no endpoint could be reached in time (`last`, if given, is raised instead).
+            TlsError: no endpoint can be spoken to over TLS as configured.
+        """
+        current = self._current
+        if current is not None and current.usable:
+            return current
+        try:
+            async with asyncio.timeout_at(_loop_time(deadline)), self._lock:
+                current = self._current
+                if current is not None and current.usable:
+                    return current
+                return await self._dial_any(deadline)
+        except TimeoutError as error:
+            raise last or self._unreachable() from error
+
+    async def note_failure(self, connection: Connection, failure: Failure) -> None:
+        """Give the connection up if the failure says that it, or its member, is of no use now."""
+        if isinstance(failure.error, RequestTimeout):
+            await self.note_silence(connection)
+        elif isinstance(failure.error, Unavailable) and (len(self.endpoints) > 1 or not failure.from_server):
+            await self._drop(connection)
+
+    async def note_silence(self, connection: Connection) -> None:
+        """A request was not answered in time: retire the connection if nothing else arrived on it either."""
+        now = time.monotonic()
+        if len(self.endpoints) == 1 or connection.silence_s < SILENCE_LIMIT_S:
+            return
+        if now - self._last_retired >= RETIRE_PAUSE_S:
+            self._last_retired = now
+            _LOG.warning("etcd endpoint is silent, moving on", endpoint=connection.endpoint.name)
+            await self._drop(connection, retire=True)
+
+    async def dial(self, endpoint: Endpoint, timeout_s: float) -> Connection:
+        """A connection of the caller's own to one endpoint. Raises Unavailable or TlsError."""
+        return await dial(endpoint, self._policy if endpoint.tls else None, timeout_s)
+
+    async def _dial_any(self, deadline: float) -> Connection:
+        if self._current is not None:
+            await self._drop(self._current)
+        backoff = Backoff()
+        limits = itertools.chain(DIAL_LIMITS_S, itertools.repeat(DIAL_LIMITS_S[-1]))
+        while True:
+            limit_s = next(limits)
+            for _ in self.endpoints:
+                endpoint = self.endpoints[self._next % len(self.endpoints)]
+                connection = await self._dial(endpoint, limit_s)
+                if connection is not None:
+                    return connection
+                self._next += 1
+            errors = list(self._dial_errors.values())
+            if all(isinstance(error, TlsError) for error in errors):
+                raise errors[0]
+            await asyncio.sleep(backoff.pause_s())
+
+    async def _dial(self, endpoint: Endpoint, limit_s: float) -> Connection | None:
+        self._check_open()
+        try:
+            connection = await self.dial(endpoint, limit_s)
+        except (Unavailable, TlsError) as error:
+            if endpoint not in self._dial_errors:
+                _LOG.warning("etcd endpoint cannot be reached", endpoint=endpoint.name, reason=error.message)
+            self._dial_errors[endpoint] = error
+            return None
+        self._live.add(connection)
+        try:
+            self._check_open()
+        except Unavailable:
+            await connection.close()
+            raise
+        self._dial_errors.pop(endpoint, None)
+        self._current = connection
+        _LOG.info("connected to etcd", endpoint=endpoint.name)
+        return connection
+
+    async def _drop(self, connection: Connection, *, retire: bool = False) -> None:
+        """Send nothing more to this connection and prefer the endpoint after it."""
+        if connection is self._current:
+            self._current = None
+            self._next += 1
+        self._live = {one for one in self._live if one.alive}
+        await (connection.retire() if retire else connection.detach())
+
+    def _attempt_s(self, deadline: float, *, writes: bool) -> float:
+        """How long this attempt may take: reads leave time for another endpoint, writes have one attempt."""
+        left = max(0.001, deadline - time.monotonic())
+        return left if writes or len(self.endpoints) == 1 else max(left / 2, min(left, 1.0))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable(_CLOSED)
+
+    def _final(self, failure: Failure, *, writes: bool) -> EtcdError:
+        if self._closed:
+            failure = replace(failure, error=Unavailable(_CLOSED))
+        return as_write_failure(failure) if writes else failure.error
+
+    def _unreachable(self) -> Unavailable:
+        errors = self._dial_errors
+        tried = [
+            f"{one.name}: {errors[one].message if one in errors else 'no answer'}" for one in self.endpoints
+        ]
+        return Unavailable(
+            f"etcd cannot be reached: {'; '.join(tried)}",
+            hint="check etcd.endpoints, and that etcd runs and serves there",
+        )
+
+
+class _Attempts:
+    """What has been tried for one request, and what may be tried next."""
+
+    __slots__ = ("_backoff", "_immediate", "_renewed", "last")
+
+    def __init__(self, endpoints: int) -> None:
+        self.last: EtcdError | None = None
+        self._immediate = endpoints - 1  # the other endpoints are tried without a pause, once each
+        self._renewed = False
+        self._backoff: Backoff | None = None
+
+    def plan(self, failure: Failure, *, writes: bool) -> float | None:
+        """Seconds until the next attempt; None: there must be none. Raises AuthenticationFailed."""
+        verdict = failure.verdict
+        if verdict is Verdict.REAUTHENTICATE:
+            if self._renewed:
+                raise refused_again(failure.error)
+            self._renewed = True
+            return 0.0
+        self.last = failure.error
+        if not (verdict is Verdict.NOT_TAKEN or (verdict is Verdict.UNKNOWN and not writes)):
+            return None
+        if self._immediate > 0:
+            self._immediate -= 1
+            return 0.0
+        if self._backoff is None:
+            self._backoff = Backoff()
+        return self._backoff.pause_s()
+
+
+def _loop_time(deadline: float) -> float:
+    return asyncio.get_running_loop().time() + deadline - time.monotonic()
