@@ -1,6 +1,7 @@
 """The gRPC transport over real sockets: limits, refusals, holding, stopping."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -62,8 +63,11 @@ async def refused(port: int) -> bool:
         _, writer = await asyncio.open_connection(HOST, port)
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # reset while the listening socket went away; the next try is refused
     writer.close()
-    await writer.wait_closed()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
     return False
 
 
@@ -233,7 +237,8 @@ async def test_who_waits_for_a_server_that_never_starts_is_sent_away_when_it_sto
         await served.server.stop()
         await reader.read()
         writer.close()
-    assert call.result().code() is grpc.StatusCode.UNAVAILABLE
+    # Whether our refusal or gRPC's cancelling comes first is a race; both make a Milvus client look again.
+    assert call.result().code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     assert served.role.calls == []
     await served.close()
 
