@@ -96,14 +96,25 @@ class Component:
 
 
 class MilvusLab:
-    """A cluster. ``extra`` is merged into every milvus.yaml; TTL in seconds (etcd's minimum is 2)."""
+    """A cluster.
 
-    def __init__(self, work: Path, *, session_ttl_s: int = 3, extra: dict[str, Any] | None = None) -> None:
+    ``extra`` is merged into every milvus.yaml; the session TTL is in seconds (etcd's minimum is 2). With
+    ``milvus=False`` there is etcd only, for coordd processes alone, and nothing needs to be installed.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        *,
+        session_ttl_s: int = 3,
+        extra: dict[str, Any] | None = None,
+        milvus: bool = True,
+    ) -> None:
         self.work = work
-        self.files: LabFiles = install()
         self._ports = Ports()
         self._ttl_s = session_ttl_s
         self._extra = extra or {}
+        self._files: LabFiles | None = install() if milvus else None
         self._others: list[LabProcess] = []
         self.components: list[Component] = []
         self._etcd: LabEtcd | None = None
@@ -127,6 +138,15 @@ class MilvusLab:
 
     def _start_base(self) -> None:
         self._etcd = LabEtcd()
+        self._config = ClusterConfig(
+            etcd_endpoint=self._etcd.endpoint,
+            kafka_brokers=self._start_kafka() if self._files else "127.0.0.1:9",
+            storage=self.work / "storage",
+            session_ttl_s=self._ttl_s,
+            extra=self._extra,
+        )
+
+    def _start_kafka(self) -> str:
         published = self.work / "kafka" / "address"
         kafka = LabProcess(
             "kafka",
@@ -135,17 +155,10 @@ class MilvusLab:
             env={"PATH": os.defpath, "PYTHONPATH": str(PROJECT)},
         )
         self._others.append(kafka)
-        brokers = kafka.wait_until(
+        return kafka.wait_until(
             lambda: published.read_text() if published.exists() else None,
             timeout_s=30,
             what="the broker's address",
-        )
-        self._config = ClusterConfig(
-            etcd_endpoint=self._etcd.endpoint,
-            kafka_brokers=brokers,
-            storage=self.work / "storage",
-            session_ttl_s=self._ttl_s,
-            extra=self._extra,
         )
 
     @property
@@ -153,6 +166,12 @@ class MilvusLab:
         """The etcd of the cluster."""
         assert self._etcd is not None, "outside the with block"
         return self._etcd
+
+    @property
+    def files(self) -> LabFiles:
+        """What is installed."""
+        assert self._files is not None, "made with milvus=False"
+        return self._files
 
     @property
     def config(self) -> ClusterConfig:
@@ -188,7 +207,6 @@ class MilvusLab:
         shared = replace(self.config, extra={**self.config.extra, **(extra or {})})
         document = (milvus_yaml if kind == "milvus" else coordd_yaml)(shared, role, ports)
         (folder / "milvus.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
-        shutil.copy(self.files.glog_conf, folder / "glog.conf")
         command, env = self._command(kind, role, folder)
         env["METRICS_PORT"] = str(ports.metrics)
         component = Component(role, kind, LabProcess(name, command, cwd=folder, env=env), ports)
@@ -197,12 +215,13 @@ class MilvusLab:
 
     def _command(self, kind: str, role: str, folder: Path) -> tuple[list[str], dict[str, str]]:
         env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.work)}
+        env["DEPLOY_MODE"] = "DISTRIBUTED"
         if kind == "coordd":
             env["PYTHONPATH"] = str(PROJECT)
             return [sys.executable, "-m", "coordd", "run", role, "--config", str(folder)], env
         env["LD_LIBRARY_PATH"] = str(self.files.bin_dir)
         env["MILVUSCONF"] = str(folder)
-        env["DEPLOY_MODE"] = "DISTRIBUTED"
+        shutil.copy(self.files.glog_conf, folder / "glog.conf")
         return [str(self.files.milvus), "run", role], env
 
     def logs(self, lines: int = 15) -> str:

@@ -1,0 +1,111 @@
+"""Steps that the interop tests share: recordings, a client that keeps allocating, a connected pymilvus."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from coordd.pb import root_coord_pb2
+from tests.lab.client import PymilvusClient
+from tests.lab.cluster import Component, MilvusLab
+from tests.lab.compare import compare
+from tests.lab.probes import build_probes
+from tests.lab.recorder import Probe, gather, open_rootcoord, record
+
+# Kept by RootCoord in etcd: what no takeover may change.
+METADATA = ("by-dev/meta/root-coord/", "by-dev/meta/snapshots/root-coord/")
+COUNT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one RootCoord answered."""
+
+    probes: Sequence[Probe]
+    replies: dict[str, dict[str, Any]]
+
+    def differences(self, other: Answers, *, reloaded: bool = False) -> list[str]:
+        """What another server answers differently; ``reloaded`` as in ``tests.lab.compare``."""
+        methods = {probe.name: probe.method for probe in self.probes}
+        found = compare(self.replies, other.replies, methods, reloaded=reloaded)
+        return [str(difference) for difference in found]
+
+
+def ask(component: Component, dropped: dict[str, int] | None = None) -> Answers:
+    """Make the matrix from what the server holds, and record its answers."""
+    with open_rootcoord(component.address) as stub:
+        probes = build_probes(gather(stub, dropped))
+        return Answers(probes, record(stub, probes))
+
+
+def ask_again(component: Component, earlier: Answers) -> Answers:
+    """Send the same requests to another server."""
+    with open_rootcoord(component.address) as stub:
+        return Answers(earlier.probes, record(stub, earlier.probes))
+
+
+def connect(lab: MilvusLab, client: PymilvusClient) -> None:
+    """Connect pymilvus to the cluster's proxy."""
+    client.call("connect", host="127.0.0.1", port=lab.component("proxy").ports.rpc)
+
+
+def metadata(lab: MilvusLab) -> dict[str, bytes]:
+    """RootCoord's part of etcd, with its history."""
+    return {key: value for prefix in METADATA for key, value in lab.etcd.dump(prefix).items()}
+
+
+class Allocating:
+    """Takes timestamps and ids from one server as fast as it gives them, until it fails.
+
+    Each block must lie above the one before. After ``stop``, ``timestamp`` and ``id`` are the highest values
+    that were handed out.
+    """
+
+    def __init__(self, component: Component) -> None:
+        self.timestamp = 0
+        self.id = 0
+        self.blocks = 0
+        self.broken_order: list[str] = []
+        self._address = component.address
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="allocating", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and fail if nothing was allocated or the order was broken."""
+        self._stopped.set()
+        self._thread.join(timeout=20)
+        assert self.blocks > 0
+        assert self.broken_order == []
+
+    def _run(self) -> None:
+        with open_rootcoord(self._address) as stub:
+            while not self._stopped.is_set():
+                try:
+                    stamp = stub.call("AllocTimestamp", root_coord_pb2.AllocTimestampRequest(count=COUNT))
+                    block = stub.call("AllocID", root_coord_pb2.AllocIDRequest(count=COUNT))
+                except grpc.RpcError:
+                    return
+                if stamp.status.code or block.status.code:
+                    return
+                self._take(stamp.timestamp, block.ID)
+
+    def _take(self, timestamp: int, first_id: int) -> None:
+        if timestamp <= self.timestamp or first_id <= self.id:
+            self.broken_order.append(f"{timestamp} after {self.timestamp}, {first_id} after {self.id}")
+        self.timestamp = timestamp + COUNT - 1
+        self.id = first_id + COUNT - 1
+        self.blocks += 1
+
+
+def assert_allocates_above(component: Component, earlier: Allocating) -> None:
+    """The first block of each kind lies above all that the earlier server handed out."""
+    with open_rootcoord(component.address) as stub:
+        stamp = stub.call("AllocTimestamp", root_coord_pb2.AllocTimestampRequest(count=1))
+        block = stub.call("AllocID", root_coord_pb2.AllocIDRequest(count=1))
+    assert earlier.timestamp < stamp.timestamp
+    assert earlier.id < block.ID
