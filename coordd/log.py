@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -36,8 +36,7 @@ _NEEDS_QUOTES = frozenset(' "[]=\\')
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger below `coordd`; bind what stays the same (role, term), pass the rest per line."""
-    logger: FilteringBoundLogger = structlog.stdlib.get_logger(name)
-    return logger
+    return cast(FilteringBoundLogger, structlog.stdlib.get_logger(name))
 
 
 def configure(

@@ -184,6 +184,21 @@ class EtcdClient:
         except LeaseLost:
             return
 
+    async def lease_time_left_s(self, lease_id: int, *, timeout_s: float | None = None) -> int | None:
+        """Whole seconds until the lease ends unless it is renewed; None if etcd does not know it.
+
+        Raises:
+            RequestTimeout: not answered in time.
+        """
+        answer = await self._transport.unary(
+            "LeaseTimeToLive",
+            lambda stubs: stubs.lease.LeaseTimeToLive,
+            rpc.LeaseTimeToLiveRequest(ID=lease_id),
+            timeout_s=self._limit(timeout_s),
+            writes=False,
+        )
+        return None if answer.TTL < 0 else answer.TTL
+
     def keep_alive(
         self, lease_id: int, ttl_s: int, interval_s: float | None = None
     ) -> AsyncGenerator[KeepAliveAck, None]:

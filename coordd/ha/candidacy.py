@@ -8,6 +8,7 @@ cancelled and awaited before its lease is revoked and a new session may begin.
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,7 +113,6 @@ class Candidacy:
             self.around.layout,
             record,
             self.around.coordinator.companions,
-            settings.serve_guard_ms,
         )
         self._say = Announcements(
             self.role, settings.display_name, record.server_id, self._leadership.active_key
@@ -160,6 +160,7 @@ class Candidacy:
                 active_mod_revision=active.mod_revision if active else 0,
                 heartbeat_mod_revision=heartbeat.mod_revision if heartbeat else 0,
                 holder_guard_s=heartbeat.serve_guard_s if heartbeat else None,
+                holder_server_id=active.record.server_id if active and active.record else None,
             )
         )
 
@@ -203,7 +204,7 @@ class Candidacy:
             if self._server is None:
                 self._server = self.around.server_factory()
                 await self._server.listen()
-            result = await self._leadership.campaign(expected_heartbeat)
+            result = await self._leadership.campaign(expected_heartbeat, self.election.published_guard_s)
         except CoorddError as error:
             await self._stop_server(0.0)
             log.warning("could not campaign, trying again", role=self.role, reason=str(error))
@@ -309,10 +310,12 @@ class Candidacy:
     # --- tasks of the session ---
 
     async def _keep_alive(self) -> None:
+        renewals = self.around.client.keep_alive(self.session.lease_id, self.session.ttl_s)
         try:
-            async for ack in self.around.client.keep_alive(self.session.lease_id, self.session.ttl_s):
-                self._guard.keepalive_acked(ack.sent_at, ack.ttl_s)
-                self.around.gate.guard_extended()
+            async with aclosing(renewals):
+                async for ack in renewals:
+                    self._guard.keepalive_acked(ack.sent_at, ack.ttl_s)
+                    self.around.gate.guard_extended()
         except LeaseLost as error:
             log.warning("the session's lease is gone, registering anew", role=self.role, reason=str(error))
             self.handle(el.LeaseLost())
@@ -343,7 +346,7 @@ class Candidacy:
         sent_at = boottime()
         try:
             async with asyncio.timeout(self.around.settings.serve_guard_ms / 1000):
-                held = await self._leadership.heartbeat(epoch)
+                held = await self._leadership.heartbeat(epoch, self.election.published_guard_s)
         except (EtcdError, TimeoutError) as error:
             log.debug("heartbeat not acknowledged", role=self.role, epoch=epoch, reason=str(error))
             return False

@@ -7,6 +7,7 @@ watch starts anew from a range read whose difference is applied.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 
 from coordd.etcd import EtcdClient
 from coordd.etcd.errors import Compacted, EtcdError, WatchCancelled
@@ -69,9 +70,11 @@ class Follower:
 
     async def _watch(self) -> None:
         self.synced = True
-        async for batch in self._client.watch(self._start, self._end, from_revision=self.revision + 1):
-            self._fold.apply(batch)
-            self._tell()
+        watch = self._client.watch(self._start, self._end, from_revision=self.revision + 1)
+        async with aclosing(watch):
+            async for batch in watch:
+                self._fold.apply(batch)
+                self._tell()
 
     async def catch_up(self, revision: int) -> None:
         """Return once the tables contain `revision`: by the watch, or else by a range read of our own.

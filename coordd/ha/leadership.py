@@ -8,6 +8,7 @@ Source of the campaign: Milvus 2.3.5 internal/util/sessionutil/session_util.go (
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -145,14 +146,12 @@ class Leadership:
         layout: MetaLayout,
         record: SessionRecord,
         companions: Sequence[str],
-        serve_guard_ms: int,
     ) -> None:
         self._client = client
         self._role = record.server_name
         self._record = record
         self._companions = companions
         self._layout = layout
-        self._heartbeat_value = encode_heartbeat(record.server_id, serve_guard_ms)
         self.active_key = layout.session(self._role)
         self.heartbeat_key = layout.heartbeat(self._role)
 
@@ -160,9 +159,10 @@ class Leadership:
         """The compare that holds while this term does."""
         return Compare.mod_revision(self.active_key, epoch)
 
-    async def campaign(self, expected_heartbeat_revision: int) -> CampaignResult:
+    async def campaign(self, expected_heartbeat_revision: int, guard_s: float) -> CampaignResult:
         """Take the ACTIVE key if it is absent and the heartbeat is the one observed; write a heartbeat too.
 
+        `guard_s` is the serve guard that the heartbeat publishes (`Election.published_guard_s`).
         Repeating it after an unknown outcome is safe: of two, only one can find the key absent.
 
         Raises:
@@ -177,7 +177,7 @@ class Leadership:
             ],
             [
                 Put(self.active_key, value, lease),
-                Put(self.heartbeat_key, self._heartbeat_value),
+                self._put_heartbeat(guard_s),
                 *(
                     Put(self._layout.session(name), self._companion_value(name), lease)
                     for name in self._companions
@@ -194,10 +194,9 @@ class Leadership:
             0, sent_at, _entry(active), heartbeat.kvs[0].mod_revision if heartbeat.kvs else 0
         )
 
-    async def heartbeat(self, epoch: int) -> bool:
+    async def heartbeat(self, epoch: int, guard_s: float) -> bool:
         """Rewrite the heartbeat under the fence; False if the epoch is lost."""
-        result = await self._client.txn([self.fence(epoch)], [Put(self.heartbeat_key, self._heartbeat_value)])
-        return result.succeeded
+        return (await self._client.txn([self.fence(epoch)], [self._put_heartbeat(guard_s)])).succeeded
 
     async def resign(self, epoch: int) -> bool:
         """Delete the ACTIVE and the heartbeat key under the fence; False if the epoch was lost before."""
@@ -226,6 +225,9 @@ class Leadership:
             [Compare.mod_revision(self.active_key, holder.mod_revision)], [Delete(self.active_key)]
         )
         return result.succeeded
+
+    def _put_heartbeat(self, guard_s: float) -> Put:
+        return Put(self.heartbeat_key, encode_heartbeat(self._record.server_id, math.ceil(guard_s * 1000)))
 
     def _companion_value(self, name: str) -> bytes:
         return replace(self._record, server_name=name).to_json()

@@ -1,7 +1,7 @@
 """A task group for work that ends when its owner does."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from contextvars import Context
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,7 +13,8 @@ class TaskScope(asyncio.TaskGroup):
     """A TaskGroup that cancels and awaits its remaining tasks when its body is left, however it is left.
 
     A plain TaskGroup waits for its tasks instead, which suits work with an end of its own. A task that raises
-    still cancels the body and the other tasks, and the error leaves the scope in an ExceptionGroup.
+    still cancels the body and the other tasks, and the error leaves the scope in an ExceptionGroup. An error
+    the body alone leaves it as it is.
     """
 
     def __init__(self) -> None:
@@ -21,7 +22,11 @@ class TaskScope(asyncio.TaskGroup):
         self._running: set[asyncio.Task[Any]] = set()
 
     def create_task(
-        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+        self,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
     ) -> asyncio.Task[T]:
         """Start a task that lives no longer than the scope."""
         task = super().create_task(coro, name=name, context=context)
@@ -34,4 +39,9 @@ class TaskScope(asyncio.TaskGroup):
     ) -> None:
         for task in list(self._running):
             task.cancel()
-        await super().__aexit__(kind, error, trace)
+        try:
+            await super().__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if group.exceptions != (error,):
+                raise
+            # Only the body failed: its own error goes on as it is.
