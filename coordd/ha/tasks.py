@@ -14,7 +14,7 @@ class TaskScope(asyncio.TaskGroup):
 
     A plain TaskGroup waits for its tasks instead, which suits work with an end of its own. A task that raises
     still cancels the body and the other tasks, and the error leaves the scope in an ExceptionGroup. An error
-    the body alone leaves it as it is.
+    of the body alone leaves it as it is.
     """
 
     def __init__(self) -> None:
