@@ -105,7 +105,7 @@ class CommitConflict(CoorddError):
         self.actual = actual
 
 
-class MetadataFull(CoorddError):
+class MetadataFull(EtcdError):
     """etcd's quota is used up. Nothing was written."""
 
 
