@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +13,7 @@ class TcpProxy:
     Faults, each switchable at any time: `stall_up` / `stall_down` hold the bytes of one direction back (and
     so a "partition" is both); `swallow_down` throws answers away; `delay_s` adds latency to both directions;
     `refuse()` closes the listener (connect fails with RST), `accept()` opens it again; `cut()` resets all
-    connections. `on_up(bytes)` sees what clients send before it is forwarded.
+    connections. `accepted` counts connections, `bytes_down` what was passed on to clients.
     """
 
     def __init__(self, target: str) -> None:
@@ -22,8 +22,8 @@ class TcpProxy:
         self.port = 0
         self.swallow_down = False
         self.delay_s = 0.0
-        self.on_up: Callable[[bytes], None] | None = None
         self.accepted = 0
+        self.bytes_down = 0
         self._up_open = asyncio.Event()
         self._up_open.set()
         self._down_open = asyncio.Event()
@@ -100,8 +100,6 @@ class TcpProxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
         gate = self._up_open if up else self._down_open
         while data := await reader.read(65536):
-            if up and self.on_up is not None:
-                self.on_up(data)
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
             await gate.wait()
@@ -109,6 +107,8 @@ class TcpProxy:
                 continue
             writer.write(data)
             await writer.drain()
+            if not up:
+                self.bytes_down += len(data)
         raise ConnectionResetError  # one side ended: end the other, too
 
 

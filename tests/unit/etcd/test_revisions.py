@@ -1,4 +1,4 @@
-"""The guarantees of a watch (named in etcd's tests/robustness/validate/watch.go) over any cut of a history."""
+"""Guarantees of a watch (named in etcd's tests/robustness/validate/watch.go), for any cut of a history."""
 
 import pytest
 from hypothesis import given
