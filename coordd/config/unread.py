@@ -24,14 +24,20 @@ _SIMILAR = 0.75  # of difflib's ratio; at 0.6 unrelated short keys are suggested
 class UnreadKey:
     """A key that is written somewhere and not read.
 
-    `known_to_milvus` tells Milvus' own settings from keys that nobody knows; for the latter `suggestion` may
-    name the key that was meant.
+    `known_to_milvus` tells Milvus' own settings from keys that nobody knows. A `section` is a key at the top.
     """
 
     key: str
     origin: Origin
     known_to_milvus: bool
-    suggestion: str | None = None
+    section: bool = False
+
+    @property
+    def suggestion(self) -> str | None:
+        """The key that was meant, perhaps. Costs milliseconds."""
+        if self.known_to_milvus:
+            return None
+        return _closest(self.key, _sections() if self.section else {**milvus_keys(), **READ_PATHS})
 
     def __str__(self) -> str:
         if self.known_to_milvus:
@@ -68,7 +74,7 @@ def _of_layer(layer: Layer) -> Iterator[UnreadKey]:
             continue
         for entry in entries:
             if _concerns_us(layer.source, entry) and not _inside_value(entry.key):
-                yield _unread(name, entry)
+                yield UnreadKey(entry.key, entry.origin, known_to_milvus=name in milvus_keys())
 
 
 def _concerns_us(source: Source, entry: Entry) -> bool:
@@ -85,23 +91,20 @@ def _inside_value(key: str) -> bool:
     return any(".".join(parts[:depth]) in VALUE_PATHS for depth in range(1, len(parts)))
 
 
-def _unread(name: str, entry: Entry) -> UnreadKey:
-    if name in milvus_keys():
-        return UnreadKey(entry.key, entry.origin, known_to_milvus=True)
-    return UnreadKey(entry.key, entry.origin, known_to_milvus=False, suggestion=suggest(name))
-
-
-def suggest(name: str) -> str | None:
-    """The known key whose normalised name is most like `name`, in its YAML spelling."""
-    known = {**milvus_keys(), **READ_PATHS}
-    close = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR)
+def _closest(key: str, known: Mapping[str, str]) -> str | None:
+    """The spelling of the `known` name (normalised -> spelling) that is most like `key`."""
+    close = difflib.get_close_matches(normalise(key), known, n=1, cutoff=_SIMILAR)
     return known[close[0]] if close else None
+
+
+def _sections() -> Mapping[str, str]:
+    return {section: section for section in milvus_sections()} | dict(SECTIONS)
 
 
 def unknown_sections(layers: Iterable[Layer]) -> tuple[UnreadKey, ...]:
     """Top-level sections of files that neither coordd nor Milvus has, each once."""
     found: dict[str, UnreadKey] = {}
-    known = {section: section for section in milvus_sections()} | dict(SECTIONS)
+    known = _sections()
     for layer in layers:
         if layer.source is not Source.FILE:
             continue
@@ -109,7 +112,5 @@ def unknown_sections(layers: Iterable[Layer]) -> tuple[UnreadKey, ...]:
             for entry in entries:
                 top = entry.key.partition(".")[0]
                 if top.lower() not in known and top not in found:
-                    close = difflib.get_close_matches(top.lower(), known, n=1, cutoff=_SIMILAR)
-                    suggestion = known[close[0]] if close else None
-                    found[top] = UnreadKey(top, entry.origin, known_to_milvus=False, suggestion=suggestion)
+                    found[top] = UnreadKey(top, entry.origin, known_to_milvus=False, section=True)
     return tuple(found.values())

@@ -24,6 +24,9 @@ FILE_INTERVAL_S: Final = 5.0
 ETCD_INTERVAL_S: Final = 5.0
 """How often the settings in etcd are read; as in Milvus."""
 
+SETTLE_S: Final = 0.1
+"""A changed file is read only when it has not changed for this long, so that none is read half-written."""
+
 OnChange = Callable[[Settings, tuple[Change, ...]], None]
 _Fingerprint = tuple[tuple[str, int, int, int, int], ...]
 
@@ -43,6 +46,7 @@ class ConfigWatcher:
         reader: EtcdReader | None = None,
         file_interval_s: float = FILE_INTERVAL_S,
         etcd_interval_s: float = ETCD_INTERVAL_S,
+        settle_s: float = SETTLE_S,
     ) -> None:
         self._loaded = loaded
         self._settings = loaded.settings
@@ -50,7 +54,10 @@ class ConfigWatcher:
         self._reader = reader
         self._file_interval_s = file_interval_s
         self._etcd_interval_s = etcd_interval_s
+        self._settle_s = settle_s
         self._fingerprint: _Fingerprint | None = None
+        self._changing = asyncio.Lock()  # a round of one source starts from what the other's has made
+        self._in_etcd: dict[str, str] | None = None
         self._complaints: dict[str, str] = {}
         self._awaiting_restart: frozenset[str] = frozenset()
         self._log = get_logger("coordd.config")
@@ -83,25 +90,33 @@ class ConfigWatcher:
             await self.check_etcd(reader)
 
     async def check_files(self) -> None:
-        """One round for the files. Disk is read in a thread: a hung disk must not stop the event loop."""
+        """One round for the files, in a thread: a slow disk must not stop the event loop."""
         try:
             fingerprint = await asyncio.to_thread(_fingerprint, self._loaded.files)
-            if fingerprint == self._fingerprint:
-                return
-            read = await asyncio.to_thread(read_files, self._loaded.files)
-            self._accept(reread(self._loaded, read))
-            self._fingerprint = fingerprint
+            if fingerprint != self._fingerprint:
+                if not await self._settled(fingerprint):
+                    return
+                async with self._changing:
+                    self._accept(await asyncio.to_thread(_read_again, self._loaded))
+                self._fingerprint = fingerprint
         except (ConfigError, OSError) as error:
             self._complain("files", error)
         else:
             self._content("files")
+
+    async def _settled(self, fingerprint: _Fingerprint) -> bool:
+        await asyncio.sleep(self._settle_s)
+        return fingerprint == await asyncio.to_thread(_fingerprint, self._loaded.files)
 
     async def check_etcd(self, reader: EtcdReader) -> None:
         """One round for etcd."""
         try:
             async with asyncio.timeout(ETCD_READ_TIMEOUT_S):
                 values = await reader()
-            self._accept(overlay(self._loaded, values))
+            if values != self._in_etcd:
+                async with self._changing:
+                    self._accept(await asyncio.to_thread(overlay, self._loaded, values))
+                self._in_etcd = dict(values)
         except (CoorddError, OSError, TimeoutError) as error:
             self._complain("etcd", error)
         else:
@@ -132,6 +147,10 @@ class ConfigWatcher:
     def _content(self, source: str) -> None:
         if self._complaints.pop(source, None) is not None:
             self._log.info("configuration can be refreshed again", source=source)
+
+
+def _read_again(loaded: LoadedConfig) -> LoadedConfig:
+    return reread(loaded, read_files(loaded.files))
 
 
 def _fingerprint(files: Files) -> _Fingerprint:

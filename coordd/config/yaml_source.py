@@ -18,8 +18,8 @@ import yaml
 from coordd.config.errors import ConfigError, Origin, Problem, Source
 
 MAX_BYTES: Final = 8 << 20
-MAX_ENTRIES: Final = 100_000
-"""Milvus' own file has some 700 entries; aliases of aliases could multiply a small file without end."""
+MAX_ENTRIES: Final = 20_000
+"""Milvus' own file has some 1000 entries; aliases of aliases could multiply a small file without end."""
 
 _TAG: Final = "tag:yaml.org,2002:"
 _PLAIN_TAGS: Final = frozenset(
@@ -69,6 +69,8 @@ def parse_yaml(text: str, name: str) -> tuple[Entry, ...]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = ", ".join(part for part in (error.context, error.problem) if part)
+        if mark and text[mark.index : mark.index + 1] == "\t":
+            reason += " (a tab: indent with spaces)"
         raise _wrong(name, mark.line + 1 if mark else None, f"is not valid YAML: {reason}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
