@@ -1,0 +1,199 @@
+"""Pairs of real `coordd run rootcoord` processes on real etcd, ended and paused by real signals."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+
+from coordd.clock import boottime
+from coordd.etcd import Event, prefix_end
+from coordd.ha.leadership import decode_heartbeat
+from coordd.pb.common_pb2 import StateCode
+from tests.support.coordd import (
+    LAYOUT,
+    CoorddProcess,
+    coordd_processes,
+    etcd_client,
+    milvus_yaml,
+    wait_active,
+)
+from tests.support.etcd import etcd_cluster
+from tests.support.rootcoord_client import RootCoordClient
+
+pytestmark = pytest.mark.timeout(90)
+
+
+async def _pair(launcher, endpoints, client, *, ttl_s: int) -> tuple[CoorddProcess, CoorddProcess, object]:
+    """An active and a standby, both registered; returns them and the ACTIVE entry."""
+    first = await launcher.run("rootcoord", milvus_yaml(endpoints, ttl_s=ttl_s))
+    active = await wait_active(client, "rootcoord")
+    await first.wait_log("RootCoord startup success")
+    second = await launcher.run("rootcoord", milvus_yaml(endpoints, ttl_s=ttl_s))
+    await second.wait_log("serverName: rootcoord enter STANDBY mode")
+    return first, second, active
+
+
+@pytest.mark.parametrize("members", [1, 3])
+async def test_sigterm_hands_the_role_over_at_once(tmp_path: Path, members: int) -> None:
+    async with (
+        etcd_cluster(members=members) as etcd,
+        etcd_client(etcd.endpoints) as client,
+        coordd_processes(tmp_path) as launcher,
+    ):
+        first, second, active = await _pair(launcher, etcd.endpoints, client, ttl_s=60)
+        async with RootCoordClient(active.record.address) as rootcoord:
+            before, _ = await rootcoord.alloc_timestamp()
+        first.send(signal.SIGTERM)
+        heir = await wait_active(client, "rootcoord", other_than=active.record.server_id, timeout_s=10)
+        assert await first.wait() == 0
+        await second.wait_log("RootCoord startup success")
+        async with RootCoordClient(heir.record.address) as rootcoord:
+            assert await rootcoord.state_code() == StateCode.Healthy
+            after, _ = await rootcoord.alloc_timestamp()
+        assert after > before
+        assert heir.mod_revision > active.mod_revision
+        # Nothing of the stopped one is left: its lease was given back, not waited for.
+        assert (await client.get(LAYOUT.session("rootcoord", active.record.server_id))).kv is None
+
+
+@pytest.mark.parametrize("members", [1, 3])
+async def test_kill_9_is_followed_by_takeover_when_the_lease_ends(tmp_path: Path, members: int) -> None:
+    async with (
+        etcd_cluster(members=members) as etcd,
+        etcd_client(etcd.endpoints) as client,
+        coordd_processes(tmp_path) as launcher,
+    ):
+        first, second, active = await _pair(launcher, etcd.endpoints, client, ttl_s=3)
+        async with RootCoordClient(active.record.address) as rootcoord:
+            before, _ = await rootcoord.alloc_timestamp(1000)
+            id_before, _ = await rootcoord.alloc_id(1_000_000)
+        first.send(signal.SIGKILL)
+        heir = await wait_active(client, "rootcoord", other_than=active.record.server_id, timeout_s=20)
+        await second.wait_log("RootCoord startup success")
+        async with RootCoordClient(heir.record.address) as rootcoord:
+            after, _ = await rootcoord.alloc_timestamp()
+            id_after, _ = await rootcoord.alloc_id()
+        assert after >= before + 1000
+        assert id_after >= id_before + 1_000_000
+
+
+async def test_the_standby_line_comes_every_ten_seconds(tmp_path: Path) -> None:
+    line = "serverName: rootcoord is in STANDBY ..."
+    async with (
+        etcd_cluster() as etcd,
+        etcd_client(etcd.endpoints) as client,
+        coordd_processes(tmp_path) as launcher,
+    ):
+        first, second, _active = await _pair(launcher, etcd.endpoints, client, ttl_s=30)
+        await second.wait_log(line, timeout_s=15)
+        once = time.monotonic()
+        await second.wait_log(line, count=2, timeout_s=15)
+        assert time.monotonic() - once == pytest.approx(10, abs=1.5)
+        assert line not in first.log()
+        second.send(signal.SIGTERM)
+        assert await second.wait() == 0, "SIGTERM ends a standby too"
+
+
+async def test_a_paused_active_that_wakes_answers_nothing_and_commits_nothing(tmp_path: Path) -> None:
+    async with (
+        etcd_cluster() as etcd,
+        etcd_client(etcd.endpoints) as client,
+        coordd_processes(tmp_path) as launcher,
+    ):
+        first, second, active = await _pair(launcher, etcd.endpoints, client, ttl_s=2)
+        async with RootCoordClient(active.record.address, active.record.server_id) as old:
+            await old.alloc_timestamp()
+            first.send(signal.SIGSTOP)
+            # These lie in the paused process' socket when it wakes.
+            waiting = [asyncio.ensure_future(old.alloc_timestamp(timeout_s=60)) for _ in range(20)]
+            heir = await wait_active(client, "rootcoord", other_than=active.record.server_id, timeout_s=20)
+            await second.wait_log("RootCoord startup success")
+            async with RootCoordClient(heir.record.address) as new:
+                await new.alloc_timestamp()
+                first.send(signal.SIGCONT)
+                outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+            assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes), outcomes
+            codes = {outcome.code() for outcome in outcomes}
+            assert codes <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN}, outcomes
+        # It stands by again under a new server ID, in the same process.
+        await first.wait_log("serverName: rootcoord enter STANDBY mode", count=2)
+        written = await _events_since(client, heir.mod_revision)
+        allowed = (LAYOUT.session_prefix, LAYOUT.heartbeat_prefix, LAYOUT.kv)
+        assert all(event.key.startswith(allowed) for event in written), written
+        beats = [event for event in written if event.key.startswith(LAYOUT.heartbeat_prefix)]
+        assert beats, "the new active's heartbeats are among the events"
+        assert {decode_heartbeat(event.value)[0] for event in beats} == {heir.record.server_id}
+        window_writes = [event for event in written if event.key == LAYOUT.timestamp]
+        assert [event.value for event in window_writes] == sorted(event.value for event in window_writes)
+
+
+async def _events_since(client, revision: int) -> list[Event]:
+    """All that was written below the cluster's root since `revision`, up to now."""
+    now = await client.revision()
+    events: list[Event] = []
+    deadline = boottime() + 10
+    async for batch in client.watch("by-dev/", prefix_end("by-dev/"), from_revision=revision):
+        events += [event for event in batch.events if event.mod_revision <= now]
+        if batch.revision >= now or boottime() > deadline:
+            return events
+    raise AssertionError("the watch ended")
+
+
+async def test_switched_off_active_standby_is_exclusive(tmp_path: Path) -> None:
+    async with (
+        etcd_cluster() as etcd,
+        etcd_client(etcd.endpoints) as client,
+        coordd_processes(tmp_path) as launcher,
+    ):
+        settings = milvus_yaml(etcd.endpoints, active_standby=False)
+        settings["common"]["session"]["retryTimes"] = 2
+        first = await launcher.run("rootcoord", settings)
+        active = await wait_active(client, "rootcoord")
+        await first.wait_log("RootCoord startup success")
+        second = await launcher.run("rootcoord", settings)
+        assert await second.wait() == 1
+        log = second.log()
+        assert f"server {active.record.server_id} at {active.record.address}" in log
+        assert "rootCoord.enableActiveStandby" in log
+        assert (await wait_active(client, "rootcoord")).mod_revision == active.mod_revision
+        async with RootCoordClient(active.record.address) as rootcoord:
+            assert await rootcoord.state_code() == StateCode.Healthy
+
+
+@pytest.mark.parametrize("role", ["datacoord", "querycoord"])
+async def test_the_other_roles_stand_by_and_take_over(tmp_path: Path, role: str) -> None:
+    async with (
+        etcd_cluster() as etcd,
+        etcd_client(etcd.endpoints) as client,
+        coordd_processes(tmp_path) as launcher,
+    ):
+        first = await launcher.run(role, milvus_yaml(etcd.endpoints))
+        active = await wait_active(client, role)
+        second = await launcher.run(role, milvus_yaml(etcd.endpoints))
+        await second.wait_log(f"serverName: {role} enter STANDBY mode")
+        if role == "datacoord":
+            assert (await client.get(LAYOUT.session("indexcoord"))).kv is not None
+        first.send(signal.SIGTERM)
+        heir = await wait_active(client, role, other_than=active.record.server_id)
+        await second.wait_log("startup success")
+        assert heir.record.address != active.record.address
+
+
+async def test_mixcoord_runs_the_three_roles_in_one_process(tmp_path: Path) -> None:
+    async with (
+        etcd_cluster() as etcd,
+        etcd_client(etcd.endpoints) as client,
+        coordd_processes(tmp_path) as launcher,
+    ):
+        first = await launcher.run("mixcoord", milvus_yaml(etcd.endpoints))
+        holders = {role: await wait_active(client, role) for role in ("rootcoord", "datacoord", "querycoord")}
+        second = await launcher.run("mixcoord", milvus_yaml(etcd.endpoints))
+        for role in holders:
+            await second.wait_log(f"serverName: {role} enter STANDBY mode")
+        first.send(signal.SIGTERM)
+        for role, holder in holders.items():
+            await wait_active(client, role, other_than=holder.record.server_id)
+        assert await first.wait() == 0

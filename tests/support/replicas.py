@@ -1,0 +1,141 @@
+"""Replicas in the test's own process, of a role that has no RPCs: for what concerns leadership alone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from coordd.errors import CoorddError
+from coordd.etcd import EtcdClient
+from coordd.ha.coordinator import Term
+from coordd.ha.replica import Replica
+from coordd.ha.settings import ReplicaSettings
+from coordd.meta.fold import Table
+from coordd.meta.layout import MetaLayout
+
+
+class CannotActivate(CoorddError):
+    """What a `PlainCoordinator` says when told to fail."""
+
+
+@dataclass(eq=False)
+class PlainCoordinator:
+    """A role without metadata. `failures` activations fail before one succeeds."""
+
+    layout: MetaLayout
+    role: str = "rootcoord"
+    companions: tuple[str, ...] = ()
+    failures: int = 0
+    terms: list[Term] = field(default_factory=list)
+    tables: Sequence[Table] = ()
+
+    @property
+    def follow_from(self) -> str:
+        return self.layout.heartbeat_prefix
+
+    async def activate(self, term: Term) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise CannotActivate("told to fail")
+        self.terms.append(term)
+
+    def deactivate(self) -> None:
+        return
+
+
+@dataclass(eq=False)
+class SilentServer:
+    """A server that only notes what it is told."""
+
+    calls: list[str] = field(default_factory=list)
+
+    async def listen(self) -> None:
+        self.calls.append("listen")
+
+    async def start(self) -> None:
+        self.calls.append("start")
+
+    async def stop(self, grace_s: float) -> None:
+        self.calls.append(f"stop {grace_s:g}")
+
+
+@dataclass(eq=False)
+class RunningReplica:
+    replica: Replica
+    coordinator: PlainCoordinator
+    servers: list[SilentServer]
+    task: asyncio.Task[None]
+
+    @property
+    def serving(self) -> bool:
+        return self.replica.gate.serving()
+
+    @property
+    def server_id(self) -> int:
+        return self.replica.gate.server_id
+
+    async def stop(self) -> None:
+        self.replica.request_stop()
+        async with asyncio.timeout(10):
+            await self.task
+
+
+class Group:
+    """Starts replicas under one root path; all are ended with the group."""
+
+    def __init__(self, client: EtcdClient, root: str) -> None:
+        self.client = client
+        self.layout = MetaLayout(root, "meta", "kv")
+        self.members: list[RunningReplica] = []
+
+    def start(
+        self,
+        *,
+        ttl_s: int = 30,
+        active_standby: bool = True,
+        failures: int = 0,
+        serve_guard_ms: int = 600,
+        margin_ms: int = 200,
+        client: EtcdClient | None = None,
+    ) -> RunningReplica:
+        coordinator = PlainCoordinator(self.layout, failures=failures)
+        servers: list[SilentServer] = []
+
+        def new_server() -> SilentServer:
+            servers.append(SilentServer())
+            return servers[-1]
+
+        settings = ReplicaSettings(
+            role="rootcoord",
+            address=f"127.0.0.1:{len(self.members) + 1}",
+            active_standby=active_standby,
+            ttl_s=ttl_s,
+            registration_attempts=1,
+            heartbeat_interval_ms=100,
+            serve_guard_ms=serve_guard_ms,
+            margin_ms=margin_ms,
+            drain_s=0.1,
+            milvus_version="2.3.5",
+            switch_key="rootCoord.enableActiveStandby",
+        )
+        replica = Replica(settings, client or self.client, self.layout, coordinator, new_server)
+        task = asyncio.get_running_loop().create_task(replica.run(), name=f"replica {settings.address}")
+        member = RunningReplica(replica, coordinator, servers, task)
+        self.members.append(member)
+        return member
+
+    async def end(self) -> None:
+        for member in self.members:
+            member.task.cancel()
+        await asyncio.wait([member.task for member in self.members])
+
+
+@asynccontextmanager
+async def replica_group(client: EtcdClient, root: str) -> AsyncIterator[Group]:
+    """A group whose replicas are all ended at the end."""
+    group = Group(client, root)
+    try:
+        yield group
+    finally:
+        if group.members:
+            await group.end()
