@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from coordd import log as logging
 from coordd.config import LoadedConfig, load_config, with_etcd
 from coordd.config.check import check_file
 from coordd.config.listing import setting_lines
@@ -37,6 +38,7 @@ def show(
         role: Leave out the sections of the other roles.
         etcd: Whether to ask etcd.
     """
+    logging.configure(level="error", stream=sys.stderr)  # standard output is for the settings
     loaded = load_config(config)
     notes = list(loaded.warnings)
     if etcd and not loaded.settings.etcd.use_embed:

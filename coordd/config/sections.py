@@ -27,7 +27,12 @@ class Section(BaseModel):
     """Base of all sections: values never change after they were read, and unknown attributes are an error."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # a traceback must not show a password
     )
 
 

@@ -1,5 +1,6 @@
 """What is refused, and what the message says about it."""
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,12 @@ def test_secrets_are_masked_in_messages(directory: Directory) -> None:
     (problem,) = directory.refused(text)
     assert "hunter" not in problem
     assert "******" in problem
+
+
+def test_secrets_are_not_in_tracebacks(directory: Directory) -> None:
+    with pytest.raises(ConfigError) as caught:
+        directory.load("etcd: {auth: {enabled: true, password: hunter2}}\ncommon: {session: {ttl: 0}}")
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_contradicting_spellings_name_both(directory: Directory) -> None:

@@ -1,18 +1,28 @@
 """`coordd config show` and `coordd config check`, run as a user would."""
 
+import logging
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from coordd.cli.config_command import app
 from tests.unit.config.support import Directory
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No configuration but that of the test; the logging that the command sets up ends with it."""
     monkeypatch.delenv("MILVUSCONF", raising=False)
     monkeypatch.chdir(tmp_path)
+    handlers, ours = logging.getLogger().handlers, logging.getLogger("coordd")
+    before, level = list(handlers), ours.level
+    yield
+    handlers[:] = before
+    ours.setLevel(level)
+    structlog.reset_defaults()
 
 
 def run(*arguments: str | Path) -> int:
