@@ -12,13 +12,14 @@ import grpc
 from coordd.pb import root_coord_pb2
 from tests.lab.client import PymilvusClient
 from tests.lab.cluster import Component, MilvusLab
-from tests.lab.compare import compare
+from tests.lab.compare import Difference, compare
 from tests.lab.probes import build_probes
 from tests.lab.recorder import Probe, gather, open_rootcoord, record
 
 # Kept by RootCoord in etcd: what no takeover may change.
 METADATA = ("by-dev/meta/root-coord/", "by-dev/meta/snapshots/root-coord/")
 COUNT = 1000
+SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,17 @@ class Answers:
     probes: Sequence[Probe]
     replies: dict[str, dict[str, Any]]
 
-    def differences(self, other: Answers, *, reloaded: bool = False) -> list[str]:
+    def differences(self, other: Answers, *, reloaded: bool = False) -> list[Difference]:
         """What another server answers differently; ``reloaded`` as in ``tests.lab.compare``."""
         methods = {probe.name: probe.method for probe in self.probes}
-        found = compare(self.replies, other.replies, methods, reloaded=reloaded)
-        return [str(difference) for difference in found]
+        return compare(self.replies, other.replies, methods, reloaded=reloaded)
+
+    def assert_same(self, other: Answers, *, reloaded: bool = False) -> None:
+        """Fail with one difference of each reply that differs, if there are any."""
+        found = self.differences(other, reloaded=reloaded)
+        first = {difference.probe: str(difference) for difference in reversed(found)}
+        shown = "\n".join(list(reversed(first.values()))[:SHOWN])
+        assert not found, f"{len(first)} replies differ, at most {SHOWN} shown:\n{shown}"
 
 
 def ask(component: Component, dropped: dict[str, int] | None = None) -> Answers:
@@ -62,24 +69,25 @@ class Allocating:
     """Takes timestamps and ids from one server as fast as it gives them, until it fails.
 
     Each block must lie above the one before. After ``stop``, ``timestamp`` and ``id`` are the highest values
-    that were handed out.
+    that were handed out. The constructor returns when the first block is there.
     """
 
     def __init__(self, component: Component) -> None:
         self.timestamp = 0
         self.id = 0
-        self.blocks = 0
         self.broken_order: list[str] = []
         self._address = component.address
         self._stopped = threading.Event()
+        self._first = threading.Event()
         self._thread = threading.Thread(target=self._run, name="allocating", daemon=True)
         self._thread.start()
+        assert self._first.wait(timeout=20), "nothing was allocated"
 
     def stop(self) -> None:
-        """End, and fail if nothing was allocated or the order was broken."""
+        """End, and fail if the order was broken."""
         self._stopped.set()
         self._thread.join(timeout=20)
-        assert self.blocks > 0
+        assert not self._thread.is_alive()
         assert self.broken_order == []
 
     def _run(self) -> None:
@@ -99,7 +107,7 @@ class Allocating:
             self.broken_order.append(f"{timestamp} after {self.timestamp}, {first_id} after {self.id}")
         self.timestamp = timestamp + COUNT - 1
         self.id = first_id + COUNT - 1
-        self.blocks += 1
+        self._first.set()
 
 
 def assert_allocates_above(component: Component, earlier: Allocating) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.scenario import METADATA, metadata
+from tests.interop.scenario import METADATA, Answers, metadata
 from tests.lab.cluster import Component, MilvusLab
-from tests.lab.compare import compare
 from tests.lab.probes import no_base_probes
 from tests.lab.recorder import open_rootcoord, record
 from tests.lab.recording import Recording, load
@@ -57,8 +56,7 @@ def test_coordd_answers_as_milvus_did(lab: MilvusLab, coordd: Component, recordi
     with open_rootcoord(coordd.address) as stub:
         replies = record(stub, probes)
 
-    found = compare(expected, replies, recording.methods)
-    assert [str(difference) for difference in found] == []
+    Answers(probes, expected).assert_same(Answers(probes, replies))
     assert metadata(lab) == {k: v for k, v in recording.etcd.items() if k.startswith(METADATA)}
     assert len(probes) > 1000
 

@@ -9,6 +9,7 @@ stops a second instance.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from tests.lab.config import ClusterConfig, ProcessPorts, coordd_yaml, milvus_yaml
+from tests.lab.config import COORDINATORS, ClusterConfig, ProcessPorts, coordd_yaml, milvus_yaml
 from tests.lab.etcd import LabEtcd
 from tests.lab.install import LabFiles, install
 from tests.lab.process import LabProcess, Ports
@@ -202,7 +203,7 @@ class MilvusLab:
 
     def _launch(self, kind: str, role: str, name: str, extra: dict[str, Any] | None) -> Component:
         folder = self.work / name
-        folder.mkdir()
+        (folder / "logs").mkdir(parents=True)
         ports = ProcessPorts(self._ports.take(), self._ports.take(), self._ports.take())
         shared = replace(self.config, extra={**self.config.extra, **(extra or {})})
         document = (milvus_yaml if kind == "milvus" else coordd_yaml)(shared, role, ports)
@@ -224,10 +225,14 @@ class MilvusLab:
         shutil.copy(self.files.glog_conf, folder / "glog.conf")
         return [str(self.files.milvus), "run", role], env
 
-    def logs(self, lines: int = 15) -> str:
-        """Tails of all logs."""
-        every = [c.process for c in self.components] + self._others
-        return "\n".join(process.tail(lines) for process in every)
+    def end_session(self, role: str) -> None:
+        """Revoke the lease of the role's active process, so that nobody has to wait for a dead one's end."""
+        key = f"{self.config.root_path}/meta/session/{role}"
+        self.etcd.revoke_lease(json.loads(self.etcd.dump(key)[key])["LeaseID"])
+
+    def logs(self) -> str:
+        """Tails of all logs, longer ones of the coordinators."""
+        return "\n".join(c.process.tail(25 if c.role in COORDINATORS else 5) for c in self.components)
 
     def stop(self) -> None:
         """End every process: all get SIGKILL first, then each is waited for. Idempotent."""

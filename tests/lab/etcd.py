@@ -50,6 +50,10 @@ class LabEtcd:
             body = {"key": _encode(key.encode("utf-8", "surrogateescape")), "value": _encode(value)}
             self._post("/v3/kv/put", body)
 
+    def revoke_lease(self, lease_id: int) -> None:
+        """End a lease, and with it all keys on it."""
+        self._post("/v3/lease/revoke", {"ID": str(lease_id)})
+
     def _post(self, path: str, body: dict[str, str]) -> dict[str, Any]:
         request = urllib.request.Request(f"http://{self.endpoint}{path}", data=json.dumps(body).encode())
         with urllib.request.urlopen(request, timeout=10) as reply:
