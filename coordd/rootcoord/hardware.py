@@ -1,9 +1,10 @@
-"""What GetMetrics tells of the machine: read without waiting, from /proc, cgroup files and statvfs.
+"""What GetMetrics tells of the machine: read without waiting, from /proc and cgroup files.
 
 Not a monitor: one reading per call, the CPU figure is the average since the call before.
 
-Source of truth: Milvus 2.3.5 pkg/util/hardware; it also reports the container's limits where there are any,
-and constants for the disk (100 and 2), which are kept because a dashboard may divide by them.
+Source of truth: Milvus 2.3.5 pkg/util/hardware; the container's memory limit where there is one, this
+process' resident memory, and constants for the disk (100 MiB, 2 MiB), kept because a dashboard may divide by
+them.
 """
 
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from pathlib import Path
 import psutil
 
 CGROUP = Path("/sys/fs/cgroup")
-NO_LIMIT_BYTES = 1 << 60
-"""cgroup v1 writes "no limit" as a huge number."""
+MEMORY_LIMIT_FILES = ("memory.max", "memory/memory.limit_in_bytes")
+"""cgroup v2 and v1; v1 writes "no limit" as a number beyond any machine's memory."""
 
-DISK_GB = 100.0
-DISK_USED_GB = 2.0
+DISK_BYTES = 100 << 20
+DISK_USED_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +32,13 @@ class Hardware:
 
 def read_hardware(cgroup: Path = CGROUP) -> Hardware:
     """Read the machine, or the container that this process is limited to."""
-    memory = psutil.virtual_memory()
-    total, used = memory.total, memory.total - memory.available
-    limit, limited_use = _memory_limit(cgroup)
-    if limit is not None and limit < total:
-        total = limit
-        used = limited_use if limited_use is not None else min(used, limit)
+    limits = [limit for name in MEMORY_LIMIT_FILES if (limit := _read_number(cgroup / name)) is not None]
     return Hardware(
         cpu_count=psutil.cpu_count() or 1,
         cpu_usage=psutil.cpu_percent(interval=None),
-        memory=total,
-        memory_used=used,
+        memory=min([psutil.virtual_memory().total, *limits]),
+        memory_used=psutil.Process().memory_info().rss,
     )
-
-
-def _memory_limit(cgroup: Path) -> tuple[int | None, int | None]:
-    for limit_file, used_file in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        limit = _read_number(cgroup / limit_file)
-        if limit is not None and limit < NO_LIMIT_BYTES:
-            return limit, _read_number(cgroup / used_file)
-    return None, None
 
 
 def _read_number(path: Path) -> int | None:

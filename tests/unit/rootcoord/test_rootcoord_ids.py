@@ -4,11 +4,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from milvus_oracle import MilvusOracle, floor_of, saved_at
 
 from coordd.rootcoord import ids
 from coordd.rootcoord.ids import MAX_COUNT, IdAllocator
 from coordd.rootcoord.tso import LOGICAL_BITS, Wait
+from tests.unit.rootcoord.milvus_oracle import MilvusOracle, floor_of, saved_at
 
 START_MS = 1_705_000_000_000
 

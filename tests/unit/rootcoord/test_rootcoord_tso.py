@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from milvus_oracle import MilvusOracle, floor_of, saved_at
 
 from coordd.rootcoord import tso
 from coordd.rootcoord.tso import (
@@ -14,6 +13,7 @@ from coordd.rootcoord.tso import (
     Wait,
     floor_above,
 )
+from tests.unit.rootcoord.milvus_oracle import MilvusOracle, floor_of, saved_at
 
 START_MS = 1_705_000_000_000
 counts = st.one_of(st.integers(1, 100), st.integers(1, MAX_COUNT), st.just(MAX_COUNT))

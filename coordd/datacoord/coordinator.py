@@ -1,0 +1,104 @@
+"""The data coordinator as the replica driver sees it, and the methods that are answered in any state.
+
+It also holds the session name `indexcoord` and serves that service: Milvus 2.3 merged the former IndexCoord
+into DataCoord. Every other method answers "not yet", by way of the dispatch table.
+
+Source of truth: Milvus 2.3.5 internal/datacoord/{server,services}.go, internal/distributed/datacoord.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from coordd.config import LoadedConfig
+from coordd.etcd import EtcdClient
+from coordd.ha.coordinator import Term
+from coordd.ha.replica import Replica
+from coordd.meta.fold import Table
+from coordd.meta.layout import MetaLayout
+from coordd.pb import data_coord_pb2, index_coord_pb2
+from coordd.pb.common_pb2 import StateCode
+from coordd.pb.internal_pb2 import GetTimeTickChannelRequest
+from coordd.pb.milvus_pb2 import ComponentInfo, ComponentStates, GetComponentStatesRequest, StringResponse
+from coordd.rpc.call import Call
+from coordd.rpc.gate import ServeGate
+from coordd.rpc.status import success
+from coordd.rpc.table import DispatchTable, Policy
+
+ROLE = "datacoord"
+TIME_TICK_CHANNEL = "datacoord-timetick-channel"
+SEGMENT_INFO_CHANNEL = "segment-info-channel"
+
+
+class DataCoord:
+    """Implements `coordd.ha.coordinator.Coordinator`; it keeps no metadata yet."""
+
+    companions: tuple[str, ...] = ("indexcoord",)
+
+    def __init__(self, config: Callable[[], LoadedConfig], layout: MetaLayout, client: EtcdClient) -> None:
+        self.role = ROLE
+        self._config = config
+        self._layout = layout
+        self._client = client
+
+    @property
+    def follow_from(self) -> str:
+        """First key of the followed range: the heartbeats, then the sessions."""
+        return self._layout.heartbeat_prefix
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """None yet."""
+        return ()
+
+    def add_services(self, table: DispatchTable, replica: Replica) -> None:
+        """Serve DataCoord's and IndexCoord's methods through `table`."""
+        handlers = DataCoordHandlers(replica.gate, self._config)
+        table.add_service(
+            data_coord_pb2.DESCRIPTOR.services_by_name["DataCoord"],
+            handlers,
+            policies={"GetSegmentInfoChannel": Policy.ALWAYS},
+        )
+        table.add_service(
+            index_coord_pb2.DESCRIPTOR.services_by_name["IndexCoord"], IndexCoordHandlers(replica.gate)
+        )
+
+    async def activate(self, term: Term) -> None:
+        """Nothing to make ready yet."""
+
+    def deactivate(self) -> None:
+        """Nothing to drop yet."""
+
+
+class IndexCoordHandlers:
+    """What the former IndexCoord's service answers."""
+
+    def __init__(self, gate: ServeGate) -> None:
+        self._gate = gate
+
+    def get_component_states(self, _request: GetComponentStatesRequest, _call: Call) -> ComponentStates:
+        """The state of this process; it calls itself datacoord here too."""
+        state_code = cast("StateCode", self._gate.state_code)
+        info = ComponentInfo(nodeID=self._gate.server_id, role=ROLE, state_code=state_code)
+        return ComponentStates(state=info, status=success())
+
+
+class DataCoordHandlers(IndexCoordHandlers):
+    """What DataCoord's service answers."""
+
+    def __init__(self, gate: ServeGate, config: Callable[[], LoadedConfig]) -> None:
+        super().__init__(gate)
+        self._config = config
+
+    def get_time_tick_channel(self, _request: GetTimeTickChannelRequest, _call: Call) -> StringResponse:
+        """Name of the channel that carries the datanodes' time ticks."""
+        return self._channel(TIME_TICK_CHANNEL)
+
+    def get_segment_info_channel(
+        self, _request: data_coord_pb2.GetSegmentInfoChannelRequest, _call: Call
+    ) -> StringResponse:
+        """Name of the channel for segment statistics; unused by 2.3 nodes."""
+        return self._channel(SEGMENT_INFO_CHANNEL)
+
+    def _channel(self, name: str) -> StringResponse:
+        cluster = self._config().settings.common.cluster
+        return StringResponse(status=success(), value=f"{cluster}-{name}")

@@ -1,0 +1,52 @@
+"""RootCoord's refusals, in Milvus' words.
+
+Source of truth: Milvus 2.3.5 pkg/util/merr and internal/rootcoord, where errors without a code are plain ones
+(65535 on the wire); the texts were recorded from a running 2.3.5.
+"""
+
+from coordd.pb import common_pb2
+from coordd.rpc.status import CollectionNotFound, DatabaseNotFound, MilvusError
+
+
+class ParameterMissing(MilvusError):
+    """A request lacks a field that the method cannot do without."""
+
+    code = 1101
+    text = "missing parameter"
+
+
+def check_msg_type(base: common_pb2.MsgBase, expected: common_pb2.MsgType) -> None:
+    """What Milvus' tasks check first; a request without `base`, which ends Milvus' process, is "Undefined".
+
+    Raises:
+        MilvusError: another type.
+    """
+    if base.msg_type != expected:
+        raise MilvusError(
+            f"invalid msg type, expect {_type_name(expected)}, but got {_type_name(base.msg_type)}"
+        )
+
+
+def _type_name(number: int) -> str:
+    value = common_pb2.MsgType.DESCRIPTOR.values_by_number.get(number)
+    return str(number) if value is None else value.name
+
+
+def no_collection_with_id(collection_id: int) -> CollectionNotFound:
+    """Looked up by ID, or by a name whose collection is not available."""
+    return CollectionNotFound(collection=collection_id)
+
+
+def no_collection_with_name(db_name: str, name: str) -> CollectionNotFound:
+    """Looked up by name; `db_name` is never empty."""
+    return CollectionNotFound(database=db_name, collection=name)
+
+
+def no_database(name: str) -> DatabaseNotFound:
+    """Lists and aliases of an unknown database."""
+    return DatabaseNotFound(database=name)
+
+
+def no_database_then(name: str) -> MilvusError:
+    """A look-up at a past time in an unknown database: an error without a code."""
+    return MilvusError(f"database:{name} not found")

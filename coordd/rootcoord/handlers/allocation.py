@@ -1,0 +1,73 @@
+"""AllocTimestamp and AllocID: answered at once while the persisted window lasts, else after it was extended.
+
+Source of truth: Milvus 2.3.5 internal/rootcoord/root_coord.go, internal/tso/global_allocator.go.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from coordd import clock
+from coordd.pb.root_coord_pb2 import (
+    AllocIDRequest,
+    AllocIDResponse,
+    AllocTimestampRequest,
+    AllocTimestampResponse,
+)
+from coordd.rootcoord import ids, tso
+from coordd.rootcoord.oracle import NotHandedOutError, Oracle
+from coordd.rpc.call import Call
+from coordd.rpc.status import MilvusError, success
+
+PATIENCE_S = 5.0
+"""How long a block is waited for; Milvus' callers give 5 s for IDs and 10 s for timestamps."""
+
+
+class AllocationHandlers:
+    """`_oracle` gives the present term's oracle."""
+
+    _oracle: Callable[[], Oracle]
+
+    def alloc_timestamp(
+        self, request: AllocTimestampRequest, call: Call
+    ) -> AllocTimestampResponse | Awaitable[AllocTimestampResponse]:
+        """First of `count` consecutive timestamps."""
+        count = request.count
+        if not 0 < count <= tso.MAX_COUNT:
+            raise _refused(count)
+        first = self._oracle().timestamps_now(count)
+        if isinstance(first, tso.Wait):
+            return self._await_timestamps(count, call)
+        return AllocTimestampResponse(status=success(), timestamp=first, count=count)
+
+    def alloc_id(self, request: AllocIDRequest, call: Call) -> AllocIDResponse | Awaitable[AllocIDResponse]:
+        """First of `count` consecutive IDs."""
+        count = request.count
+        if not 0 < count <= ids.MAX_COUNT:
+            raise _refused(count)
+        first = self._oracle().ids_now(count)
+        if isinstance(first, tso.Wait):
+            return self._await_ids(count, call)
+        return AllocIDResponse(status=success(), ID=first, count=count)
+
+    async def _await_timestamps(self, count: int, call: Call) -> AllocTimestampResponse:
+        try:
+            first = await self._oracle().wait_timestamps(count, _deadline(call))
+        except NotHandedOutError as error:
+            raise MilvusError("can not get timestamp") from error
+        return AllocTimestampResponse(status=success(), timestamp=first, count=count)
+
+    async def _await_ids(self, count: int, call: Call) -> AllocIDResponse:
+        try:
+            first = await self._oracle().wait_ids(count, _deadline(call))
+        except NotHandedOutError as error:
+            raise MilvusError("can not get timestamp") from error
+        return AllocIDResponse(status=success(), ID=first, count=count)
+
+
+def _refused(count: int) -> MilvusError:
+    """Milvus tries ten times, 50 ms apart, for a block beyond the logical part before it says so."""
+    return MilvusError("tso count should be positive" if count == 0 else "can not get timestamp")
+
+
+def _deadline(call: Call) -> float:
+    patience = clock.boottime() + PATIENCE_S
+    return patience if call.deadline is None else min(patience, call.deadline)

@@ -1,0 +1,52 @@
+"""All of RootCoord's handlers as one object for the dispatch table."""
+
+from collections.abc import Callable
+
+from coordd.config import LoadedConfig
+from coordd.etcd import EtcdClient
+from coordd.ha.leadership import SessionTable
+from coordd.meta.layout import MetaLayout
+from coordd.meta.tables import RootCoordTables
+from coordd.rootcoord.handlers.access import AccessHandlers
+from coordd.rootcoord.handlers.aliases import AliasHandlers
+from coordd.rootcoord.handlers.allocation import AllocationHandlers
+from coordd.rootcoord.handlers.collections import AnswerCache, CollectionHandlers
+from coordd.rootcoord.handlers.system import SystemHandlers
+from coordd.rootcoord.lookup import CollectionLookup
+from coordd.rootcoord.oracle import Oracle
+from coordd.rootcoord.past import PastLookup
+from coordd.rootcoord.proxies import ProxyClient
+from coordd.rootcoord.system_info import Component, SystemInfo
+from coordd.rpc.gate import ServeGate
+
+
+class RootCoordHandlers(
+    AllocationHandlers, CollectionHandlers, AliasHandlers, AccessHandlers, SystemHandlers
+):
+    """One method per RPC that is answered; the rest of the service says "not yet"."""
+
+    def __init__(
+        self,
+        *,
+        tables: RootCoordTables,
+        layout: MetaLayout,
+        client: EtcdClient,
+        oracle: Callable[[], Oracle],
+        gate: ServeGate,
+        sessions: SessionTable,
+        proxies: ProxyClient,
+        config: Callable[[], LoadedConfig],
+        component: Callable[[], Component],
+    ) -> None:
+        self._tables = tables
+        self._layout = layout
+        self._lookup = CollectionLookup(tables)
+        self._past = PastLookup(client, layout, self._lookup)
+        self._described = AnswerCache(tables)
+        self._oracle = oracle
+        self._gate = gate
+        self._sessions = sessions
+        self._proxies = proxies
+        self._config = config
+        self._component = component
+        self._system_info = SystemInfo()
