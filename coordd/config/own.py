@@ -84,6 +84,10 @@ class ManagementSettings(Section):
     """TCP port of the management server; 0 = any free one. Replicas on one machine need different ports.
     Also set by the environment variable `METRICS_PORT`, as in Milvus.
     """
+    allow_remote_changes: Annotated[bool, Key("coordd.management.allowRemoteChanges")] = False
+    """Whether other machines may change something through the port (the log level). The port asks for no
+    password, so by default only this machine may.
+    """
 
 
 class CoorddSettings(Section):
