@@ -41,7 +41,7 @@ class PortReservation:
     def __init__(self, host: str, port: int, *, setting: str) -> None:
         self.host = host
         self._lock: socket.socket | None = None
-        self._socket = _bound(host, port, setting)
+        self._socket = bind(host, port, setting)
         self.port: int = self._socket.getsockname()[1]
         try:
             self._lock = _lock(host, self.port, setting)
@@ -75,29 +75,13 @@ def listen_error(host: str, port: int, setting: str, error: OSError) -> ListenEr
     return ListenError(f"cannot listen on {address}: {error.strerror}", hint=f"the port is set by {setting}")
 
 
-def format_address(host: str, port: int) -> str:
-    """`host:port`, as gRPC and humans read it; "" is `[::]`, all interfaces of both families."""
-    if not host:
-        return f"[::]:{port}"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def bind(host: str, port: int, setting: str) -> socket.socket:
+    """A TCP socket bound to `host:port`, not listening, on which SO_REUSEADDR is set.
 
-
-def why_not(host: str, port: int, setting: str) -> ListenError | None:
-    """Why a server cannot listen on `host:port`, found by trying; None if it could."""
-    try:
-        claim = _bound(host, port, setting)
-    except ListenError as error:
-        return error
-    try:
-        claim.listen(1)
-    except OSError as error:
-        return listen_error(host, port, setting, error)
-    finally:
-        claim.close()
-    return None
-
-
-def _bound(host: str, port: int, setting: str) -> socket.socket:
+    Raises:
+        PortInUse: the port is taken; names address and `setting`, the key that sets it.
+        ListenError: the address cannot be bound for another reason.
+    """
     claim: socket.socket | None = None
     try:
         claim = _socket_for(host)
@@ -108,6 +92,28 @@ def _bound(host: str, port: int, setting: str) -> socket.socket:
             claim.close()
         raise listen_error(host, port, setting, error) from error
     return claim
+
+
+def format_address(host: str, port: int) -> str:
+    """`host:port`, as gRPC and humans read it; "" is `[::]`, all interfaces of both families."""
+    if not host:
+        return f"[::]:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def why_not(host: str, port: int, setting: str) -> ListenError | None:
+    """Why a server cannot listen on `host:port`, found by trying; None if it could."""
+    try:
+        claim = bind(host, port, setting)
+    except ListenError as error:
+        return error
+    try:
+        claim.listen(1)
+    except OSError as error:
+        return listen_error(host, port, setting, error)
+    finally:
+        claim.close()
+    return None
 
 
 def _socket_for(host: str) -> socket.socket:

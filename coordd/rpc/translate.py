@@ -4,17 +4,19 @@
 |---|---|
 | `MilvusError` | gRPC OK, its `Status` |
 | `RpcFailure` | that gRPC error |
-| etcd: outcome unknown | gRPC UNKNOWN: the caller may repeat; handlers are safe to run twice |
-| etcd: lease lost | gRPC UNAVAILABLE: this replica leads no more; the caller looks for the next |
-| etcd: out of reach, nothing written | gRPC OK, retriable `Status` 2: tried again on this connection |
+| fence lost and nothing written, lease lost | gRPC UNAVAILABLE: the caller looks for the active replica |
+| outcome of a write unknown, or fence lost after it | gRPC UNKNOWN: handlers are safe to run twice |
+| another `CoorddError` whose class says `retriable` | gRPC OK, retriable `Status` 2: tried again right here |
 | any other `CoorddError` | gRPC OK, `Status` 65535 with its text |
 | anything else: our bug | gRPC OK, `Status` 65535 "unexpected error", traceback to the log |
 
-`CancelledError` and other `BaseException`s are not translated: they end the call.
+2.3 clients repeat the two gRPC errors after looking the coordinator up anew, a retriable `Status` on the same
+connection. `CancelledError` and other `BaseException`s are not translated: they end the call.
 """
 
 from coordd.errors import CoorddError
-from coordd.etcd.errors import EtcdError, LeaseLost, OutcomeUnknown
+from coordd.etcd.errors import LeaseLost, OutcomeUnknown
+from coordd.meta.commit import FenceLost
 from coordd.rpc.failure import RpcCode, RpcFailure
 from coordd.rpc.status import MilvusError, ServiceUnavailable
 
@@ -23,11 +25,11 @@ def translate(error: CoorddError) -> MilvusError | RpcFailure:
     """What an expected failure becomes on the wire."""
     if isinstance(error, MilvusError | RpcFailure):
         return error
-    if isinstance(error, OutcomeUnknown):
+    if isinstance(error, OutcomeUnknown) or (isinstance(error, FenceLost) and error.committed is not False):
         return RpcFailure(RpcCode.UNKNOWN, f"it is not known whether the write was done: {error}")
-    if isinstance(error, LeaseLost):
+    if isinstance(error, FenceLost | LeaseLost):
         return RpcFailure(RpcCode.UNAVAILABLE, str(error))
-    if isinstance(error, EtcdError) and error.retriable:
+    if getattr(type(error), "retriable", False):
         return ServiceUnavailable(str(error))
     return MilvusError(str(error))
 

@@ -9,6 +9,8 @@ import structlog
 
 from coordd.clock import boottime
 from coordd.etcd import errors as etcd_errors
+from coordd.meta.commit import FenceLost
+from coordd.meta.key_locks import CommitsOverloaded
 from coordd.pb import common_pb2, milvus_pb2, root_coord_pb2
 from coordd.rpc.call import Call
 from coordd.rpc.dispatch import Dispatcher, DispatchTable
@@ -343,6 +345,7 @@ async def test_cancelling_a_running_handler_reaches_it(chain: Chain) -> None:
         (etcd_errors.Unavailable("no etcd"), 2, True, "service unavailable: no etcd"),
         (etcd_errors.RequestTimeout("slow etcd"), 2, True, "service unavailable: slow etcd"),
         (etcd_errors.PermissionDenied("not allowed"), 65535, False, "not allowed"),
+        (CommitsOverloaded("9 wait"), 2, True, "service unavailable: 9 wait"),
     ],
 )
 async def test_expected_errors_become_a_status(
@@ -359,6 +362,9 @@ async def test_expected_errors_become_a_status(
         (etcd_errors.OutcomeUnknown("sent, not answered"), RpcCode.UNKNOWN),
         (etcd_errors.NoSpace("quota"), RpcCode.UNKNOWN),
         (etcd_errors.LeaseLost("lease 1 is gone"), RpcCode.UNAVAILABLE),
+        (FenceLost(committed=False), RpcCode.UNAVAILABLE),
+        (FenceLost(committed=True), RpcCode.UNKNOWN),
+        (FenceLost(committed=None), RpcCode.UNKNOWN),
         (RpcFailure(RpcCode.RESOURCE_EXHAUSTED, "full"), RpcCode.RESOURCE_EXHAUSTED),
     ],
 )

@@ -1,0 +1,372 @@
+"""Prometheus metrics of one process, read from state at the moment of the scrape.
+
+Names that start with `milvus_` are Milvus 2.3.5's (pkg/metrics), with its labels and units, so that its
+dashboards work; they are given only while this replica is the active one, because dashboards add them up over
+all processes, and only where there is a true number. Names that start with `coordd_` are ours.
+
+Milvus' counters lack the suffix `_total`, which the client library gives to every counter: they are exposed
+as untyped.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from coordd.management.view import STATES, ReplicaView
+from coordd.pb.common_pb2 import StateCode
+from coordd.rpc.dispatch import Dispatcher
+from coordd.rpc.failure import RpcCode
+from coordd.rpc.stats import BUCKETS_MS, MethodStats
+from coordd.rpc.table import Method
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_NOT_READY = 1
+
+_DDL_NAMES: Mapping[str, str] = {
+    "DescribeCollectionInternal": "DescribeCollection",
+    "ShowPartitionsInternal": "ShowPartitions",
+    "ListPolicy": "PolicyList",
+}
+"""Where Milvus counts a method under another function_name than its own."""
+
+_NOT_DDL = frozenset(
+    {
+        "AllocID",
+        "AllocTimestamp",
+        "CheckHealth",
+        "GetComponentStates",
+        "GetMetrics",
+        "GetPChannelInfo",
+        "GetStatisticsChannel",
+        "GetTimeTickChannel",
+        "InvalidateCollectionMetaCache",
+        "OperateUserRole",
+        "ShowConfigurations",
+        "ShowSegments",
+        "UpdateChannelTimeTick",
+    }
+)
+"""Methods of RootCoord that Milvus leaves out of its ddl metrics (it counts OperateUserRole by its type)."""
+
+
+class RootCoordFigures(Protocol):
+    """What RootCoord can tell of itself. None: not known, so not exposed."""
+
+    def collection_num(self) -> int | None:
+        """Collections that exist, in all databases."""
+
+    def partition_num(self) -> int | None:
+        """Partitions of those collections."""
+
+    def credential_num(self) -> int | None:
+        """Users."""
+
+    def role_num(self) -> int | None:
+        """Roles."""
+
+    def proxy_num(self) -> int | None:
+        """Proxies that are registered."""
+
+    def last_timestamp(self) -> int | None:
+        """The hybrid timestamp handed out last."""
+
+    def saved_timestamp_s(self) -> float | None:
+        """End of the saved window of timestamps, Unix seconds."""
+
+    def ids_allocated(self) -> int | None:
+        """IDs handed out by this process."""
+
+
+class EtcdFigures(Protocol):
+    """What the etcd client can tell of itself; one number per kind of operation (`range`, `txn`, …)."""
+
+    def requests(self) -> Mapping[str, int]:
+        """Requests answered, by operation."""
+
+    def failures(self) -> Mapping[str, int]:
+        """Requests that failed, by operation."""
+
+    def connected_endpoint(self) -> str | None:
+        """The endpoint in use, None while there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    replica: ReplicaView
+    dispatcher: Dispatcher
+    rootcoord: RootCoordFigures | None
+
+
+class Metrics:
+    """All metrics of a process. Replicas are added once, before the first scrape."""
+
+    def __init__(self, *, version: str, milvus_version: str) -> None:
+        self._served: list[_Served] = []
+        self._etcd: EtcdFigures | None = None
+        self._version = version
+        self._milvus_version = milvus_version
+        self._registry = CollectorRegistry()
+        self._registry.register(_Reader(self._collect))
+        self._defaults = CollectorRegistry()
+        ProcessCollector(registry=self._defaults)
+        PlatformCollector(registry=self._defaults)
+        GCCollector(registry=self._defaults)
+
+    def add_replica(
+        self, replica: ReplicaView, dispatcher: Dispatcher, rootcoord: RootCoordFigures | None = None
+    ) -> None:
+        """Show `replica` and the calls that `dispatcher` answers for it."""
+        self._served.append(_Served(replica, dispatcher, rootcoord))
+
+    def set_etcd(self, etcd: EtcdFigures) -> None:
+        """Show the etcd client of the process."""
+        self._etcd = etcd
+
+    def text(self) -> bytes:
+        """`/metrics`, in the text format `CONTENT_TYPE`."""
+        return generate_latest(self._registry)
+
+    def default_text(self) -> bytes:
+        """`/metrics_default`: the process and its runtime."""
+        return generate_latest(self._defaults)
+
+    def _collect(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily(
+            "coordd_build_info", "versions; always 1", labels=["version", "milvus_version"]
+        )
+        build.add_metric([self._version, self._milvus_version], 1)
+        yield build
+        yield from _replica_metrics([served.replica for served in self._served])
+        yield from _rpc_metrics(self._served)
+        yield from _milvus_metrics(self._served)
+        if self._etcd is not None:
+            yield from _etcd_metrics(self._etcd)
+
+
+class _Reader(Collector):
+    def __init__(self, read: "_Read") -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        return self._read()
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
+class _Read(Protocol):
+    def __call__(self) -> Iterator[Metric]: ...
+
+
+def _replica_metrics(replicas: Sequence[ReplicaView]) -> Iterator[Metric]:
+    state = GaugeMetricFamily("coordd_state", "1 for the state a replica is in", labels=["role", "state"])
+    phases = GaugeMetricFamily(
+        "coordd_takeover_phase_seconds",
+        "how long each phase of the latest take-over took",
+        labels=["role", "phase"],
+    )
+    for replica in replicas:
+        for name in STATES:
+            state.add_metric([replica.role, name], float(name == replica.state))
+        for phase, seconds in replica.takeover_phases_s.items():
+            phases.add_metric([replica.role, phase], seconds)
+    yield state
+    yield phases
+    yield _gauge(replicas, "coordd_server_id", "own server id", [float(r.server_id) for r in replicas])
+    yield _gauge(replicas, "coordd_epoch", "term led, 0 outside one", [float(r.epoch) for r in replicas])
+    yield _gauge(
+        replicas,
+        "coordd_guard_remaining_seconds",
+        "how long answers may leave without another heartbeat",
+        [r.guard_remaining_s for r in replicas],
+    )
+    yield _gauge(
+        replicas,
+        "coordd_follower_synced",
+        "1 while etcd's watch is followed",
+        [float(r.following) for r in replicas],
+    )
+    yield _gauge(
+        replicas,
+        "coordd_follower_revision",
+        "etcd revision that the tables contain",
+        [float(r.followed_revision) for r in replicas],
+    )
+    yield _gauge(
+        replicas,
+        "coordd_follower_revision_lag",
+        "revisions that etcd is known to be ahead of the tables",
+        [r.revision_lag for r in replicas],
+    )
+    yield _gauge(
+        replicas,
+        "coordd_quarantined_keys",
+        "keys with a value that does not decode",
+        [float(r.quarantined_keys) for r in replicas],
+    )
+    quarantined = CounterMetricFamily(
+        "coordd_quarantined_values", "values that did not decode", labels=["role"]
+    )
+    for replica in replicas:
+        quarantined.add_metric([replica.role], replica.quarantined_total)
+    yield quarantined
+
+
+def _gauge(
+    replicas: Sequence[ReplicaView], name: str, text: str, values: Sequence[float | None]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=["role"])
+    for replica, value in zip(replicas, values, strict=True):
+        if value is not None:
+            family.add_metric([replica.role], value)
+    return family
+
+
+def _rpc_metrics(served: Sequence[_Served]) -> Iterator[Metric]:
+    in_flight = GaugeMetricFamily(
+        "coordd_rpc_in_flight", "calls that wait for something, held ones included", labels=["role"]
+    )
+    calls = CounterMetricFamily(
+        "coordd_rpc_calls",
+        "calls ended, by gRPC code and by code of the status answered",
+        labels=["role", "service", "method", "grpc_code", "status_code"],
+    )
+    held = CounterMetricFamily(
+        "coordd_rpc_held", "calls that waited for the serve guard", labels=["role", "service", "method"]
+    )
+    bugs = CounterMetricFamily(
+        "coordd_rpc_bugs", "unexpected errors in handlers", labels=["role", "service", "method"]
+    )
+    seconds = HistogramMetricFamily(
+        "coordd_rpc_seconds", "time to a successful answer", labels=["role", "service", "method"]
+    )
+    for one in served:
+        role = one.replica.role
+        in_flight.add_metric([role], one.dispatcher.in_flight)
+        for method in one.dispatcher.table:
+            labels, stats = [role, method.service, method.name], method.stats
+            for code, count in sorted(stats.answered.items()):
+                calls.add_metric([*labels, RpcCode.OK.name, str(code)], count)
+            for code, count in sorted(stats.failed.items()):
+                calls.add_metric([*labels, RpcCode(code).name, ""], count)
+            if stats.held:
+                held.add_metric(labels, stats.held)
+            if stats.bugs:
+                bugs.add_metric(labels, stats.bugs)
+            if stats.answered.get(0):
+                bounds = [f"{bound / 1000:g}" for bound in BUCKETS_MS]
+                seconds.add_metric(labels, _cumulated(bounds, stats.buckets), stats.total_s)
+    yield from (in_flight, calls, held, bugs, seconds)
+
+
+def _cumulated(bounds: Sequence[str], counts: Sequence[int]) -> list[tuple[str, float]]:
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    for bound, count in zip((*bounds, "+Inf"), counts, strict=True):
+        total += count
+        buckets.append((bound, float(total)))
+    return buckets
+
+
+# --- Milvus' names ---
+
+
+def _milvus_metrics(served: Sequence[_Served]) -> Iterator[Metric]:
+    nodes = GaugeMetricFamily(
+        "milvus_num_node", "number of nodes and coordinates", labels=["node_id", "role_name"]
+    )
+    for one in served:
+        if one.replica.state_code != StateCode.Healthy:
+            continue
+        nodes.add_metric([str(one.replica.server_id), one.replica.role], 1)
+        if one.rootcoord is not None:
+            yield from _rootcoord_metrics(one.rootcoord)
+            yield from _ddl_metrics(one.dispatcher)
+    yield nodes
+
+
+def _rootcoord_metrics(figures: RootCoordFigures) -> Iterator[Metric]:
+    prefix = "milvus_rootcoord_"
+    gauges: list[tuple[str, str, float | None]] = [
+        ("collection_num", "number of collections", figures.collection_num()),
+        ("partition_num", "number of partitions", figures.partition_num()),
+        ("credential_num", "number of credentials", figures.credential_num()),
+        ("num_of_roles", "The number of roles", figures.role_num()),
+        ("proxy_num", "number of proxy nodes managed by rootcoord", figures.proxy_num()),
+        ("timestamp", "latest timestamp allocated in memory", figures.last_timestamp()),
+        ("timestamp_saved", "timestamp saved in meta storage", figures.saved_timestamp_s()),
+    ]
+    for name, text, value in gauges:
+        if value is not None:
+            yield GaugeMetricFamily(prefix + name, text, value=value)
+    allocated = figures.ids_allocated()
+    if allocated is not None:
+        yield _plain_counter(f"{prefix}id_alloc_count", "count of ID allocated", {(): allocated}, ())
+
+
+def _ddl_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:
+    functions: dict[str, list[MethodStats]] = {}
+    for method in dispatcher.table:
+        if _is_ddl(method):
+            functions.setdefault(_DDL_NAMES.get(method.name, method.name), []).append(method.stats)
+    counts: dict[tuple[str, ...], float] = {}
+    latency = HistogramMetricFamily(
+        "milvus_rootcoord_ddl_req_latency", "latency of each DDL operations", labels=["function_name"]
+    )
+    for name, stats in sorted(functions.items()):
+        succeeded = sum(one.answered.get(0, 0) for one in stats)
+        failed = sum(
+            count for one in stats for code, count in one.answered.items() if code not in (0, _NOT_READY)
+        )
+        counts[name, "total"] = succeeded + failed
+        counts[name, "success"] = succeeded
+        counts[name, "fail"] = failed
+        latency.add_metric([name], _in_milvus_buckets(stats), sum(one.total_s for one in stats) * 1000)
+    yield _plain_counter(
+        "milvus_rootcoord_ddl_req_count", "count of DDL operations", counts, ("function_name", "status")
+    )
+    yield latency
+
+
+def _is_ddl(method: Method) -> bool:
+    stats = method.stats
+    return method.service == "RootCoord" and method.name not in _NOT_DDL and bool(stats.answered)
+
+
+def _in_milvus_buckets(stats: Sequence[MethodStats]) -> list[tuple[str, float]]:
+    """Milvus' buckets are 1, 2, 4 … ms; ours below 1 ms fall into its first."""
+    counts = [sum(column) for column in zip(*(one.buckets for one in stats), strict=True)]
+    every = _cumulated([f"{bound:g}" for bound in BUCKETS_MS], counts)
+    return [bucket for bucket in every if float(bucket[0]) >= 1]
+
+
+def _plain_counter(
+    name: str, text: str, values: Mapping[tuple[str, ...], float], labels: Sequence[str]
+) -> Metric:
+    metric = Metric(name, text, "unknown")
+    for key, value in values.items():
+        metric.add_sample(name, dict(zip(labels, key, strict=True)), value)
+    return metric
+
+
+def _etcd_metrics(etcd: EtcdFigures) -> Iterator[Metric]:
+    requests = CounterMetricFamily("coordd_etcd_requests", "requests answered by etcd", labels=["operation"])
+    failures = CounterMetricFamily(
+        "coordd_etcd_failures", "requests to etcd that failed", labels=["operation"]
+    )
+    for family, counts in ((requests, etcd.requests()), (failures, etcd.failures())):
+        for operation, count in sorted(counts.items()):
+            family.add_metric([operation], count)
+        yield family
+    endpoint = etcd.connected_endpoint()
+    connected = GaugeMetricFamily(
+        "coordd_etcd_connected", "1 while an endpoint is in use", labels=["endpoint"]
+    )
+    if endpoint is not None:
+        connected.add_metric([endpoint], 1)
+    yield connected

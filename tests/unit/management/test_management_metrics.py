@@ -1,0 +1,249 @@
+"""Metrics from state, as Prometheus would parse them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from coordd.management.metrics import Metrics
+from coordd.pb import root_coord_pb2
+from coordd.pb.common_pb2 import StateCode
+from coordd.rpc.call import Call
+from coordd.rpc.dispatch import Dispatcher, DispatchTable
+from coordd.rpc.failure import RpcFailure
+from coordd.rpc.status import CollectionNotFound
+from tests.support.management import FakeView, standby
+from tests.support.rpc import PREFIX, ROOT_COORD, FakeGate, Role
+
+
+class Figures:
+    """RootCoord with known numbers, and one that it does not know."""
+
+    def collection_num(self) -> int:
+        return 12
+
+    def partition_num(self) -> int:
+        return 34
+
+    def credential_num(self) -> int:
+        return 2
+
+    def role_num(self) -> int:
+        return 5
+
+    def proxy_num(self) -> int | None:
+        return None
+
+    def last_timestamp(self) -> int:
+        return 447_000_000_000_000_001
+
+    def saved_timestamp_s(self) -> float:
+        return 1_700_000_003.5
+
+    def ids_allocated(self) -> int:
+        return 200_000
+
+
+class Etcd:
+    """An etcd client that has done something."""
+
+    def requests(self) -> dict[str, int]:
+        return {"txn": 7, "range": 3}
+
+    def failures(self) -> dict[str, int]:
+        return {"txn": 1}
+
+    def connected_endpoint(self) -> str | None:
+        return "127.0.0.1:2379"
+
+
+def scraped(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    families = text_string_to_metric_families(metrics.text().decode())
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return scraped(metrics).get((name, frozenset(labels.items())))
+
+
+def names(metrics: Metrics) -> set[str]:
+    return {name for name, _ in scraped(metrics)}
+
+
+class Scene:
+    """A replica, its role and what is counted of them."""
+
+    def __init__(self, view: FakeView) -> None:
+        self.view = view
+        self.gate = FakeGate()
+        self.role = Role()
+        table = DispatchTable()
+        table.add_service(ROOT_COORD, self.role)
+        self.dispatcher = Dispatcher(table, self.gate, cluster="by-dev")
+        self.metrics = Metrics(version="0.1.0", milvus_version="2.3.5")
+        self.metrics.add_replica(view, self.dispatcher, Figures())
+
+    async def call(self, name: str, body: bytes = b"") -> None:
+        await self.dispatcher.dispatch(PREFIX + name, body, Call(PREFIX + name, {}))
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    return Scene(FakeView())
+
+
+async def test_replica_gauges(scene: Scene) -> None:
+    metrics = scene.metrics
+    assert value(metrics, "coordd_state", role="rootcoord", state="active") == 1
+    assert value(metrics, "coordd_state", role="rootcoord", state="standby") == 0
+    assert value(metrics, "coordd_epoch", role="rootcoord") == 77
+    assert value(metrics, "coordd_server_id", role="rootcoord") == 4
+    assert value(metrics, "coordd_guard_remaining_seconds", role="rootcoord") == 1.5
+    assert value(metrics, "coordd_follower_revision", role="rootcoord") == 1000
+    assert value(metrics, "coordd_follower_revision_lag", role="rootcoord") == 2
+    assert value(metrics, "coordd_follower_synced", role="rootcoord") == 1
+    assert value(metrics, "coordd_quarantined_keys", role="rootcoord") == 1
+    assert value(metrics, "coordd_quarantined_values_total", role="rootcoord") == 3
+    assert value(metrics, "coordd_takeover_phase_seconds", role="rootcoord", phase="fence") == 0.004
+    assert value(metrics, "coordd_build_info", version="0.1.0", milvus_version="2.3.5") == 1
+
+
+async def test_gauges_are_read_at_the_scrape(scene: Scene) -> None:
+    scene.view.epoch = 78
+    scene.view.state = "standby"
+    assert value(scene.metrics, "coordd_epoch", role="rootcoord") == 78
+    assert value(scene.metrics, "coordd_state", role="rootcoord", state="standby") == 1
+    assert value(scene.metrics, "coordd_state", role="rootcoord", state="active") == 0
+
+
+async def test_an_unknown_lag_is_not_shown_as_none(scene: Scene) -> None:
+    scene.view.revision_lag = None
+    assert "coordd_follower_revision_lag" not in names(scene.metrics)
+
+
+async def test_milvus_gauges_of_the_active_replica(scene: Scene) -> None:
+    metrics = scene.metrics
+    assert value(metrics, "milvus_rootcoord_collection_num") == 12
+    assert value(metrics, "milvus_rootcoord_partition_num") == 34
+    assert value(metrics, "milvus_rootcoord_credential_num") == 2
+    assert value(metrics, "milvus_rootcoord_num_of_roles") == 5
+    assert value(metrics, "milvus_rootcoord_timestamp") == float(447_000_000_000_000_001)
+    assert value(metrics, "milvus_rootcoord_timestamp_saved") == 1_700_000_003.5
+    assert value(metrics, "milvus_rootcoord_id_alloc_count") == 200_000
+    assert value(metrics, "milvus_num_node", node_id="4", role_name="rootcoord") == 1
+    assert "milvus_rootcoord_proxy_num" not in names(metrics)
+
+
+async def test_a_standby_shows_no_milvus_numbers() -> None:
+    scene = Scene(standby())
+    await scene.call("AllocTimestamp")
+    assert not [name for name in names(scene.metrics) if name.startswith("milvus_")]
+
+
+async def test_ddl_metrics_count_as_milvus_does(scene: Scene) -> None:
+    async def counted(function: str, status: str) -> float | None:
+        return value(scene.metrics, "milvus_rootcoord_ddl_req_count", function_name=function, status=status)
+
+    await scene.call("CreateCollection")  # not implemented: a failure
+    await scene.call("AllocTimestamp")
+    for status, expected in (("total", 1), ("success", 0), ("fail", 1)):
+        assert await counted("CreateCollection", status) == expected
+    assert await counted("DropCollection", "total") is None
+    assert await counted("AllocTimestamp", "total") is None
+
+
+async def test_internal_variants_count_under_the_name_that_milvus_uses(scene: Scene) -> None:
+    await scene.call("ShowPartitions")
+    await scene.call("ShowPartitionsInternal")
+    await scene.call("ListPolicy")
+    count = "milvus_rootcoord_ddl_req_count"
+    assert value(scene.metrics, count, function_name="ShowPartitions", status="total") == 2
+    assert value(scene.metrics, count, function_name="PolicyList", status="total") == 1
+
+
+async def test_not_ready_answers_are_no_ddl(scene: Scene) -> None:
+    scene.gate.change(state_code=StateCode.Initializing)
+    await scene.call("CreateCollection")
+    count = "milvus_rootcoord_ddl_req_count"
+    assert value(scene.metrics, count, function_name="CreateCollection", status="total") == 0
+
+
+async def test_ddl_latency_has_the_buckets_of_milvus(scene: Scene) -> None:
+    method = scene.dispatcher.table.get(f"{PREFIX}DescribeCollection")
+    assert method is not None
+    method.stats.answer(0, 0.0002)
+    method.stats.answer(0, 0.003)
+    method.stats.answer(0, 500.0)
+    found = {
+        dict(labels)["le"]: count
+        for (name, labels), count in scraped(scene.metrics).items()
+        if name == "milvus_rootcoord_ddl_req_latency_bucket"
+    }
+    assert [float(bound) for bound in found] == [*(2.0**power for power in range(18)), float("inf")]
+    assert (found["1"], found["2"], found["4"], found["131072"], found["+Inf"]) == (1, 1, 2, 2, 3)
+    latency = "milvus_rootcoord_ddl_req_latency"
+    assert value(scene.metrics, f"{latency}_count", function_name="DescribeCollection") == 3
+    total = value(scene.metrics, f"{latency}_sum", function_name="DescribeCollection")
+    assert total == pytest.approx(500_003.2)
+
+
+async def test_rpc_metrics(scene: Scene) -> None:
+    await scene.call("AllocTimestamp", root_coord_pb2.AllocTimestampRequest(count=1).SerializeToString())
+    scene.role.error = CollectionNotFound(collection="x")
+    await scene.call("AllocTimestamp")
+    scene.role.error = ValueError("bug")
+    await scene.call("AllocTimestamp")
+    with pytest.raises(RpcFailure):
+        await scene.call("AllocTimestamp", b"\xff")
+    where = {"role": "rootcoord", "service": "RootCoord", "method": "AllocTimestamp"}
+    calls = "coordd_rpc_calls_total"
+    assert value(scene.metrics, calls, **where, grpc_code="OK", status_code="0") == 1
+    assert value(scene.metrics, calls, **where, grpc_code="OK", status_code="100") == 1
+    assert value(scene.metrics, calls, **where, grpc_code="OK", status_code="65535") == 1
+    assert value(scene.metrics, calls, **where, grpc_code="INTERNAL", status_code="") == 1
+    assert value(scene.metrics, "coordd_rpc_bugs_total", **where) == 1
+    assert value(scene.metrics, "coordd_rpc_seconds_count", **where) == 1
+    assert value(scene.metrics, "coordd_rpc_seconds_bucket", **where, le="+Inf") == 1
+    assert value(scene.metrics, "coordd_rpc_in_flight", role="rootcoord") == 0
+
+
+async def test_methods_never_called_take_no_room(scene: Scene) -> None:
+    assert "coordd_rpc_calls_total" not in names(scene.metrics)
+    assert "coordd_rpc_seconds_bucket" not in names(scene.metrics)
+
+
+async def test_etcd_metrics(scene: Scene) -> None:
+    scene.metrics.set_etcd(Etcd())
+    assert value(scene.metrics, "coordd_etcd_requests_total", operation="txn") == 7
+    assert value(scene.metrics, "coordd_etcd_failures_total", operation="txn") == 1
+    assert value(scene.metrics, "coordd_etcd_connected", endpoint="127.0.0.1:2379") == 1
+
+
+async def test_several_roles_in_one_process(scene: Scene) -> None:
+    other = Scene(standby("datacoord"))
+    scene.metrics.add_replica(other.view, other.dispatcher)
+    assert value(scene.metrics, "coordd_state", role="datacoord", state="standby") == 1
+    assert value(scene.metrics, "coordd_state", role="rootcoord", state="active") == 1
+
+
+def every_line(text: bytes) -> Iterator[Any]:
+    return (sample for family in text_string_to_metric_families(text.decode()) for sample in family.samples)
+
+
+def test_default_metrics_are_of_the_process() -> None:
+    text = Metrics(version="0.1.0", milvus_version="2.3.5").default_text()
+    found = {sample.name for sample in every_line(text)}
+    assert {"process_resident_memory_bytes", "process_cpu_seconds_total", "python_info"} <= found
+    assert not [name for name in found if name.startswith("coordd_")]
+
+
+def test_two_processes_in_one_interpreter_share_nothing() -> None:
+    first = Metrics(version="a", milvus_version="x")
+    second = Metrics(version="b", milvus_version="x")
+    assert b'version="a"' in first.text()
+    assert b'version="a"' not in second.text()
