@@ -38,8 +38,8 @@ FROM ${PYTHON_IMAGE}
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* \
-    && groupadd --system --gid 10001 coordd \
-    && useradd --system --uid 10001 --gid 10001 --home-dir /milvus --no-create-home \
+    && groupadd --gid 10001 coordd \
+    && useradd --uid 10001 --gid 10001 --no-log-init --home-dir /milvus --no-create-home \
         --shell /usr/sbin/nologin coordd
 
 COPY --from=build /opt/coordd /opt/coordd

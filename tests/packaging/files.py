@@ -6,9 +6,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -22,6 +22,8 @@ HEALTHCHECK = ROOT / "deploy" / "docker" / "healthcheck"
 UNIT = ROOT / "deploy" / "systemd" / "coordd@.service"
 BIN = Path(sys.executable).parent
 COORDD = BIN / "coordd"
+
+T = TypeVar("T")
 
 
 def tool(name: str) -> str:
@@ -90,12 +92,25 @@ def running(
         process.wait(10)
 
 
-def poll(check: Any, what: str, limit_s: float = 20.0) -> Any:
-    """Call `check()` until it returns something true, and return that."""
+def poll(
+    check: Callable[[], T],
+    what: str,
+    *,
+    process: subprocess.Popen[bytes] | None = None,
+    log: Path | None = None,
+    limit_s: float = 20.0,
+) -> T:
+    """Call `check()` until it returns something true, and return that.
+
+    Gives up after `limit_s`, or at once when `process` has ended; `log` is shown then.
+    """
     limit = time.monotonic() + limit_s
     while True:
         result = check()
         if result:
             return result
-        assert time.monotonic() < limit, f"not within {limit_s} s: {what}"
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() > limit:
+            end = log.read_text(errors="replace")[-3000:] if log else ""
+            raise AssertionError(f"{'ended' if ended else f'not within {limit_s} s'}: {what}\n{end}")
         time.sleep(0.05)

@@ -88,7 +88,7 @@ def test_a_pair_of_the_compose_file_comes_up_and_takes_over(
             processes[name] = stack.enter_context(
                 running(service["command"], cwd=home, env=environments[name], log=log)
             )
-            poll(lambda name=name: healthy(name), f"{name} is healthy")
+            poll(lambda name=name: healthy(name), f"{name} is healthy", process=processes[name], log=log)
         poll(lambda: report()["active"], "one is ACTIVE")
         status = report()
         hosts = {

@@ -98,7 +98,7 @@ def test_what_it_starts_says_ready_and_stops_on_its_signal(tmp_path: Path, etcd_
 
         env = clean_env(**env, NOTIFY_SOCKET=str(tmp_path / "notify"))
         with running(argv, cwd=Path("/"), env=env, log=tmp_path / "log") as process:
-            poll(lambda: hears("ACTIVE"), "STATUS= says ACTIVE")
+            poll(lambda: hears("ACTIVE"), "STATUS= says ACTIVE", process=process, log=tmp_path / "log")
             assert said.count("READY=1") == 1
             assert any(line.startswith("STATUS=rootcoord ") for line in said)
             process.send_signal(getattr(signal, service["KillSignal"][0]))
