@@ -1,0 +1,125 @@
+"""The `coordd` command: its subcommands, and how errors reach a person.
+
+Exit codes: 0 done, 1 an error that the message explains, 2 a wrong command line, 130 interrupted.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import uvloop
+from cyclopts import App, CycloptsError, Parameter
+
+from coordd.cli import config_command, dev_command, status_command
+from coordd.config import load_config
+from coordd.daemon import Daemon
+from coordd.errors import CoorddError
+from coordd.version import MILVUS_VERSION, coordd_version
+
+Role = Literal["rootcoord", "datacoord", "querycoord", "mixcoord"]
+ConfigPath = Annotated[Path | None, Parameter(name=["--config", "-c"])]
+
+ROLES: dict[Role, tuple[str, ...]] = {
+    "rootcoord": ("rootcoord",),
+    "datacoord": ("datacoord",),
+    "querycoord": ("querycoord",),
+    "mixcoord": ("rootcoord", "datacoord", "querycoord"),
+}
+
+app = App(
+    name="coordd",
+    help="The coordinators of a Milvus cluster, in active-standby groups that take over in milliseconds.",
+    version=coordd_version,
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=True,
+)
+app.command(config_command.app)
+
+
+@app.command
+def run(role: Role, /, *, config: ConfigPath = None) -> None:
+    """Run a coordinator until it is told to stop (SIGTERM, SIGINT).
+
+    Args:
+        role: Which one; mixcoord is all three in one process.
+        config: milvus.yaml or the directory it is in. Default: $MILVUSCONF, else ./configs.
+    """
+    loaded = load_config(config)
+    _run_async(Daemon(loaded, ROLES[role], mixed=role == "mixcoord").run())
+
+
+@app.command
+def dev(*, replicas: int = 2, data: Path | None = None) -> None:
+    """Try it: an embedded etcd and a group of rootcoord replicas on free ports, with a live table.
+
+    Args:
+        replicas: How many replicas to start.
+        data: Directory for etcd's data and the logs. Default: a temporary one, removed at the end.
+    """
+    _run_async(dev_command.dev(replicas, data))
+
+
+@app.command
+def status(
+    *,
+    config: ConfigPath = None,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    watch: bool = False,
+) -> None:
+    """Show for each role who is active, since when, and who stands by, as etcd has it.
+
+    Args:
+        config: milvus.yaml or the directory it is in. Default: $MILVUSCONF, else ./configs.
+        as_json: Print JSON, one object per report.
+        watch: Go on and report each second until interrupted.
+    """
+    _run_async(status_command.status(load_config(config).settings, as_json=as_json, watch=watch))
+
+
+@app.command
+def version() -> None:
+    """Print the version of coordd and of the Milvus it stands in for."""
+    sys.stdout.write(
+        f"coordd {coordd_version()} (stands in for the coordinators of Milvus {MILVUS_VERSION})\n"
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; ends the process."""
+    sys.exit(_main(arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
+    # gRPC's fork handlers only serve processes that go on in a forked child; ours exec at once.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    try:
+        result = app(arguments)
+    except CycloptsError:
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except CoorddError as error:
+        sys.stderr.write(f"coordd: {error}\n")
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _run_async(coroutine: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(coroutine)
+        except ExceptionGroup as group:
+            raise _first_expected(group) from group
+
+
+def _first_expected(group: ExceptionGroup[Exception]) -> Exception:
+    """The error to show of a task group that failed: one made for people, if there is one."""
+    expected = group.subgroup(CoorddError)
+    error: BaseException = expected if expected is not None else group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, Exception) else group

@@ -1,0 +1,93 @@
+"""Reading a cluster's leadership from etcd, and showing it as a table or as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from rich import box
+from rich.table import Table
+
+from coordd.etcd import EtcdClient, MemberStatus
+from coordd.etcd.version import version_warnings
+from coordd.ha.status import ReplicaStatus, RoleStatus, lease_ids, role_status, tables_of
+from coordd.meta.layout import MetaLayout
+
+ROLES = ("rootcoord", "datacoord", "querycoord")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterReport:
+    """What `coordd status` shows: the roles, the etcd members, and what is wrong with their versions."""
+
+    revision: int
+    roles: tuple[RoleStatus, ...]
+    members: tuple[MemberStatus, ...]
+
+    def warnings(self) -> list[str]:
+        """One sentence per etcd member or role that needs a person's attention."""
+        found = [
+            f"etcd {member.endpoint}: {text}"
+            for member in self.members
+            for text in ([member.error] if member.error else version_warnings(member.version))
+        ]
+        found += [
+            f"{role.role}: nobody is active" for role in self.roles if role.active is None and role.standbys
+        ]
+        return found
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        return {
+            "revision": self.revision,
+            "roles": [asdict(role) for role in self.roles],
+            "etcd": [asdict(member) for member in self.members],
+            "warnings": self.warnings(),
+        }
+
+
+async def read_report(client: EtcdClient, layout: MetaLayout, roles: Sequence[str] = ROLES) -> ClusterReport:
+    """Read the sessions at one revision, then how long their leases have left.
+
+    Raises:
+        EtcdError: etcd did not answer.
+    """
+    result = await client.range(layout.heartbeat_prefix, layout.session_end)
+    sessions, heartbeats = tables_of(layout, result.kvs)
+    left = {lease: await client.lease_time_left_s(lease) for lease in sorted(lease_ids(sessions, roles))}
+    return ClusterReport(
+        result.revision,
+        tuple(role_status(role, sessions, heartbeats, left) for role in roles),
+        tuple(await client.status()),
+    )
+
+
+def replica_table(roles: Sequence[RoleStatus], title: str | None = None) -> Table:
+    """One row per replica: role, replica, state, epoch, address, since, seconds the lease has left, pid."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for column in ("role", "replica", "state", "epoch", "address", "since", "lease", "pid"):
+        right = column in ("epoch", "lease", "pid")
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+    for role in roles:
+        for replica in (*((role.active,) if role.active else ()), *role.standbys):
+            table.add_row(*_cells(replica), style="bold green" if replica.state == "ACTIVE" else None)
+    return table
+
+
+def _cells(replica: ReplicaStatus) -> list[str]:
+    return [
+        replica.role,
+        f"{replica.kind} {'?' if replica.server_id is None else replica.server_id}",
+        replica.state,
+        str(replica.epoch) if replica.epoch else "",
+        replica.address,
+        since(replica.since_ms),
+        "" if replica.lease_left_s is None else f"{replica.lease_left_s} s",
+        str(replica.pid) if replica.pid else "",
+    ]
+
+
+def since(unix_ms: int | None) -> str:
+    """Local time of a moment, or `unknown` for a process that does not say."""
+    if not unix_ms:
+        return "unknown"
+    return f"{datetime.fromtimestamp(unix_ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
