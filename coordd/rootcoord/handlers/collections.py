@@ -8,6 +8,7 @@ show_partition,has_partition,list_db}_task.go, root_coord.go (convertModelToDesc
 
 from collections.abc import Awaitable, Hashable, Iterable
 
+from coordd.meta.layout import SNAPSHOT_SEPARATOR
 from coordd.meta.tables import DEFAULT_DB_NAME, CollectionRow, CollectionView, Partition, RootCoordTables
 from coordd.pb.common_pb2 import MsgType
 from coordd.pb.milvus_pb2 import (
@@ -23,6 +24,7 @@ from coordd.pb.milvus_pb2 import (
     ShowPartitionsRequest,
     ShowPartitionsResponse,
 )
+from coordd.pb.schema_pb2 import FieldSchema
 from coordd.rootcoord.errors import check_msg_type, no_collection_with_name, no_database
 from coordd.rootcoord.lookup import CollectionLookup, Wanted
 from coordd.rootcoord.past import PastLookup
@@ -148,7 +150,11 @@ class CollectionHandlers:
         return answer
 
     async def _describe_then(self, wanted: Wanted) -> DescribeCollectionResponse:
-        return self._answer(await self._past.collection(wanted), wanted)
+        view = await self._past.collection(wanted)
+        answer = self._answer(view, wanted)
+        if view.row.inline_partitions is None:
+            answer.schema.fields.sort(key=_snapshot_order)
+        return answer
 
     def _answer(self, view: CollectionView, wanted: Wanted) -> DescribeCollectionResponse:
         partitions = view.partitions if wanted.takes_unavailable else view.available_partitions
@@ -199,6 +205,11 @@ class CollectionHandlers:
             response.created_timestamps.append(partition.created_timestamp)
             response.created_utc_timestamps.append(physical_of(partition.created_timestamp))
         return response
+
+
+def _snapshot_order(field: FieldSchema) -> str:
+    """What Milvus reads from etcd comes in the order of the snapshot keys: 0, 100, 101, ..., 1."""
+    return f"{field.fieldID}{SNAPSHOT_SEPARATOR}"
 
 
 def _shown(rows: Iterable[CollectionRow]) -> ShowCollectionsResponse:
