@@ -93,11 +93,16 @@ class Daemon:
     roles: tuple[str, ...]
     mixed: bool = False
     replicas: list[Replica] = field(default_factory=list)
+    current: Callable[[], LoadedConfig] = field(init=False)
+    """The newest configuration; `loaded` is that of the start."""
     _embedded: EmbeddedEtcd | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _metrics: Metrics = field(
         default_factory=lambda: Metrics(version=coordd_version(), milvus_version=MILVUS_VERSION)
     )
+
+    def __post_init__(self) -> None:
+        self.current = lambda: self.loaded
 
     async def run(self) -> None:
         """Run until SIGTERM, SIGINT, SIGHUP or SIGQUIT; leadership is given up before it returns.
@@ -166,7 +171,7 @@ class Daemon:
         section = settings.coordinator(role)
         etcd = settings.etcd
         layout = MetaLayout(etcd.root_path, etcd.meta_sub_path, etcd.kv_sub_path)
-        coordinator = ROLES[role](lambda: self.loaded, layout, client)
+        coordinator = ROLES[role](lambda: self.current(), layout, client)
         options = ServerOptions(
             max_receive_bytes=section.server_max_recv_size,
             max_send_bytes=section.server_max_send_size,
@@ -246,9 +251,9 @@ class Daemon:
     async def _refresh_settings(self, client: EtcdClient) -> None:
         def changed(settings: Settings, _changes: object) -> None:
             logging.set_level(settings.log.level)
-            self.loaded = watcher.loaded
 
         watcher = ConfigWatcher(self.loaded, changed, reader=self._reader(client))
+        self.current = lambda: watcher.loaded
         await watcher.run()
 
     # --- small tasks ---

@@ -6,6 +6,7 @@ import sys
 
 from rich.console import Console
 
+from coordd import log
 from coordd.cli.report import ClusterReport, read_report, replica_table
 from coordd.config import Settings
 from coordd.etcd import EtcdClient
@@ -21,6 +22,7 @@ async def status(settings: Settings, *, as_json: bool, watch: bool) -> None:
     Raises:
         EtcdError: etcd did not answer (without `watch`; with it the error is shown and reading goes on).
     """
+    log.configure(level="warn", stream=sys.stderr)  # stdout is the report's
     etcd = settings.etcd
     layout = MetaLayout(etcd.root_path, etcd.meta_sub_path, etcd.kv_sub_path)
     console = Console()

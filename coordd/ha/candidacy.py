@@ -40,8 +40,10 @@ HEARTBEAT_RETRY_S = 0.05
 ACTIVATION_RETRY_S = 0.2
 ETCD_PARTING_TIMEOUT_S = 1.0
 """How long a stopping replica waits for etcd to take its leadership and its lease back."""
-DEPOSED_GRACE_S = 0.2
-"""For calls in flight to learn that the term is over; they can no longer be answered otherwise."""
+DEPOSED_LINGER_S = 0.3
+"""How long a deposed replica goes on turning calls away before its server stops. A call that is cut off by the
+stop itself ends as CANCELLED, on which Milvus' clients stay with their address; UNAVAILABLE makes them look
+the coordinator up anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +370,9 @@ class Candidacy:
             self._tick.cancel()
         if self._term_began:
             self.around.coordinator.deactivate()
-        await self._stop_server(DEPOSED_GRACE_S)
+        if self._server is not None and self.around.gate.deposed:
+            await asyncio.sleep(DEPOSED_LINGER_S)
+        await self._stop_server(0.0)
         try:
             async with asyncio.timeout(ETCD_PARTING_TIMEOUT_S):
                 await self.around.client.revoke(self.session.lease_id)
