@@ -104,6 +104,36 @@ def test_a_milvus_cluster_starts_on_coordd_and_moves_to_milvus(tmp_path: Path) -
         assert isinstance(client.call("create_collection", name="made_after_the_move"), int)
 
 
+def test_a_deposed_coordd_lets_go_of_its_clients_and_stands_by_again(tmp_path: Path) -> None:
+    with MilvusLab(tmp_path / "lab") as lab, PymilvusClient(lab.files, tmp_path) as client:
+        first, dropped = _cluster_with_data(lab, client)
+        first.process.kill()
+        lab.end_session("rootcoord")
+        coordd = lab.start_coordd("rootcoord")
+        coordd.wait_state("Healthy", timeout_s=TAKEOVER_S)
+        milvus = lab.start("rootcoord", name="milvus-standby")
+        milvus.wait_standby()
+        before = ask(coordd, dropped)
+        allocating = Allocating(coordd)
+        seen = client.call("observe")
+
+        # The session of a living process ends: Milvus takes the key while coordd's connections stay open.
+        lab.end_session("rootcoord")
+        milvus.wait_state("Healthy", timeout_s=TAKEOVER_S)
+        assert client.call("observe") == seen
+        coordd.wait_standby(timeout_s=TAKEOVER_S)
+        allocating.stop()
+        assert_allocates_above(milvus, allocating)
+
+        allocating = Allocating(milvus)
+        milvus.process.signal(signal.SIGKILL)
+        coordd.wait_state("Healthy", timeout_s=TAKEOVER_S)
+        allocating.stop()
+        assert_allocates_above(coordd, allocating)
+        before.assert_same(ask_again(coordd, before))
+        assert client.call("observe") == seen
+
+
 def test_a_paused_milvus_that_wakes_changes_nothing_after_coordd_took_over(tmp_path: Path) -> None:
     with MilvusLab(tmp_path / "lab") as lab, PymilvusClient(lab.files, tmp_path) as client:
         milvus, dropped = _cluster_with_data(lab, client)
