@@ -245,7 +245,8 @@ async def test_held_call_is_sent_away_when_the_term_ends(chain: Chain) -> None:
 
 async def test_hold_ends_at_the_callers_deadline(chain: Chain) -> None:
     chain.gate.change(guard_valid=False)
-    failure = await chain.failure(deadline_in_s=0.02)
+    async with asyncio.timeout(2):  # the cap is 5 s
+        failure = await chain.failure(deadline_in_s=0.02)
     assert failure.code is RpcCode.DEADLINE_EXCEEDED
 
 
@@ -293,6 +294,11 @@ async def test_an_answer_of_an_earlier_term_is_not_given_in_a_later_one(chain: C
         chain.gate.change(deposed=False, epoch=99, state_code=State.Healthy)
         chain.role.proceed.set()
     assert call.result().code is RpcCode.UNAVAILABLE
+
+
+async def test_a_sync_answer_of_an_earlier_term_is_not_given_in_a_later_one(chain: Chain) -> None:
+    chain.role.between = lambda: chain.gate.change(epoch=99)
+    assert (await chain.failure()).code is RpcCode.UNAVAILABLE
 
 
 async def test_a_state_change_during_a_call_gives_no_not_ready_status(chain: Chain) -> None:
