@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.text import Text
 
 from coordd import log
-from coordd.cli.report import ClusterReport, read_report, replica_table
+from coordd.cli.report import ClusterReport, read_report, replica_table, report_console
 from coordd.etcd import EtcdClient
 from coordd.etcd.child import bound_to_parent
 from coordd.etcd.embedded import EmbeddedEtcd
@@ -124,7 +124,7 @@ def _replica(folder: Path, number: int, endpoints: Sequence[str]) -> DevReplica:
 
 async def _show(folder: Path, endpoints: Sequence[str]) -> None:
     layout = MetaLayout("by-dev", "meta", "kv")
-    console = Console()
+    console = report_console()
     async with EtcdClient(PlainSettings(endpoints=tuple(endpoints))) as client:
         if console.is_terminal:
             with Live(console=console, refresh_per_second=4, transient=False) as live:

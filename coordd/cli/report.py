@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from coordd.etcd import EtcdClient, MemberStatus
@@ -12,6 +13,7 @@ from coordd.etcd.version import version_warnings
 from coordd.ha.status import ReplicaStatus, RoleStatus, lease_ids, role_status, tables_of
 from coordd.meta.layout import MetaLayout
 
+PIPE_WIDTH = 140
 ROLES = ("rootcoord", "datacoord", "querycoord")
 
 
@@ -61,12 +63,19 @@ async def read_report(client: EtcdClient, layout: MetaLayout, roles: Sequence[st
     )
 
 
+def report_console() -> Console:
+    """Standard output, as wide as the terminal; into a file or a pipe wide enough for every column."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+
+
 def replica_table(roles: Sequence[RoleStatus], title: str | None = None) -> Table:
     """One row per replica: role, replica, state, epoch, address, since, seconds the lease has left, pid."""
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for column in ("role", "replica", "state", "epoch", "address", "since", "lease", "pid"):
         right = column in ("epoch", "lease", "pid")
-        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+        may_wrap = column in ("address", "since")
+        table.add_column(column, justify="right" if right else "left", no_wrap=not may_wrap, overflow="fold")
     for role in roles:
         for replica in (*((role.active,) if role.active else ()), *role.standbys):
             table.add_row(*_cells(replica), style="bold green" if replica.state == "ACTIVE" else None)

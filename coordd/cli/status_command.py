@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 
 from coordd import log
-from coordd.cli.report import ClusterReport, read_report, replica_table
+from coordd.cli.report import ClusterReport, read_report, replica_table, report_console
 from coordd.config import Settings
 from coordd.etcd import EtcdClient
 from coordd.etcd.errors import EtcdError
@@ -25,7 +25,7 @@ async def status(settings: Settings, *, as_json: bool, watch: bool) -> None:
     log.configure(level="warn", stream=sys.stderr)  # stdout is the report's
     etcd = settings.etcd
     layout = MetaLayout(etcd.root_path, etcd.meta_sub_path, etcd.kv_sub_path)
-    console = Console()
+    console = report_console()
     async with EtcdClient(etcd) as client:
         while True:
             try:
