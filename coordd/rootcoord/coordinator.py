@@ -19,9 +19,8 @@ from coordd.log import get_logger
 from coordd.meta.fold import Table
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
-from coordd.pb import root_coord_pb2
 from coordd.rootcoord import bootstrap
-from coordd.rootcoord.handlers import RootCoordHandlers
+from coordd.rootcoord.handlers import RootCoordHandlers, serve
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.proxies import GrpcProxyClient
@@ -101,7 +100,7 @@ class RootCoord:
             config=self._config,
             component=component,
         )
-        table.add_service(root_coord_pb2.DESCRIPTOR.services_by_name["RootCoord"], handlers)
+        serve(table, handlers)
 
     async def activate(self, term: Term) -> None:
         """Load and persist the windows of timestamps and IDs, write what a new cluster lacks.

@@ -4,6 +4,6 @@ Handlers are plain `def` where they answer from memory. None of them checks lead
 `coordd.rpc` does.
 """
 
-from coordd.rootcoord.handlers.joined import RootCoordHandlers
+from coordd.rootcoord.handlers.joined import RootCoordHandlers, serve
 
-__all__ = ["RootCoordHandlers"]
+__all__ = ["RootCoordHandlers", "serve"]

@@ -1,7 +1,7 @@
 """A tiny etcd in memory: one key space with revisions and history, and the part of `EtcdClient` used here.
 
-Faults are ordered per transaction through `faults`: each entry is popped by one transaction and decides whether
-it is applied and what its caller sees.
+Faults are ordered per transaction through `faults`: each entry is popped by one transaction and decides
+whether it is applied and what its caller sees.
 """
 
 from collections import deque

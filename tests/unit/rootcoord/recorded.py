@@ -1,14 +1,9 @@
-"""A recorded Milvus 2.3.5 cluster: its etcd keys, and RootCoord's replies to a thousand requests."""
+"""A RootCoord over the etcd keys of a recorded Milvus 2.3.5 cluster, or over others."""
 
-import base64
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
-
-from google.protobuf import json_format
-from google.protobuf.message import Message
 
 from coordd.config import LoadedConfig, load_config
 from coordd.etcd import EtcdClient
@@ -21,28 +16,23 @@ from coordd.rootcoord.handlers import RootCoordHandlers
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.proxies import ProxyAddress
 from coordd.rootcoord.system_info import Component
+from tests.lab.recording import Recording, load
 from tests.support.rpc import FakeGate
 from tests.unit.rootcoord.memory_etcd import MemoryEtcd
 
-DATA = Path(__file__).parent / "data"
+RECORDING = Path(__file__).parents[2] / "interop" / "recorded" / "milvus-2.3.5.json.xz"
 LAYOUT = MetaLayout("by-dev", "meta", "kv")
 
 
 @cache
+def recording() -> Recording:
+    """What Milvus answered, and the etcd keys it answered from. Do not modify."""
+    return load(RECORDING)
+
+
 def etcd_values() -> dict[str, bytes]:
-    """The recorded keys and values."""
-    kept = json.loads((DATA / "etcd.json").read_text())
-    return {key: base64.b64decode(value) for key, value in kept.items()}
-
-
-@cache
-def replies() -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Probe name -> method, request, reply."""
-    kept = json.loads((DATA / "replies.json").read_text())
-    return {
-        name: (method, request, kept["replies"][index])
-        for name, (method, request, index) in kept["probes"].items()
-    }
+    """A copy of the recorded keys and values."""
+    return dict(recording().etcd)
 
 
 class AllHealthy:
@@ -73,7 +63,7 @@ class World:
 
 def no_config() -> LoadedConfig:
     """Built-in defaults only."""
-    return load_config(Path("/nonexistent-coordd-test"), env={})
+    return load_config(env={}, cwd=RECORDING.parent)
 
 
 async def world(
@@ -109,8 +99,3 @@ async def world(
     )
     made = World(etcd, tables, fold, sessions, handlers, gate)
     return made
-
-
-def as_json(message: Message) -> dict[str, Any]:
-    """A message in the form of the recorded replies."""
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)

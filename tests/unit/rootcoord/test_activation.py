@@ -1,0 +1,131 @@
+"""A term begins with its windows saved and the bootstrap written, and leaves nothing behind when it ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+
+from coordd import clock
+from coordd.config import LoadedConfig
+from coordd.etcd import Compare, EtcdClient
+from coordd.ha.coordinator import Coordinator, Term
+from coordd.ha.tasks import TaskScope
+from coordd.meta.commit import FencedCommitter
+from coordd.meta.fold import Fold
+from coordd.rootcoord import RootCoord
+from coordd.rootcoord.windows import WindowCorruptError
+from coordd.rpc.status import ServiceNotReady
+from tests.unit.rootcoord.memory_etcd import MemoryEtcd
+from tests.unit.rootcoord.recorded import LAYOUT, etcd_values, no_config
+from tests.unit.rootcoord.term import ACTIVE_KEY
+
+
+class Process:
+    """A RootCoord with its fold, over an in-memory etcd."""
+
+    def __init__(self, etcd: MemoryEtcd, loaded: LoadedConfig | None = None) -> None:
+        config = loaded or no_config()
+        self.etcd = etcd
+        self.coordinator = RootCoord(lambda: config, LAYOUT, cast("EtcdClient", etcd))
+        self.fold = Fold(self.coordinator.tables)
+
+    async def follow(self) -> None:
+        start = self.coordinator.follow_from
+        self.fold.load(await self.etcd.range(start, LAYOUT.session_end))
+
+    @asynccontextmanager
+    async def term(self) -> AsyncIterator[Term]:
+        """One term: won, activated, and ended when the block is left."""
+        epoch = self.etcd.put_now(ACTIVE_KEY, b"{}")
+        fence = Compare.mod_revision(ACTIVE_KEY, epoch)
+        async with TaskScope() as scope:
+            term = Term(
+                role="rootcoord",
+                server_id=4,
+                epoch=epoch,
+                fence=fence,
+                committer=FencedCommitter(self.etcd, fence, self.fold, lambda: None),
+                started_at=clock.boottime(),
+                task_group=scope,
+            )
+            try:
+                await self.coordinator.activate(term)
+                yield term
+            finally:
+                self.coordinator.deactivate()
+
+
+async def test_it_is_a_coordinator() -> None:
+    coordinator: Coordinator = Process(MemoryEtcd()).coordinator
+    assert (coordinator.role, coordinator.companions) == ("rootcoord", ())
+    assert coordinator.follow_from == "by-dev/meta/root-coord/"
+    assert all(table.prefix.startswith(coordinator.follow_from) for table in coordinator.tables)
+
+
+async def test_a_new_cluster_is_made_ready_without_a_range_read() -> None:
+    process = Process(MemoryEtcd())
+    await process.follow()
+    process.etcd.ranges = 0
+    async with process.term():
+        tables = process.coordinator.metadata
+        assert process.etcd.ranges == 0
+        assert process.etcd.transactions == 4
+        assert [database.name for database in tables.databases] == ["default"]
+        assert tables.users.names() == ["root"]
+        assert tables.roles.names() == ["admin", "public"]
+        assert [grant.object_type for grant in tables.grants] == ["Collection", "Global"]
+
+
+async def test_a_takeover_of_a_running_cluster_costs_three_transactions() -> None:
+    process = Process(MemoryEtcd.holding(etcd_values()))
+    await process.follow()
+    process.etcd.ranges = 0
+    async with process.term():
+        assert (process.etcd.ranges, process.etcd.transactions) == (0, 3)
+
+
+async def test_terms_follow_each_other_in_one_process() -> None:
+    process = Process(MemoryEtcd())
+    await process.follow()
+    timestamps, ids = [], []
+    for _ in range(3):
+        async with process.term():
+            timestamps.append(await process.coordinator.oracle.wait_timestamps(1, clock.boottime() + 1))
+            ids.append(await process.coordinator.oracle.wait_ids(1, clock.boottime() + 1))
+        with pytest.raises(ServiceNotReady):
+            process.coordinator.oracle.timestamps_now(1)
+    assert timestamps == sorted(set(timestamps))
+    assert ids == sorted(set(ids))
+
+
+async def test_a_corrupt_window_ends_the_activation_with_a_clear_error() -> None:
+    etcd = MemoryEtcd.holding({**etcd_values(), LAYOUT.timestamp: b"bad"})
+    etcd.compacted = etcd.revision
+    process = Process(etcd)
+    await process.follow()
+    with pytest.raises(WindowCorruptError, match="by-dev/kv/gid/timestamp"):
+        async with process.term():
+            pass
+    assert etcd.at(LAYOUT.timestamp) is not None
+
+
+async def test_activation_may_be_cancelled_at_every_await() -> None:
+    """Whatever was written by then lets the next term begin."""
+    for steps in range(12):
+        process = Process(MemoryEtcd())
+        await process.follow()
+
+        async def lead(process: Process = process) -> None:
+            async with process.term():
+                await asyncio.sleep(60)
+
+        task = asyncio.create_task(lead(), name="lead")
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with process.term():
+            assert process.coordinator.metadata.users.names() == ["root"]
