@@ -87,8 +87,7 @@ def test_metrics_exist() -> None:
     source = text_of(ROOT / "coordd" / "management" / "metrics.py")
     for document in DOCUMENTS:
         for name in re.findall(r"\bcoordd_[a-z_]+", text_of(document)):
-            if name not in ("coordd_processes",):
-                assert f'"{name.removesuffix("_total")}"' in source, name
+            assert f'"{name.removesuffix("_total")}"' in source, name
 
 
 def test_log_lines_are_those_that_are_written() -> None:
@@ -117,3 +116,18 @@ def test_the_layers_are_those_that_are_checked() -> None:
         path.name for path in (ROOT / "coordd").iterdir() if path.is_dir() and path.name != "__pycache__"
     }
     assert packages <= named
+
+
+def test_messages_of_the_troubleshooting_table_are_in_the_code() -> None:
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "coordd").rglob("*.py"))
+    table = text_of(ROOT / "docs" / "operations.md").partition("## Troubleshooting")[2]
+    quoted = [
+        text
+        for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)
+        for text in re.findall(r"`([^`]+)`", row)
+    ]
+    assert len(quoted) > 5
+    for text in quoted:
+        # What is filled in is left out: names of roles, numbers, what is in brackets.
+        fixed = max(re.split(r"rootcoord|\d+|\[.*?\]|…|: ", text), key=len).strip()
+        assert fixed in source, text
