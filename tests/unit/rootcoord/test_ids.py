@@ -129,5 +129,5 @@ class Takeovers(RuleBasedStateMachine):
             self.ours.check_invariants()
 
 
-Takeovers.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+Takeovers.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestTakeovers = Takeovers.TestCase
