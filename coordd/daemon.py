@@ -25,7 +25,7 @@ from coordd.ha.replica import Replica
 from coordd.ha.session import advertised_address
 from coordd.ha.settings import ReplicaSettings
 from coordd.ha.tasks import TaskScope
-from coordd.management.metrics import Metrics
+from coordd.management.metrics import Metrics, RootCoordFigures
 from coordd.management.server import ManagementServer
 from coordd.management.systemd import SystemdNotifier
 from coordd.management.view import HaReplicaView
@@ -54,6 +54,9 @@ class RoleCoordinator(Coordinator, Protocol):
 
     def add_services(self, table: DispatchTable, replica: Replica) -> None:
         """Serve the role's methods through `table`, for as long as the process lives."""
+
+    def figures(self, replica: Replica) -> RootCoordFigures | None:
+        """What the role can tell of itself under Milvus' metric names; None for the other roles."""
 
 
 ROLES: Mapping[str, Callable[[Callable[[], LoadedConfig], MetaLayout, EtcdClient], RoleCoordinator]] = {
@@ -93,16 +96,12 @@ class Daemon:
     roles: tuple[str, ...]
     mixed: bool = False
     replicas: list[Replica] = field(default_factory=list)
-    current: Callable[[], LoadedConfig] = field(init=False)
-    """The newest configuration; `loaded` is that of the start."""
+    _watcher: ConfigWatcher | None = None
     _embedded: EmbeddedEtcd | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _metrics: Metrics = field(
         default_factory=lambda: Metrics(version=coordd_version(), milvus_version=MILVUS_VERSION)
     )
-
-    def __post_init__(self) -> None:
-        self.current = lambda: self.loaded
 
     async def run(self) -> None:
         """Run until SIGTERM, SIGINT, SIGHUP or SIGQUIT; leadership is given up before it returns.
@@ -127,6 +126,7 @@ class Daemon:
             client = await stack.enter_async_context(EtcdClient(self._etcd_settings()))
             if not await self._overlay_etcd(client):
                 return
+            self._metrics.set_etcd(client)
             for role in self.roles:
                 self.replicas.append(self._replica(role, ports[role], client))
             await stack.enter_async_context(self._management())
@@ -171,7 +171,7 @@ class Daemon:
         section = settings.coordinator(role)
         etcd = settings.etcd
         layout = MetaLayout(etcd.root_path, etcd.meta_sub_path, etcd.kv_sub_path)
-        coordinator = ROLES[role](lambda: self.current(), layout, client)
+        coordinator = ROLES[role](self._newest, layout, client)
         options = ServerOptions(
             max_receive_bytes=section.server_max_recv_size,
             max_send_bytes=section.server_max_send_size,
@@ -201,7 +201,7 @@ class Daemon:
         table = DispatchTable()
         coordinator.add_services(table, replica)
         dispatcher = Dispatcher(table, replica.gate, cluster=settings.common.cluster)
-        self._metrics.add_replica(HaReplicaView(replica), dispatcher)
+        self._metrics.add_replica(HaReplicaView(replica), dispatcher, coordinator.figures(replica))
         return replica
 
     def _management(self) -> ManagementServer:
@@ -252,9 +252,12 @@ class Daemon:
         def changed(settings: Settings, _changes: object) -> None:
             logging.set_level(settings.log.level)
 
-        watcher = ConfigWatcher(self.loaded, changed, reader=self._reader(client))
-        self.current = lambda: watcher.loaded
-        await watcher.run()
+        self._watcher = ConfigWatcher(self.loaded, changed, reader=self._reader(client))
+        await self._watcher.run()
+
+    def _newest(self) -> LoadedConfig:
+        """The configuration as of the latest refresh; `loaded` is that of the start."""
+        return self.loaded if self._watcher is None else self._watcher.loaded
 
     # --- small tasks ---
 
@@ -299,6 +302,14 @@ def _reserve_port(settings: Settings, role: str) -> PortReservation:
 
 
 async def _warn_of_etcd_bugs(client: EtcdClient) -> None:
+    """One line per member; `coordd status` lists every bug."""
     for member in await client.status():
-        for text in version_warnings(member.version) if member.version else ():
-            log.warning("etcd server version has known bugs", endpoint=member.endpoint, warning=text)
+        bugs = version_warnings(member.version) if member.version else []
+        if bugs:
+            log.warning(
+                "etcd server version has known data-loss bugs, `coordd status` lists them",
+                endpoint=member.endpoint,
+                version=member.version,
+                bugs=len(bugs),
+                first=bugs[0],
+            )

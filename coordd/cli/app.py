@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 an error that the message explains, 2 a wrong command line
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -102,6 +103,10 @@ def _main(arguments: list[str] | None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # The reader has gone (`coordd config show | head`): nothing is left to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except CoorddError as error:
         sys.stderr.write(f"coordd: {error}\n")
         return 1

@@ -27,11 +27,9 @@ class ClusterReport:
 
     def warnings(self) -> list[str]:
         """One sentence per etcd member or role that needs a person's attention."""
-        found = [
-            f"etcd {member.endpoint}: {text}"
-            for member in self.members
-            for text in ([member.error] if member.error else version_warnings(member.version))
-        ]
+        found = [f"etcd {member.endpoint}: {member.error}" for member in self.members if member.error]
+        for version in sorted({member.version for member in self.members if member.version}):
+            found += version_warnings(version)
         found += [
             f"{role.role}: nobody is active" for role in self.roles if role.active is None and role.standbys
         ]

@@ -62,6 +62,9 @@ class DataCoord:
             index_coord_pb2.DESCRIPTOR.services_by_name["IndexCoord"], IndexCoordHandlers(replica.gate)
         )
 
+    def figures(self, _replica: Replica) -> None:
+        """No metrics of its own yet."""
+
     async def activate(self, term: Term) -> None:
         """Nothing to make ready yet."""
 

@@ -9,7 +9,7 @@ Source of truth: etcd api/etcdserverpb/rpc.proto; https://etcd.io/docs/v3.5/lear
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -66,6 +66,23 @@ class EtcdClient:
     def endpoints(self) -> tuple[str, ...]:
         """`host:port` of every configured endpoint."""
         return tuple(endpoint.name for endpoint in self._transport.endpoints)
+
+    @property
+    def known_revision(self) -> int:
+        """The newest revision that etcd has mentioned in any answer; 0 before the first."""
+        return self._transport.figures.known_revision
+
+    def requests(self) -> Mapping[str, int]:
+        """Requests answered so far, by etcd's name of the request (`Txn`, `Range`, `LeaseKeepAlive`, ...)."""
+        return self._transport.figures.answers
+
+    def failures(self) -> Mapping[str, int]:
+        """Requests given up so far, by etcd's name of the request."""
+        return self._transport.figures.failures
+
+    def connected_endpoint(self) -> str | None:
+        """The endpoint in use; None while there is none."""
+        return self._transport.connected_endpoint()
 
     async def get(
         self, key: str, *, revision: int = 0, serializable: bool = False, timeout_s: float | None = None

@@ -64,6 +64,7 @@ class KeepAlive:
         sent_at = boottime()
         self._due = sent_at + self._interval_s
         answer = await stream.ask(rpc.LeaseKeepAliveRequest(ID=self._lease_id), self._answer_limit_s)
+        self._transport.figures.answered(_REQUEST, answer.header.revision)
         if answer.TTL <= 0:
             raise LeaseLost(f"etcd lease {self._lease_id:x} has ended")
         if self._lost:

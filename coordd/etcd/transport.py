@@ -60,6 +60,27 @@ class Backoff:
         return self._next_s * self._random.uniform(0.5, 1.0)
 
 
+@dataclass(slots=True)
+class TransportFigures:
+    """What has come of the requests of one client, by name of the request; for metrics.
+
+    `known_revision` is the newest revision of the store that an answer has mentioned; 0 before the first.
+    """
+
+    answers: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    known_revision: int = 0
+
+    def answered(self, request: str, revision: int) -> None:
+        """Count an answer; `revision` is that of its header."""
+        self.answers[request] = self.answers.get(request, 0) + 1
+        self.known_revision = max(self.known_revision, revision)
+
+    def failed(self, request: str) -> None:
+        """Count a request that was given up."""
+        self.failures[request] = self.failures.get(request, 0) + 1
+
+
 class Transport:
     """The connection to one etcd cluster. Connects on first use; belongs to one event loop."""
 
@@ -67,6 +88,7 @@ class Transport:
         """Raises EndpointInvalid or TlsError for settings that cannot work."""
         self.endpoints = parse_endpoints(settings.endpoints, tls=settings.ssl.enabled)
         self.auth = Authenticator(settings.auth)
+        self.figures = TransportFigures()
         self._policy = TlsPolicy.from_settings(settings.ssl)
         self._current: Connection | None = None
         self._live: set[Connection] = set()
@@ -82,6 +104,11 @@ class Transport:
         live, self._live, self._current = self._live, set(), None
         for connection in live:
             await connection.close()
+
+    def connected_endpoint(self) -> str | None:
+        """Name of the endpoint in use; None while there is none."""
+        current = self._current
+        return current.endpoint.name if current is not None and current.usable else None
 
     async def unary(
         self,
@@ -99,6 +126,26 @@ class Transport:
             OutcomeUnknown: it writes, was sent, and was not answered.
             EtcdError: another of its kinds, see `translate`; nothing was written then.
         """
+        try:
+            answer = await self._unary(
+                request, method, message, timeout_s, writes=writes, require_leader=require_leader
+            )
+        except EtcdError:
+            self.figures.failed(request)
+            raise
+        self.figures.answered(request, answer.header.revision)
+        return answer
+
+    async def _unary(
+        self,
+        request: str,
+        method: Method,
+        message: Any,
+        timeout_s: float,
+        *,
+        writes: bool,
+        require_leader: bool,
+    ) -> Any:
         deadline = time.monotonic() + timeout_s
         attempts = _Attempts(len(self.endpoints))
         while True:
@@ -144,6 +191,9 @@ class Transport:
             TlsError: no endpoint can be spoken to over TLS as configured.
         """
         current = self._current
+        if current is not None and current.silence_s >= SILENCE_LIMIT_S:
+            await self.note_silence(current)
+            current = self._current
         if current is not None and current.usable:
             return current
         try:

@@ -41,9 +41,9 @@ ACTIVATION_RETRY_S = 0.2
 ETCD_PARTING_TIMEOUT_S = 1.0
 """How long a stopping replica waits for etcd to take its leadership and its lease back."""
 DEPOSED_LINGER_S = 0.3
-"""How long a deposed replica goes on turning calls away before its server stops. A call that is cut off by the
-stop itself ends as CANCELLED, on which Milvus' clients stay with their address; UNAVAILABLE makes them look
-the coordinator up anew."""
+"""How long a deposed replica goes on turning calls away before its server stops. A call that is cut off by
+the stop itself ends as CANCELLED, on which Milvus' clients stay with their address; UNAVAILABLE makes them
+look the coordinator up anew."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,11 @@ class ReplicaView(Protocol):
 
     @property
     def revision_lag(self) -> int | None:
-        """How many revisions etcd is known to be ahead of the tables; None when not known."""
+        """How many revisions etcd is known to be ahead of the tables; None before the first load.
+
+        An upper bound: revisions of keys outside the followed range count until the next event inside it,
+        such as the active replica's heartbeat.
+        """
 
     @property
     def quarantined_keys(self) -> int:
@@ -112,7 +116,8 @@ class HaReplicaView:
 
     @property
     def revision_lag(self) -> int | None:
-        return None
+        followed = self.replica.follower.revision
+        return max(0, self.replica.client.known_revision - followed) if followed else None
 
     @property
     def quarantined_keys(self) -> int:

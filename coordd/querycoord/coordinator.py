@@ -53,6 +53,9 @@ class QueryCoord:
         handlers = QueryCoordHandlers(replica.gate, self._config)
         table.add_service(query_coord_pb2.DESCRIPTOR.services_by_name["QueryCoord"], handlers)
 
+    def figures(self, _replica: Replica) -> None:
+        """No metrics of its own yet."""
+
     async def activate(self, term: Term) -> None:
         """Nothing to make ready yet."""
 

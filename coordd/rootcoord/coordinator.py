@@ -20,6 +20,7 @@ from coordd.meta.fold import Table
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.rootcoord import bootstrap
+from coordd.rootcoord.figures import Figures
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.oracle import Oracle
@@ -101,6 +102,10 @@ class RootCoord:
             component=component,
         )
         serve(table, handlers)
+
+    def figures(self, replica: Replica) -> Figures:
+        """Milvus' metrics of a root coordinator."""
+        return Figures(self.metadata, replica.sessions, lambda: self._oracle)
 
     async def activate(self, term: Term) -> None:
         """Load and persist the windows of timestamps and IDs, write what a new cluster lacks.

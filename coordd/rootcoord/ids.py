@@ -31,19 +31,25 @@ class IdAllocator:
     milliseconds; read once, only so that the IDs of terms stay ordered by time as Milvus' do.
     """
 
-    __slots__ = ("_demand", "_end", "_mark_ms", "_next")
+    __slots__ = ("_demand", "_end", "_handed_out", "_mark_ms", "_next")
 
     def __init__(self, *, floor_ms: int, now_ms: int) -> None:
         start_ms = max(floor_ms, now_ms)
         self._next = start_ms << LOGICAL_BITS
         self._mark_ms = start_ms
         self._demand = 0
+        self._handed_out = 0
         self._end = 0
 
     @property
     def next_id(self) -> int:
         """The ID that the next block starts with."""
         return self._next
+
+    @property
+    def handed_out(self) -> int:
+        """How many IDs this allocator has handed out."""
+        return self._handed_out
 
     @property
     def mark_ms(self) -> int:
@@ -65,6 +71,7 @@ class IdAllocator:
             self._demand = max(self._demand, count)
             return Wait.WINDOW
         self._next = self._end = first + count
+        self._handed_out += count
         return first
 
     def wanted_window_ms(self, now_ms: int) -> int | None:

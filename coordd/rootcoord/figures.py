@@ -1,0 +1,55 @@
+"""RootCoord's numbers for Milvus' metrics, read from tables and allocators at the moment of a scrape.
+
+Source of the names: Milvus 2.3.5 pkg/metrics/rootcoord_metrics.go.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from coordd.ha.leadership import SessionTable
+from coordd.meta.tables import RootCoordTables
+from coordd.rootcoord.oracle import Oracle
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Implements `coordd.management.metrics.RootCoordFigures`; `oracle` is None outside a term."""
+
+    tables: RootCoordTables
+    sessions: SessionTable
+    oracle: Callable[[], Oracle | None]
+
+    def collection_num(self) -> int:
+        """Collections that exist, in all databases."""
+        return self.tables.collections.available_count
+
+    def partition_num(self) -> int:
+        """Partitions of those collections."""
+        return self.tables.collections.partition_count
+
+    def credential_num(self) -> int:
+        """Users."""
+        return len(self.tables.users)
+
+    def role_num(self) -> int:
+        """Roles."""
+        return len(self.tables.roles)
+
+    def proxy_num(self) -> int:
+        """Proxies that are registered."""
+        return len(self.sessions.of_role("proxy"))
+
+    def last_timestamp(self) -> int | None:
+        """The hybrid timestamp handed out last; None before the first of this term."""
+        oracle = self.oracle()
+        return None if oracle is None or oracle.timestamps.last < 0 else oracle.timestamps.last
+
+    def saved_timestamp_s(self) -> float | None:
+        """End of the saved window of timestamps, Unix seconds."""
+        oracle = self.oracle()
+        return None if oracle is None else oracle.timestamps.window_end_ms / 1000
+
+    def ids_allocated(self) -> int | None:
+        """IDs handed out in this term."""
+        oracle = self.oracle()
+        return None if oracle is None else oracle.ids.handed_out
