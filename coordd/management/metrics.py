@@ -8,7 +8,7 @@ Milvus' counters lack the suffix `_total`, which the client library gives to eve
 as untyped.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +52,25 @@ _NOT_DDL = frozenset(
     }
 )
 """Methods of RootCoord that Milvus leaves out of its ddl metrics (it counts OperateUserRole by its type)."""
+
+
+_REPLICA_GAUGES: Sequence[tuple[str, str, Callable[[ReplicaView], float | None]]] = (
+    ("coordd_server_id", "own server id", lambda r: r.server_id),
+    ("coordd_epoch", "term led, 0 outside one", lambda r: r.epoch),
+    (
+        "coordd_guard_remaining_seconds",
+        "how long answers may leave without another heartbeat",
+        lambda r: r.guard_remaining_s,
+    ),
+    ("coordd_follower_synced", "1 while etcd's watch is followed", lambda r: float(r.following)),
+    ("coordd_follower_revision", "etcd revision that the tables contain", lambda r: r.followed_revision),
+    (
+        "coordd_follower_revision_lag",
+        "revisions that etcd is known to be ahead of the tables",
+        lambda r: r.revision_lag,
+    ),
+    ("coordd_quarantined_keys", "keys with a value that does not decode", lambda r: r.quarantined_keys),
+)
 
 
 class RootCoordFigures(Protocol):
@@ -149,7 +168,7 @@ class Metrics:
 
 
 class _Reader(Collector):
-    def __init__(self, read: "_Read") -> None:
+    def __init__(self, read: Callable[[], Iterator[Metric]]) -> None:
         self._read = read
 
     def collect(self) -> Iterable[Metric]:
@@ -157,10 +176,6 @@ class _Reader(Collector):
 
     def describe(self) -> Iterable[Metric]:
         return ()
-
-
-class _Read(Protocol):
-    def __call__(self) -> Iterator[Metric]: ...
 
 
 def _replica_metrics(replicas: Sequence[ReplicaView]) -> Iterator[Metric]:
@@ -177,54 +192,19 @@ def _replica_metrics(replicas: Sequence[ReplicaView]) -> Iterator[Metric]:
             phases.add_metric([replica.role, phase], seconds)
     yield state
     yield phases
-    yield _gauge(replicas, "coordd_server_id", "own server id", [float(r.server_id) for r in replicas])
-    yield _gauge(replicas, "coordd_epoch", "term led, 0 outside one", [float(r.epoch) for r in replicas])
-    yield _gauge(
-        replicas,
-        "coordd_guard_remaining_seconds",
-        "how long answers may leave without another heartbeat",
-        [r.guard_remaining_s for r in replicas],
-    )
-    yield _gauge(
-        replicas,
-        "coordd_follower_synced",
-        "1 while etcd's watch is followed",
-        [float(r.following) for r in replicas],
-    )
-    yield _gauge(
-        replicas,
-        "coordd_follower_revision",
-        "etcd revision that the tables contain",
-        [float(r.followed_revision) for r in replicas],
-    )
-    yield _gauge(
-        replicas,
-        "coordd_follower_revision_lag",
-        "revisions that etcd is known to be ahead of the tables",
-        [r.revision_lag for r in replicas],
-    )
-    yield _gauge(
-        replicas,
-        "coordd_quarantined_keys",
-        "keys with a value that does not decode",
-        [float(r.quarantined_keys) for r in replicas],
-    )
+    for name, text, read in _REPLICA_GAUGES:
+        family = GaugeMetricFamily(name, text, labels=["role"])
+        for replica in replicas:
+            value = read(replica)
+            if value is not None:
+                family.add_metric([replica.role], value)
+        yield family
     quarantined = CounterMetricFamily(
         "coordd_quarantined_values", "values that did not decode", labels=["role"]
     )
     for replica in replicas:
         quarantined.add_metric([replica.role], replica.quarantined_total)
     yield quarantined
-
-
-def _gauge(
-    replicas: Sequence[ReplicaView], name: str, text: str, values: Sequence[float | None]
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=["role"])
-    for replica, value in zip(replicas, values, strict=True):
-        if value is not None:
-            family.add_metric([replica.role], value)
-    return family
 
 
 def _rpc_metrics(served: Sequence[_Served]) -> Iterator[Metric]:
