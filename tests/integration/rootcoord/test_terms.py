@@ -170,8 +170,7 @@ async def use_up_the_window_of_a_lost_term(client: EtcdClient, layout: MetaLayou
             oracle = coordinator.oracle
             await client.put(layout.session("rootcoord"), b"another")
             window = (await client.get(layout.timestamp)).kv
-            while not isinstance(oracle.timestamps_now(1), Wait):
-                await asyncio.sleep(0.05)
+            await eventually(lambda: isinstance(oracle.timestamps_now(1), Wait), 10)
     finally:
         assert window is not None
         assert (await client.get(layout.timestamp)).kv == window
