@@ -69,6 +69,7 @@ class Fold:
         self._mod_revisions: dict[str, int] = {}
         self._own_deletes: dict[str, int] = {}
         self._subscribers: list[_Subscriber] = []
+        self._traced: set[tuple[str, type[Exception]]] = set()
         self._revision = 0
         self.quarantine: Final = Quarantine()
 
@@ -112,22 +113,24 @@ class Fold:
         applied: list[Event] = []
         kvs = iter(result.kvs)
         done = 0
-        while part := list(islice(kvs, slice_keys)):
-            if result.revision < self._revision:
-                return
-            with _garbage_collection_paused():
-                news = self._news(part)
-                if first_load:
-                    applied += self._apply_events(news)
-                else:
-                    changed += news
-                present.update(kv.key for kv in part)
-            done += len(part)
-            yield done
-        if result.revision >= self._revision:
-            applied += self._apply_events([*self._vanished(result.revision, present), *changed])
-            self._advance(result.revision)
-            self._notify(applied)
+        try:
+            while part := list(islice(kvs, slice_keys)):
+                if result.revision < self._revision:
+                    return
+                with _garbage_collection_paused():
+                    news = self._news(part)
+                    if first_load:
+                        applied += self._apply_events(news)
+                    else:
+                        changed += news
+                    present.update(kv.key for kv in part)
+                done += len(part)
+                yield done
+            if result.revision >= self._revision:
+                applied += self._apply_events([*self._vanished(result.revision, present), *changed])
+                self._advance(result.revision)
+        finally:
+            self._notify(applied)  # also of a load that is given up
 
     def _news(self, kvs: Iterable[KeyValue]) -> list[Event]:
         """Events for what is newer than what the fold has."""
@@ -138,12 +141,8 @@ class Fold:
         ]
 
     def _vanished(self, revision: int, present: set[str]) -> list[Event]:
-        """Deletes for what the fold has, and the range at `revision` had not."""
-        return [
-            Event(key, None, revision, 0, 0, 0)
-            for key, known in self._mod_revisions.items()
-            if known <= revision and key not in present
-        ]
+        """Deletes for what the fold has, and the range at `revision` had not; own newer writes outlive them."""
+        return [Event(key, None, revision, 0, 0, 0) for key in self._mod_revisions.keys() - present]
 
     def apply(self, batch: WatchBatch) -> None:
         """Take in what the watch delivered next. A batch that is not newer is ignored, wholly or in part."""
@@ -207,23 +206,26 @@ class Fold:
         try:
             table.apply(event)
         except DecodeError as error:
-            self._set_aside_bad_data(event, error)
+            self._set_aside(event, error.reason)
             return False
-        except Exception as error:  # one table's bug must not stop all
-            if self._set_aside(event, f"{type(error).__name__}: {error}", unexpected=True):
-                log.exception(UNUSABLE, key=event.key, revision=event.mod_revision)
+        except Exception as error:  # noqa: BLE001 - logged there; one table's bug must not stop all
+            self._set_aside(event, f"{type(error).__name__}: {error}", (table.prefix, error))
             self._drop(table, event)
             return False
         if self.quarantine:
             self.quarantine.clear(event.key)
         return True
 
-    def _set_aside(self, event: Event, reason: str, *, unexpected: bool) -> bool:
-        return self.quarantine.add(QuarantinedValue(event.key, reason, event.mod_revision, unexpected))
-
-    def _set_aside_bad_data(self, event: Event, error: DecodeError) -> None:
-        if self._set_aside(event, error.reason, unexpected=False):
-            log.error(UNUSABLE, key=event.key, revision=event.mod_revision, reason=error.reason)
+    def _set_aside(self, event: Event, reason: str, bug: tuple[str, Exception] | None = None) -> None:
+        """Quarantine the value; `bug` holds the table's prefix and its exception, if that was unexpected."""
+        value = QuarantinedValue(event.key, reason, event.mod_revision, unexpected=bug is not None)
+        if not self.quarantine.add(value):
+            return
+        trace = None
+        if bug is not None and (known := (bug[0], type(bug[1]))) not in self._traced:
+            self._traced.add(known)
+            trace = bug[1]
+        log.error(UNUSABLE, key=event.key, revision=event.mod_revision, reason=reason, exc_info=trace)
 
     def _drop(self, table: Table, event: Event) -> None:
         """After an unexpected exception: take out what the table may still have of the key."""
