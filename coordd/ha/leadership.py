@@ -99,7 +99,7 @@ class HeartbeatTable:
             return
         try:
             server_id, serve_guard_s = decode_heartbeat(event.value)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             self._entries[role] = HeartbeatEntry(event.mod_revision, None, None)
             raise DecodeError(event.key, f"not a heartbeat: {error}") from error
         self._entries[role] = HeartbeatEntry(event.mod_revision, server_id, serve_guard_s)

@@ -116,7 +116,7 @@ class SessionRecord:
         """
         try:
             fields = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SessionRecordError(f"not JSON: {error}") from error
         if not isinstance(fields, dict):
             raise SessionRecordError(f"not a JSON object but {type(fields).__name__}")
