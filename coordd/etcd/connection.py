@@ -6,7 +6,7 @@ sent as long as no connection existed. A connection given up in peace (`detach`)
 ends with the last one in flight; one that is believed dead (`retire`) also ends its streams at once, so that
 watches and keepalives move on, while unary requests in flight keep their own deadline.
 
-Half-open connections: HTTP/2 pings every 6 s, answered within 2 s, as long as a call is open. etcd's servers
+Half-open connections: HTTP/2 pings every 6 s, answered within 3 s, as long as a call is open. etcd's servers
 tolerate no more than one ping per 5 s (--grpc-keepalive-min-time) and none without an open call.
 """
 
@@ -33,7 +33,8 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", -1),  # a page of a range, a batch of watch events: no limit of ours
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", 6_000),
-    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),  # of the other pings; while one is out, no keepalive ping is sent
     ("grpc.http2.max_pings_without_data", 0),  # a quiet watch must be pinged as long as it lasts
     ("grpc.use_local_subchannel_pool", 1),  # a fresh dial must not wait for an older one's back-off
     ("grpc.enable_http_proxy", 0),
@@ -120,12 +121,19 @@ class Connection:
 
     @contextlib.contextmanager
     def question(self) -> Iterator[None]:
-        """An answer is being waited for: from now on silence counts."""
+        """An answer is being waited for: from now on silence counts.
+
+        It goes on counting over questions that time out. A question that is cancelled proves nothing.
+        """
         self._questions += 1
         if self._silent_since is None:
             self._silent_since = time.monotonic()
         try:
             yield
+        except asyncio.CancelledError:
+            if self._questions == 1:
+                self._silent_since = None
+            raise
         finally:
             self._questions -= 1
 
@@ -233,19 +241,14 @@ class Stream:
 async def dial(endpoint: Endpoint, policy: TlsPolicy | None, timeout_s: float) -> Connection:
     """Connect. Raises Unavailable, or TlsError when TLS is what fails."""
     limit = time.monotonic() + timeout_s
+    if policy is None:
+        channel = grpc.aio.insecure_channel(endpoint.target, options=_OPTIONS)
+    else:
+        if policy.needs_probe:
+            await tls.probe(endpoint, policy, timeout_s)
+        channel = grpc.aio.secure_channel(endpoint.target, policy.credentials(), options=_OPTIONS)
     try:
-        if policy is None:
-            channel = grpc.aio.insecure_channel(endpoint.target, options=_OPTIONS)
-        else:
-            if policy.needs_probe:
-                await tls.probe(endpoint, policy, timeout_s)
-            channel = grpc.aio.secure_channel(endpoint.target, policy.credentials(), options=_OPTIONS)
-    except TimeoutError as error:
-        raise Unavailable(f"no connection within {timeout_s:.1f} s") from error
-    except OSError as error:
-        raise Unavailable(error.strerror or str(error)) from error
-    try:
-        async with asyncio.timeout_at(asyncio.get_running_loop().time() + limit - time.monotonic()):
+        async with asyncio.timeout(max(0.0, limit - time.monotonic())):
             await _until_ready(channel)
     except TimeoutError as error:
         await channel.close(None)
@@ -274,10 +277,8 @@ async def _reason(endpoint: Endpoint, policy: TlsPolicy | None, channel: grpc.ai
     if policy is not None:
         try:
             await tls.probe(endpoint, policy, 1.0)
-        except TlsError as error:
+        except (TlsError, Unavailable) as error:
             return error
-        except OSError:  # not TLS; gRPC's own words will do
-            pass
     try:
         await rpc.MaintenanceStub(channel).Status(rpc.StatusRequest(), timeout=0.5)
     except grpc.aio.AioRpcError as error:

@@ -26,7 +26,8 @@ from coordd.etcd.errors import EmbeddedEtcdError, EtcdBinaryNotFound
 from coordd.log import get_logger
 
 _LOG = get_logger("coordd.etcd")
-_LOG_TAIL_BYTES = 2_000
+_LOG_BYTES = 1 << 20
+_LOG_LEVELS = ('"level":"error"', '"level":"fatal"', '"level":"panic"')
 _POLL_S = 0.02
 _NAME = "coordd-embedded"
 
@@ -73,6 +74,7 @@ class EmbeddedEtcd:
         self._process: asyncio.subprocess.Process | None = None
         self._endpoint = ""
         self._log_start = 0
+        self._stopping = False
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -131,6 +133,7 @@ class EmbeddedEtcd:
                 f"the embedded etcd cannot be started: {error}", hint="check etcd.data.dir"
             ) from error
         self._process = process
+        self._stopping = False
         try:
             await self._wait_serving(process, client_port, timeout_s)
         except BaseException:
@@ -143,6 +146,7 @@ class EmbeddedEtcd:
         process = self._process
         if process is None:
             return
+        self._stopping = True
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
@@ -167,7 +171,7 @@ class EmbeddedEtcd:
         if process is None:
             return
         status = await process.wait()
-        if process is self._process:
+        if not self._stopping:
             raise self._ended(status)
 
     def _command(self, binary: Path, client_port: int, peer_port: int) -> list[str]:
@@ -205,13 +209,16 @@ class EmbeddedEtcd:
         )
 
     def _log_tail(self) -> str:
+        """What the child said of its trouble: its last errors, else its first and last line."""
         try:
             with self._log_file.open("rb") as log:
-                log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-                lines = log.read().decode(errors="replace").strip().splitlines()
+                log.seek(self._log_start)
+                lines = log.read(_LOG_BYTES).decode(errors="replace").strip().splitlines()
         except OSError:
             return ""
-        return f"; its log ends: {' | '.join(lines[-3:])}" if lines else ""
+        errors = [line for line in lines if any(level in line for level in _LOG_LEVELS)]
+        said = errors[-2:] or lines[:1] + lines[1:][-1:]
+        return f"; its log says: {' | '.join(said)}" if said else ""
 
 
 async def _healthy(port: int) -> bool:

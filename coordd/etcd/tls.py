@@ -1,9 +1,10 @@
 """TLS towards etcd: credentials for gRPC, the check of the minimum version, and reasons when it fails.
 
 gRPC's C core speaks TLS 1.2 and 1.3 and nothing older, so a minimum of 1.0, 1.1 or 1.2 holds by itself. Its
-Python binding has no way to ask for 1.3 only (grpc issue 37305). So with `etcd.ssl.tlsMinVersion: 1.3`
-every connection is preceded by a handshake of Python's own `ssl` that accepts nothing below 1.3, with the
-same authorities and the same client certificate; an endpoint that fails it is not used (`TlsVersionTooLow`).
+Python binding (up to grpcio 1.85) has no way to ask for 1.3 only (grpc issue 37305). So with
+`etcd.ssl.tlsMinVersion: 1.3` every connection is preceded by a handshake of Python's own `ssl` that accepts
+nothing below 1.3, with the same authorities and the same client certificate; an endpoint that fails it is
+not used (`TlsVersionTooLow`).
 An endpoint that passes speaks 1.3, and then TLS' own downgrade protection (RFC 8446 4.1.3) makes gRPC's
 handshake end in 1.3 too, even with an attacker in between. What this cannot exclude: a *different* server
 answering at the same address a moment later that only knows 1.2, yet has a certificate we trust.
@@ -18,7 +19,7 @@ from pathlib import Path
 import grpc
 
 from coordd.etcd.endpoints import Endpoint
-from coordd.etcd.errors import TlsError, TlsVersionTooLow
+from coordd.etcd.errors import TlsError, TlsVersionTooLow, Unavailable
 from coordd.etcd.settings import SslSettings
 
 _VERSIONS = {
@@ -36,6 +37,11 @@ _VERSION_REASONS = {
     "WRONG_SSL_VERSION",
     "VERSION_TOO_LOW",
 }
+
+
+# Where Debian and Red Hat keep them; Go's crypto/x509 looks there, too.
+_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+_SPEAKS = "etcd speaks TLS 1.3 since 3.4.25 and 3.5.8: upgrade it, or set etcd.ssl.tlsMinVersion to 1.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +75,17 @@ class TlsPolicy:
     def credentials(self) -> grpc.ChannelCredentials:
         """Raises TlsError naming the setting whose file cannot be read."""
         return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.ca, "etcd.ssl.tlsCACert"),
+            root_certificates=_read(self.ca, "etcd.ssl.tlsCACert") or _system_roots(),
             private_key=_read(self.key, "etcd.ssl.tlsKey"),
             certificate_chain=_read(self.cert, "etcd.ssl.tlsCert"),
         )
 
     def context(self) -> ssl.SSLContext:
         """The same policy for Python's `ssl`. Raises TlsError."""
-        context = ssl.create_default_context()
-        context.minimum_version = _VERSIONS[self.minimum]
-        context.set_alpn_protocols(["h2"])
         try:
-            if self.ca is not None:
-                context = _replace_roots(context, self.ca)
+            context = ssl.create_default_context(cafile=self.ca)
+            context.minimum_version = _VERSIONS[self.minimum]
+            context.set_alpn_protocols(["h2"])
             if self.cert is not None:
                 context.load_cert_chain(self.cert, self.key)
         except (OSError, ssl.SSLError) as error:
@@ -96,8 +100,12 @@ async def probe(endpoint: Endpoint, policy: TlsPolicy, timeout_s: float) -> None
     """One handshake under `policy`; returns if it succeeds.
 
     A server that wants a client certificate says so only after the handshake (TLS 1.3), so its word is
-    waited for briefly. Raises TlsError or TlsVersionTooLow if TLS is at fault, OSError or TimeoutError if
-    the endpoint does not even accept the connection.
+    waited for briefly.
+
+    Raises:
+        TlsError, TlsVersionTooLow: the two sides do not agree.
+        Unavailable: the endpoint does not accept the connection, ends it or does not answer; that is how a
+            server without TLS looks, but also one that is being restarted.
     """
     context = policy.context()
     try:
@@ -108,7 +116,11 @@ async def probe(endpoint: Endpoint, policy: TlsPolicy, timeout_s: float) -> None
             try:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(0.1, timeout_s / 2)):
-                        await reader.read(1)
+                        if not await reader.read(1):
+                            raise Unavailable(
+                                "it ended the connection right after the TLS handshake; does it want a client"
+                                " certificate (etcd.ssl.tlsCert)?"
+                            )
             finally:
                 writer.transport.abort()
     except ssl.SSLCertVerificationError as error:
@@ -118,6 +130,14 @@ async def probe(endpoint: Endpoint, policy: TlsPolicy, timeout_s: float) -> None
         ) from error
     except ssl.SSLError as error:
         raise _translate(endpoint, policy, error) from error
+    except TimeoutError as error:
+        raise Unavailable(f"no TLS handshake within {timeout_s:.1f} s") from error
+    except (ConnectionResetError, ConnectionAbortedError) as error:
+        raise Unavailable(
+            "it ended the connection during the TLS handshake; does it serve TLS (etcd.ssl.enabled)?"
+        ) from error
+    except OSError as error:
+        raise Unavailable(error.strerror or str(error)) from error
 
 
 def _translate(endpoint: Endpoint, policy: TlsPolicy, error: ssl.SSLError) -> TlsError:
@@ -125,7 +145,7 @@ def _translate(endpoint: Endpoint, policy: TlsPolicy, error: ssl.SSLError) -> Tl
     if reason in _VERSION_REASONS:
         return TlsVersionTooLow(
             f"etcd endpoint {endpoint.name} does not speak TLS {policy.minimum}",
-            hint="upgrade etcd or lower etcd.ssl.tlsMinVersion",
+            hint=_SPEAKS,
         )
     if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
         return TlsError(
@@ -138,13 +158,13 @@ def _translate(endpoint: Endpoint, policy: TlsPolicy, error: ssl.SSLError) -> Tl
     )
 
 
-def _replace_roots(context: ssl.SSLContext, ca: Path) -> ssl.SSLContext:
-    """The authorities of `ca` only, not the system's besides."""
-    own = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    own.minimum_version = context.minimum_version
-    own.set_alpn_protocols(["h2"])
-    own.load_verify_locations(cafile=ca)
-    return own
+def _system_roots() -> bytes | None:
+    """The system's authorities in one PEM file; None (gRPC then takes its own list) if there is none."""
+    own: str | None = ssl.get_default_verify_paths().cafile
+    for path in (own, *_BUNDLES):
+        if path and Path(path).is_file():
+            return Path(path).read_bytes()
+    return None
 
 
 def _path(value: object) -> Path | None:

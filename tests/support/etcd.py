@@ -152,10 +152,13 @@ class EtcdCluster:
         request_timeout_ms: int = 5_000,
         user: str | None = None,
         password: str | None = None,
-        tls_min_version: str = "1.3",
+        tls_min_version: str = "1.2",
         client_cert: bool = True,
     ) -> PlainSettings:
-        """Client settings that fit this cluster; `user` None means root if authentication is on."""
+        """Client settings that fit this cluster; `user` None means root if authentication is on.
+
+        The etcd of the tests speaks TLS 1.2 and no more.
+        """
         tls, secret = self.tls, password if password is not None else self.root_password
         return PlainSettings(
             endpoints=tuple(endpoints or self.endpoints),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
@@ -16,7 +17,8 @@ class TcpProxy:
     connections. `accepted` counts connections, `bytes_down` what was passed on to clients.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: speak TLS to clients (and plain TCP to the target)."""
         host, port = target.rsplit(":", 1)
         self._target = (host, int(port))
         self.port = 0
@@ -28,7 +30,9 @@ class TcpProxy:
         self._up_open.set()
         self._down_open = asyncio.Event()
         self._down_open.set()
+        self._tls = tls
         self._server: asyncio.Server | None = None
+        self._handlers = 0
         self._writers: set[asyncio.StreamWriter] = set()
 
     @property
@@ -43,12 +47,15 @@ class TcpProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.refuse()
-        self.cut()
+        self.heal()
+        while self._handlers:
+            self.cut()
+            await asyncio.sleep(0)
 
     async def accept(self) -> None:
         """Listen (again, on the same port)."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
@@ -79,10 +86,12 @@ class TcpProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        self._handlers += 1
         try:
             up_reader, up_writer = await asyncio.open_connection(*self._target)
         except OSError:
             writer.transport.abort()
+            self._handlers -= 1
             return
         pair = (writer, up_writer)
         self._writers.update(pair)
@@ -96,6 +105,7 @@ class TcpProxy:
             for one in pair:
                 self._writers.discard(one)
                 one.transport.abort()
+            self._handlers -= 1
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
         gate = self._up_open if up else self._down_open
@@ -113,7 +123,7 @@ class TcpProxy:
 
 
 @contextlib.asynccontextmanager
-async def tcp_proxy(target: str) -> AsyncIterator[TcpProxy]:
+async def tcp_proxy(target: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[TcpProxy]:
     """A running proxy in front of `target`."""
-    async with TcpProxy(target) as proxy:
+    async with TcpProxy(target, tls=tls) as proxy:
         yield proxy

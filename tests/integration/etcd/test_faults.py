@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 
 import pytest
 
 from coordd.etcd import Compare, EtcdClient, Get, Put, errors
 from coordd.etcd.settings import PlainSettings
+from tests.integration.etcd.proxied import proxied
 from tests.support.etcd import EtcdCluster, etcd_cluster
-from tests.support.tcp_proxy import TcpProxy, tcp_proxy
+from tests.support.tcp_proxy import tcp_proxy
 
 
 async def test_etcd_unreachable_is_told_at_the_deadline_without_spinning() -> None:
@@ -71,6 +72,8 @@ async def test_a_write_that_was_not_sent_is_sent_when_etcd_is_back(
         await faulty.put(key, b"1")
         await proxy.refuse()
         proxy.cut()
+        with pytest.raises(errors.Unavailable):
+            await faulty.get(key, timeout_s=0.1)  # from here on the client knows that it is disconnected
         async with asyncio.TaskGroup() as group:
             task = group.create_task(faulty.txn([], [Put(key, b"2")], timeout_s=5.0), name="txn")
             await asyncio.sleep(0.3)
@@ -105,6 +108,45 @@ async def test_a_silent_endpoint_is_left_after_a_second(etcd_server: EtcdCluster
             except errors.OutcomeUnknown:
                 assert time.monotonic() - started < 4.0
         assert time.monotonic() - started < 3.0
+
+
+async def test_overlapping_heartbeats_leave_a_silent_endpoint_without_short_timeouts(
+    etcd_server: EtcdCluster, root: str
+) -> None:
+    """A beat each 200 ms, whether or not the one before was answered, each with a long time-out."""
+    key = f"{root}k"
+    async with proxied(etcd_server, direct=True) as (proxy, client):
+        await client.put(key, b"")
+        proxy.partition()
+        acked = asyncio.Event()
+
+        async def beat() -> None:
+            with contextlib.suppress(errors.OutcomeUnknown):
+                await client.put(key, b"", timeout_s=5)
+                acked.set()
+
+        async with asyncio.TaskGroup() as group:
+            started = time.monotonic()
+            while not acked.is_set():
+                assert time.monotonic() - started < 3.0
+                group.create_task(beat(), name="beat")
+                await asyncio.sleep(0.2)
+            proxy.heal()
+
+
+async def test_a_request_that_is_cancelled_does_not_discredit_its_connection(
+    etcd_server: EtcdCluster, root: str
+) -> None:
+    async with proxied(etcd_server, direct=True) as (proxy, client):
+        await client.put(f"{root}k", b"")
+        proxy.stall_down()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.get(f"{root}k")
+        proxy.heal()
+        await asyncio.sleep(1.1)
+        await client.put(f"{root}k", b"")
+        assert client.connected_endpoint() == proxy.endpoint
 
 
 async def test_an_endpoint_that_never_answers_does_not_hold_up_the_others(
@@ -160,17 +202,6 @@ async def test_closing_the_client_ends_what_is_in_flight(etcd_server: EtcdCluste
             async with asyncio.timeout(1.0):
                 await reader
                 await writer
-
-
-@contextlib.asynccontextmanager
-async def proxied(
-    cluster: EtcdCluster, *, direct: bool = False
-) -> AsyncIterator[tuple[TcpProxy, EtcdClient]]:
-    """A client that goes through a proxy; with `direct`, it also knows etcd's own address."""
-    async with tcp_proxy(cluster.endpoints[0]) as proxy:
-        endpoints = [proxy.endpoint, *(cluster.endpoints if direct else ())]
-        async with EtcdClient(cluster.settings(endpoints=endpoints)) as client:
-            yield proxy, client
 
 
 async def until_version(client: EtcdClient, key: str, version: int) -> None:
