@@ -23,10 +23,9 @@ from coordd.rootcoord import bootstrap
 from coordd.rootcoord.figures import Figures
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
 from coordd.rootcoord.known import KnownInTables
-from coordd.rootcoord.oracle import Oracle
+from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.proxies import GrpcProxyClient
 from coordd.rootcoord.system_info import Component
-from coordd.rpc.status import ServiceNotReady
 from coordd.rpc.table import DispatchTable
 from coordd.version import coordd_version
 
@@ -51,6 +50,7 @@ class RootCoord:
         self._layout = layout
         self._client = client
         self._oracle: Oracle | None = None
+        self._epoch = 0
         self._started_ns = clock.unix_ns()
 
     @property
@@ -68,10 +68,10 @@ class RootCoord:
         """Timestamps and IDs of the present term.
 
         Raises:
-            ServiceNotReady: there is no term.
+            TermOverError: there is no term.
         """
         if self._oracle is None:
-            raise ServiceNotReady("no term", rootcoord=-1)
+            raise TermOverError("this rootcoord is not active")
         return self._oracle
 
     def add_services(self, table: DispatchTable, replica: Replica) -> None:
@@ -110,18 +110,21 @@ class RootCoord:
     async def activate(self, term: Term) -> None:
         """Load and persist the windows of timestamps and IDs, write what a new cluster lacks.
 
-        Two round trips to etcd, three in a new cluster; no range is read.
+        Two round trips to etcd, three in a new cluster; no range is read. May be called again in the same
+        term after it failed, and goes on where it was: two keepers of one window would chase each other.
 
         Raises:
             WindowCorruptError: a saved window is unreadable and nothing tells where to start.
             FenceLost: the term is over.
             CoorddError: etcd cannot be used.
         """
-        oracle = await Oracle.start(self._client, self._layout, term.committer, KnownInTables(self.metadata))
-        self._oracle = oracle
-        term.start_task(oracle.keep_timestamps(), "timestamp window")
-        term.start_task(oracle.keep_ids(), "id window")
-        await self._bootstrap(term, oracle)
+        if self._oracle is None or self._epoch != term.epoch:
+            known = KnownInTables(self.metadata)
+            oracle = await Oracle.start(self._client, self._layout, term.committer, known)
+            self._oracle, self._epoch = oracle, term.epoch
+            term.start_task(oracle.keep_timestamps(), "timestamp window")
+            term.start_task(oracle.keep_ids(), "id window")
+        await self._bootstrap(term, self._oracle)
 
     def deactivate(self) -> None:
         """Hand out nothing any more; the tables go on being followed."""

@@ -14,7 +14,7 @@ from coordd import clock
 from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient, KeyValue
 from coordd.log import get_logger
-from coordd.meta.commit import FencedCommitter
+from coordd.meta.commit import FencedCommitter, FenceLost
 from coordd.meta.layout import MetaLayout
 from coordd.rootcoord.ids import IdAllocator
 from coordd.rootcoord.tso import LOGICAL_BITS, TimestampAllocator, Wait, physical_of
@@ -26,8 +26,16 @@ CLOCK_STEP_S = 0.001
 """Sleep when the logical part is used up: until the clock shows the next millisecond."""
 
 
+FAR_AHEAD_MS = 60_000
+"""More than takeovers in a row explain: the clock of an earlier host was wrong, or this one's is."""
+
+
 class NotHandedOutError(CoorddError):
     """No block until the deadline: the window could not be extended, or demand is beyond the clock."""
+
+
+class TermOverError(NotHandedOutError):
+    """This replica does not lead any more; whoever asks must look for the one that does."""
 
 
 class KnownIds(Protocol):
@@ -95,6 +103,11 @@ class Oracle:
         now = now_ms()
         timestamps = TimestampAllocator(floor_ms=timestamp_window.floor_ms, now_ms=now)
         ids_ = IdAllocator(floor_ms=id_window.floor_ms, now_ms=now)
+        if timestamps.physical_ms - now > FAR_AHEAD_MS:
+            log.warning(
+                "timestamps go on far ahead of this machine's clock",
+                ahead_s=(timestamps.physical_ms - now) // 1000,
+            )
         keepers = (
             WindowKeeper(timestamp_window, timestamps, committer, now_ms=now_ms),
             WindowKeeper(id_window, ids_, committer, now_ms=now_ms),
@@ -103,12 +116,12 @@ class Oracle:
         return cls(timestamps, ids_, *keepers, now_ms)
 
     async def keep_timestamps(self) -> None:
-        """Task of the term: keeps the window of timestamps ahead."""
-        await self._timestamp_keeper.run()
+        """Task of the term: keeps the window of timestamps ahead; ends when the term is lost."""
+        await self._keep(self._timestamp_keeper)
 
     async def keep_ids(self) -> None:
-        """Task of the term: keeps the window of IDs ahead."""
-        await self._id_keeper.run()
+        """Task of the term: keeps the window of IDs ahead; ends when the term is lost."""
+        await self._keep(self._id_keeper)
 
     def close(self) -> None:
         """The term is over: nothing is handed out any more, waiting callers go on at once."""
@@ -138,7 +151,8 @@ class Oracle:
         """First of `count` timestamps; waits until `deadline` (seconds of CLOCK_BOOTTIME).
 
         Raises:
-            NotHandedOutError: none until then, or the term is over.
+            NotHandedOutError: none until then.
+            TermOverError: there will be none here.
             ValueError: `count` is outside 1..`tso.MAX_COUNT`.
         """
         while True:
@@ -155,7 +169,8 @@ class Oracle:
         """First of `count` IDs; waits until `deadline` (seconds of CLOCK_BOOTTIME).
 
         Raises:
-            NotHandedOutError: none until then, or the term is over.
+            NotHandedOutError: none until then.
+            TermOverError: there will be none here.
             ValueError: `count` is outside 1..`ids.MAX_COUNT`.
         """
         while True:
@@ -164,9 +179,15 @@ class Oracle:
                 return first
             await self._id_keeper.wait_extended(self._remaining_s(deadline, first))
 
+    async def _keep(self, keeper: WindowKeeper) -> None:
+        try:
+            await keeper.run()
+        except FenceLost:
+            self.close()  # the committer has told the election
+
     def _remaining_s(self, deadline: float, wait: Wait) -> float:
         if self._closed:
-            raise NotHandedOutError("the term of this coordinator is over")
+            raise TermOverError("the term of this rootcoord is over")
         remaining_s = deadline - clock.boottime()
         if remaining_s <= 0:
             raise NotHandedOutError(wait.value)

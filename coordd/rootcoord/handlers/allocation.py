@@ -13,9 +13,13 @@ from coordd.pb.root_coord_pb2 import (
     AllocTimestampResponse,
 )
 from coordd.rootcoord import ids, tso
-from coordd.rootcoord.oracle import NotHandedOutError, Oracle
+from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
 from coordd.rpc.call import Call
+from coordd.rpc.failure import RpcCode, RpcFailure
 from coordd.rpc.status import MilvusError, success
+
+SUCCESS = success()
+"""Copied into each answer; messages that are fields of others are never shared."""
 
 PATIENCE_S = 5.0
 """How long a block is waited for; Milvus' callers give 5 s for IDs and 10 s for timestamps."""
@@ -33,34 +37,51 @@ class AllocationHandlers:
         count = request.count
         if not 0 < count <= tso.MAX_COUNT:
             raise _refused(count)
-        first = self._oracle().timestamps_now(count)
+        try:
+            first = self._oracle().timestamps_now(count)
+        except TermOverError as error:
+            raise _elsewhere(error) from error
         if isinstance(first, tso.Wait):
             return self._await_timestamps(count, call)
-        return AllocTimestampResponse(status=success(), timestamp=first, count=count)
+        return AllocTimestampResponse(status=SUCCESS, timestamp=first, count=count)
 
     def alloc_id(self, request: AllocIDRequest, call: Call) -> AllocIDResponse | Awaitable[AllocIDResponse]:
         """First of `count` consecutive IDs."""
         count = request.count
         if not 0 < count <= ids.MAX_COUNT:
             raise _refused(count)
-        first = self._oracle().ids_now(count)
+        try:
+            first = self._oracle().ids_now(count)
+        except TermOverError as error:
+            raise _elsewhere(error) from error
         if isinstance(first, tso.Wait):
             return self._await_ids(count, call)
-        return AllocIDResponse(status=success(), ID=first, count=count)
+        return AllocIDResponse(status=SUCCESS, ID=first, count=count)
 
     async def _await_timestamps(self, count: int, call: Call) -> AllocTimestampResponse:
         try:
             first = await self._oracle().wait_timestamps(count, _deadline(call))
         except NotHandedOutError as error:
-            raise MilvusError("can not get timestamp") from error
-        return AllocTimestampResponse(status=success(), timestamp=first, count=count)
+            raise _in_milvus_words(error) from error
+        return AllocTimestampResponse(status=SUCCESS, timestamp=first, count=count)
 
     async def _await_ids(self, count: int, call: Call) -> AllocIDResponse:
         try:
             first = await self._oracle().wait_ids(count, _deadline(call))
         except NotHandedOutError as error:
-            raise MilvusError("can not get timestamp") from error
-        return AllocIDResponse(status=success(), ID=first, count=count)
+            raise _in_milvus_words(error) from error
+        return AllocIDResponse(status=SUCCESS, ID=first, count=count)
+
+
+def _in_milvus_words(error: NotHandedOutError) -> MilvusError | RpcFailure:
+    if isinstance(error, TermOverError):
+        return _elsewhere(error)
+    return MilvusError("can not get timestamp")
+
+
+def _elsewhere(error: TermOverError) -> RpcFailure:
+    """A status would keep the caller on this connection, so the end of the term is a gRPC error."""
+    return RpcFailure(RpcCode.UNAVAILABLE, str(error))
 
 
 def _refused(count: int) -> MilvusError:

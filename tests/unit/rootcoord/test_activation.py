@@ -10,14 +10,15 @@ import pytest
 from coordd import clock
 from coordd.config import LoadedConfig
 from coordd.etcd import Compare, EtcdClient
+from coordd.etcd.errors import EtcdError
 from coordd.ha.coordinator import Coordinator, Term
 from coordd.ha.tasks import TaskScope
 from coordd.meta.commit import FencedCommitter
 from coordd.meta.fold import Fold
 from coordd.rootcoord import RootCoord
+from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.windows import WindowCorruptError
-from coordd.rpc.status import ServiceNotReady
-from tests.unit.rootcoord.memory_etcd import MemoryEtcd
+from tests.unit.rootcoord.memory_etcd import Fault, MemoryEtcd
 from tests.unit.rootcoord.recorded import LAYOUT, etcd_values, no_config
 from tests.unit.rootcoord.term import ACTIVE_KEY
 
@@ -94,10 +95,32 @@ async def test_terms_follow_each_other_in_one_process() -> None:
         async with process.term():
             timestamps.append(await process.coordinator.oracle.wait_timestamps(1, clock.boottime() + 1))
             ids.append(await process.coordinator.oracle.wait_ids(1, clock.boottime() + 1))
-        with pytest.raises(ServiceNotReady):
+        with pytest.raises(TermOverError):
             process.coordinator.oracle.timestamps_now(1)
     assert timestamps == sorted(set(timestamps))
     assert ids == sorted(set(ids))
+
+
+async def test_an_activation_that_failed_goes_on_in_the_same_term() -> None:
+    process = Process(MemoryEtcd())
+    await process.follow()
+    epoch = process.etcd.put_now(ACTIVE_KEY, b"{}")
+    fence = Compare.mod_revision(ACTIVE_KEY, epoch)
+    committer = FencedCommitter(process.etcd, fence, process.fold, lambda: None)
+    async with TaskScope() as scope:
+        term = Term("rootcoord", 4, epoch, fence, committer, clock.boottime(), scope)
+        process.etcd.faults.extend([Fault(), Fault(), Fault(), Fault(before=NoLeaderForGood("election"))])
+        with pytest.raises(NoLeaderForGood):
+            await process.coordinator.activate(term)
+        oracle = process.coordinator.oracle
+        await process.coordinator.activate(term)
+        assert process.coordinator.oracle is oracle
+        assert process.coordinator.metadata.users.names() == ["root"]
+        process.coordinator.deactivate()
+
+
+class NoLeaderForGood(EtcdError):
+    """An error that a commit does not try to wait out."""
 
 
 async def test_a_corrupt_window_ends_the_activation_with_a_clear_error() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from coordd.clock import boottime
 from coordd.config import load_config
+from coordd.etcd.errors import Unavailable
 from coordd.pb import common_pb2, internal_pb2, milvus_pb2, root_coord_pb2
 from coordd.pb.common_pb2 import ErrorCode, MsgType, StateCode
 from coordd.rootcoord import ids, tso
@@ -19,7 +20,9 @@ from coordd.rootcoord.proxies import ProxyAddress, ProxyUnreachableError
 from coordd.rootcoord.system_info import Component, SystemInfo, check_metric_type, go_time
 from coordd.rpc.call import Call
 from coordd.rpc.dispatch import Dispatcher, DispatchTable
+from coordd.rpc.failure import RpcCode, RpcFailure
 from coordd.rpc.status import MilvusError
+from tests.unit.rootcoord.memory_etcd import Fault
 from tests.unit.rootcoord.recorded import World, etcd_values, world
 from tests.unit.rootcoord.term import start_oracle
 
@@ -163,12 +166,29 @@ async def test_the_largest_blocks_are_served() -> None:
     assert (block.status.code, block.count) == (0, ids.MAX_COUNT)
 
 
-async def test_a_block_that_cannot_be_had_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("AllocTimestamp", root_coord_pb2.AllocTimestampRequest(count=1)),
+        ("AllocID", root_coord_pb2.AllocIDRequest(count=1)),
+    ],
+)
+async def test_after_the_term_the_caller_is_sent_elsewhere(method: str, request_: Any) -> None:
     place = await world({})
     async with start_oracle(place) as oracle:
         oracle.close()
-        answer = await ask(place, "AllocID", root_coord_pb2.AllocIDRequest(count=1))
-    assert answer.status.reason == "can not get timestamp"
+        with pytest.raises(RpcFailure) as refused:
+            await ask(place, method, request_)
+    assert refused.value.code is RpcCode.UNAVAILABLE
+
+
+async def test_a_block_that_cannot_be_had_in_time_is_milvus_error() -> None:
+    place = await world({})
+    async with start_oracle(place):
+        place.etcd.faults.extend(Fault(before=Unavailable("down")) for _ in range(10_000))
+        request = root_coord_pb2.AllocIDRequest(count=ids.MAX_COUNT)
+        answer = await ask(place, "AllocID", request, deadline=boottime() + 0.2)
+    assert (answer.status.code, answer.status.reason) == (65535, "can not get timestamp")
 
 
 class Proxies:
