@@ -59,7 +59,7 @@ class EtcdClient:
         await self.close()
 
     async def close(self) -> None:
-        """End all calls, streams and connections; calls in flight raise. Idempotent."""
+        """End all connections; calls in flight, watches and keepalives raise. Idempotent."""
         await self._transport.close()
 
     @property

@@ -185,7 +185,7 @@ class EmbeddedEtcd:
             "initial-advertise-peer-urls": peer,
             "initial-cluster": f"{_NAME}={peer}",
             "auto-compaction-mode": "revision",
-            "auto-compaction-retention": "1000",
+            "auto-compaction-retention": "10000",
             "quota-backend-bytes": str(4 << 30),
             "log-level": "warn",
         }

@@ -75,6 +75,7 @@ class KeepAlive:
 
     async def _judge(self, failure: Failure, token: str | None) -> None:
         """Decide after a broken stream: return to try again, raise to give up."""
+        self._transport.check_open()
         if failure.verdict is Verdict.REAUTHENTICATE:
             if self._renewed_token:
                 raise refused_again(failure.error)
@@ -86,6 +87,7 @@ class KeepAlive:
         await self._pause(failure.error.message)
 
     async def _pause(self, reason: str) -> None:
+        self._transport.check_open()
         if not self._lost:
             self._lost = True
             _LOG.warning("etcd keepalive lost, retrying", lease=f"{self._lease_id:x}", reason=reason)

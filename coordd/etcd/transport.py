@@ -105,6 +105,11 @@ class Transport:
         for connection in live:
             await connection.close()
 
+    def check_open(self) -> None:
+        """Raises Unavailable once `close` has been called: there is nothing to retry for then."""
+        if self._closed:
+            raise Unavailable(_CLOSED)
+
     def connected_endpoint(self) -> str | None:
         """Name of the endpoint in use; None while there is none."""
         current = self._current
@@ -245,7 +250,7 @@ class Transport:
             await asyncio.sleep(backoff.pause_s())
 
     async def _dial(self, endpoint: Endpoint, limit_s: float) -> Connection | None:
-        self._check_open()
+        self.check_open()
         try:
             connection = await self.dial(endpoint, limit_s)
         except (Unavailable, TlsError) as error:
@@ -255,7 +260,7 @@ class Transport:
             return None
         self._live.add(connection)
         try:
-            self._check_open()
+            self.check_open()
         except Unavailable:
             await connection.close()
             raise
@@ -276,10 +281,6 @@ class Transport:
         """How long this attempt may take: reads leave time for another endpoint, writes have one attempt."""
         left = max(0.001, deadline - time.monotonic())
         return left if writes or len(self.endpoints) == 1 else max(left / 2, min(left, 1.0))
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Unavailable(_CLOSED)
 
     def _final(self, failure: Failure, *, writes: bool) -> EtcdError:
         if self._closed:

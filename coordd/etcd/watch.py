@@ -101,6 +101,7 @@ class Watch:
 
     async def _judge(self, failure: Failure) -> None:
         """Decide after a broken stream: return to try again, raise to give up."""
+        self._transport.check_open()
         verdict, error = failure.verdict, failure.error
         doubt = isinstance(error, PermissionDenied) and self._token is not None
         if doubt or verdict is Verdict.REAUTHENTICATE:
@@ -114,6 +115,7 @@ class Watch:
         await self._pause(error.message)
 
     async def _pause(self, reason: str) -> None:
+        self._transport.check_open()
         if not self._lost:
             self._lost = True
             revision = self._revisions.next_revision

@@ -100,7 +100,7 @@ async def test_a_plain_server_asked_for_tls(etcd_server: EtcdCluster, tmp_path: 
     settings = PlainSettings(etcd_server.endpoints, ssl=client_side(make_tls(tmp_path), minimum))
     async with EtcdClient(settings) as client:
         with pytest.raises(errors.EtcdError, match=r"etcd\.ssl\.enabled"):
-            await client.get("k", timeout_s=1)
+            await client.get("k", timeout_s=0.6)
 
 
 async def test_a_server_that_speaks_only_1_2_is_refused_when_1_3_is_asked_for(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_a_server_that_speaks_only_1_2_is_refused_when_1_3_is_asked_for(tm
         settings = PlainSettings(endpoints=(endpoint,), ssl=client_side(tls, "1.2"))
         async with EtcdClient(settings) as client:
             with pytest.raises(errors.Unavailable):
-                await client.get("k", timeout_s=1)
+                await client.get("k", timeout_s=0.6)
         assert set(spoken) == {"TLSv1.2"}
 
 
