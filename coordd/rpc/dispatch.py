@@ -87,9 +87,11 @@ class Dispatcher:
                 return self._serve(method, request, call, started)
             epoch = gate.epoch
             response = self._invoke(method, request, call)
+            if not isinstance(response, Message):
+                return self._serve(method, request, call, started, begun=(epoch, response))
             answer = response.SerializeToString()
             if method.guarded and not (gate.serving() and gate.epoch == epoch):
-                return self._release(method, response, answer, call, epoch=epoch, started=started)
+                return self._serve(method, request, call, started, begun=(epoch, response))
         except RpcFailure as failure:
             method.stats.fail(failure.code)
             raise
@@ -114,38 +116,34 @@ class Dispatcher:
             raise RpcFailure(RpcCode.UNKNOWN, other.message)
         return request
 
-    async def _serve(self, method: Method, request: Message, call: Call, started: float) -> bytes:
-        """What takes time: an async handler, a call that must wait for the guard, or one to be refused."""
+    async def _serve(
+        self,
+        method: Method,
+        request: Message,
+        call: Call,
+        started: float,
+        *,
+        begun: tuple[int, Message | Awaitable[Message]] | None = None,
+    ) -> bytes:
+        """What takes time: a call that must wait for the guard or be refused, an answer that is yet to come.
+
+        `begun`: epoch and outcome of a handler that has run already.
+        """
         self.in_flight += 1
         try:
-            try:
-                epoch = await self._admit(method, call)
-            except MilvusError as refusal:
-                response = self._refusal(method, refusal)
-                method.stats.answer(refusal.code, 0.0)
-                return response.SerializeToString()
-            response = await self._invoke_async(method, request, call)
+            if begun is None:
+                try:
+                    epoch = await self._admit(method, call)
+                except MilvusError as refusal:
+                    response = self._refusal(method, refusal)
+                    method.stats.answer(refusal.code, 0.0)
+                    return response.SerializeToString()
+                begun = epoch, self._invoke(method, request, call)
+            epoch, outcome = begun
+            response = outcome if isinstance(outcome, Message) else await self._resolve(method, outcome)
             answer = response.SerializeToString()
             if method.guarded:
                 await self._wait_serving(method, call, epoch)
-        except RpcFailure as failure:
-            method.stats.fail(failure.code)
-            raise
-        except asyncio.CancelledError:
-            method.stats.fail(RpcCode.CANCELLED)
-            raise
-        finally:
-            self.in_flight -= 1
-        method.stats.answer(method.status_code(response), time.perf_counter() - started)
-        return answer
-
-    async def _release(
-        self, method: Method, response: Message, answer: bytes, call: Call, *, epoch: int, started: float
-    ) -> bytes:
-        """Hold back a ready answer whose guard passed while it was made."""
-        self.in_flight += 1
-        try:
-            await self._wait_serving(method, call, epoch)
         except RpcFailure as failure:
             method.stats.fail(failure.code)
             raise
@@ -201,18 +199,19 @@ class Dispatcher:
             return RpcFailure(RpcCode.DEADLINE_EXCEEDED, text)
         return RpcFailure(RpcCode.UNAVAILABLE, text)
 
-    def _invoke(self, method: Method, request: Message, call: Call) -> Message:
+    def _invoke(self, method: Method, request: Message, call: Call) -> Message | Awaitable[Message]:
+        """The handler's answer, or what must be awaited for it (`_resolve`)."""
         try:
-            return _checked(method, method.handler(request, call))
+            response = method.handler(request, call)
+            if not isinstance(response, Message) and isinstance(response, Awaitable):
+                return response
+            return _checked(method, response)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises must become an answer
             return self._failed(method, error)
 
-    async def _invoke_async(self, method: Method, request: Message, call: Call) -> Message:
+    async def _resolve(self, method: Method, pending: Awaitable[Message]) -> Message:
         try:
-            response = method.handler(request, call)
-            if isinstance(response, Awaitable):
-                response = await response
-            return _checked(method, response)
+            return _checked(method, await pending)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises must become an answer
             return self._failed(method, error)
 

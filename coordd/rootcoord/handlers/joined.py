@@ -19,29 +19,12 @@ from coordd.rootcoord.past import PastLookup
 from coordd.rootcoord.proxies import ProxyClient
 from coordd.rootcoord.system_info import Component, SystemInfo
 from coordd.rpc.gate import ServeGate
-from coordd.rpc.table import DispatchTable, UnknownHandler
-
-MAY_WAIT = (
-    "AllocTimestamp",
-    "AllocID",
-    "DescribeCollection",
-    "DescribeCollectionInternal",
-    "HasCollection",
-    "ShowCollections",
-)
-"""Plain `def` handlers that answer at once as a rule and return an awaitable where that is not possible: a
-window that must be extended first, a past time that is read from etcd."""
+from coordd.rpc.table import DispatchTable
 
 
 def serve(table: DispatchTable, handlers: "RootCoordHandlers") -> None:
     """Put all methods of the service into `table`."""
-    service = root_coord_pb2.DESCRIPTOR.services_by_name["RootCoord"]
-    table.add_service(service, handlers)
-    for name in MAY_WAIT:
-        method = table.get(f"/{service.full_name}/{name}")
-        if method is None:
-            raise UnknownHandler(f"{service.full_name} has no method {name}")
-        method.is_async = True
+    table.add_service(root_coord_pb2.DESCRIPTOR.services_by_name["RootCoord"], handlers)
 
 
 class RootCoordHandlers(

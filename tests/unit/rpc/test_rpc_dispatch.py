@@ -80,6 +80,40 @@ async def test_sync_handler_is_answered_at_once_without_a_task(chain: Chain) -> 
     assert root_coord_pb2.AllocTimestampResponse.FromString(answer).timestamp == 1001
 
 
+class SometimesLater(Role):
+    """Answers AllocTimestamp from memory, or a moment later once told to."""
+
+    ready: asyncio.Event | None = None
+
+    def alloc_timestamp(self, request: Any, call: Call) -> Any:
+        if self.ready is None:
+            return super().alloc_timestamp(request, call)
+        return self._later(request, call, self.ready)
+
+    async def _later(self, request: Any, call: Call, ready: asyncio.Event) -> Any:
+        await ready.wait()
+        return super().alloc_timestamp(request, call)
+
+
+async def test_a_sync_handler_may_return_what_must_be_awaited() -> None:
+    role, gate, table = SometimesLater(), FakeGate(), DispatchTable()
+    table.add_service(ROOT_COORD, role)
+    dispatcher = Dispatcher(table, gate, cluster="by-dev")
+    method = table.get(TIMESTAMP)
+    assert method is not None
+    role.ready = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        late = group.create_task(dispatcher.dispatch(TIMESTAMP, b"", Call(TIMESTAMP, {})))
+        await asyncio.sleep(0)
+        assert dispatcher.in_flight == 1
+        role.ready.set()
+    assert root_coord_pb2.AllocTimestampResponse.FromString(late.result()).timestamp == 1001
+    assert dispatcher.in_flight == 0
+    role.error = CollectionNotFound(collection="x")
+    answer = await dispatcher.dispatch(TIMESTAMP, b"", Call(TIMESTAMP, {}))
+    assert root_coord_pb2.AllocTimestampResponse.FromString(answer).status.code == 100
+
+
 async def test_async_handler_and_the_call_it_sees(chain: Chain) -> None:
     assert (await chain.alloc_id()).ID == 42
     _, call = chain.role.calls[0]
