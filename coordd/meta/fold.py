@@ -141,7 +141,7 @@ class Fold:
         ]
 
     def _vanished(self, revision: int, present: set[str]) -> list[Event]:
-        """Deletes for what the fold has, and the range at `revision` had not; own newer writes outlive them."""
+        """Deletes for what the fold has and the range had not; an own write after `revision` outlives its."""
         return [Event(key, None, revision, 0, 0, 0) for key in self._mod_revisions.keys() - present]
 
     def apply(self, batch: WatchBatch) -> None:
@@ -206,8 +206,9 @@ class Fold:
         try:
             table.apply(event)
         except DecodeError as error:
-            self._set_aside(event, error.reason)
-            return False
+            if event.value is not None:
+                self._set_aside(event, error.reason)
+                return False
         except Exception as error:  # noqa: BLE001 - logged there; one table's bug must not stop all
             self._set_aside(event, f"{type(error).__name__}: {error}", (table.prefix, error))
             self._drop(table, event)
