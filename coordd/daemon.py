@@ -189,7 +189,7 @@ class Daemon:
                 heartbeat_interval_ms=failover.heartbeat_interval_ms,
                 serve_guard_ms=failover.serve_guard_ms,
                 margin_ms=failover.margin_ms,
-                drain_s=min(settings.grpc.graceful_stop_timeout_s, MAX_DRAIN_S),
+                drain_s=self._drain_s,
                 milvus_version=MILVUS_VERSION,
                 switch_key=f"{SECTION_NAMES[role]}.enableActiveStandby",
             ),
@@ -254,6 +254,10 @@ class Daemon:
 
         self._watcher = ConfigWatcher(self.loaded, changed, reader=self._reader(client))
         await self._watcher.run()
+
+    def _drain_s(self) -> float:
+        settings = self.loaded.settings if self._watcher is None else self._watcher.settings
+        return min(settings.grpc.graceful_stop_timeout_s, MAX_DRAIN_S)
 
     def _newest(self) -> LoadedConfig:
         """The configuration as of the latest refresh; `loaded` is that of the start."""

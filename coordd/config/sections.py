@@ -212,7 +212,7 @@ class GrpcSettings(Section):
     """Largest request that a server takes, bytes. The role's own `grpc.serverMaxRecvSize` comes first."""
     server_max_send_size: Annotated[MessageBytes, Key("grpc.serverMaxSendSize")] = 536_870_912
     """Largest answer that a server gives, bytes. The role's own `grpc.serverMaxSendSize` comes first."""
-    graceful_stop_timeout_s: Annotated[Seconds, Key("grpc.gracefulStopTimeout")] = 10.0
+    graceful_stop_timeout_s: Annotated[Seconds, Key("grpc.gracefulStopTimeout", live=True)] = 10.0
     """How long requests in flight may take to end when the server stops, seconds; then they are cut off."""
     client_max_recv_size: Annotated[MessageBytes, Key("grpc.clientMaxRecvSize")] = 268_435_456
     """Largest answer that a client takes, bytes. The role's own `grpc.clientMaxRecvSize` comes first."""

@@ -291,7 +291,7 @@ class Candidacy:
 
     async def _drain(self) -> None:
         self.around.gate.stopping()
-        await self._stop_server(self.around.settings.drain_s)
+        await self._stop_server(self.around.settings.drain_s())
         self.handle(el.Drained())
 
     async def _resign(self, epoch: int) -> None:

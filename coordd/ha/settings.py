@@ -1,5 +1,6 @@
 """What high availability needs to know of one replica."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -10,7 +11,7 @@ class ReplicaSettings:
     `address` is what clients connect to. `ttl_s` is the session lease's (Milvus: `common.session.ttl`),
     `registration_attempts` Milvus' `common.session.retryTimes`. With `active_standby` off the replica
     registers exclusively, as Milvus does. `drain_s` bounds how long a stopping replica finishes calls in
-    flight before it gives leadership up.
+    flight before it gives leadership up; it is asked when that happens.
     """
 
     role: str
@@ -21,7 +22,7 @@ class ReplicaSettings:
     heartbeat_interval_ms: int
     serve_guard_ms: int
     margin_ms: int
-    drain_s: float
+    drain_s: Callable[[], float]
     milvus_version: str
     switch_key: str
     """The setting that turns active-standby on, for error messages: rootCoord.enableActiveStandby."""

@@ -114,7 +114,7 @@ class Group:
             heartbeat_interval_ms=100,
             serve_guard_ms=serve_guard_ms,
             margin_ms=margin_ms,
-            drain_s=0.1,
+            drain_s=lambda: 0.1,
             milvus_version="2.3.5",
             switch_key="rootCoord.enableActiveStandby",
         )
