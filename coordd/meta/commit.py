@@ -34,7 +34,7 @@ from typing import Final, Protocol
 
 from coordd.clock import boottime
 from coordd.errors import CoorddError
-from coordd.etcd import MAX_TXN_OPS, Compare, Get, KeyValue, Op, TxnResult
+from coordd.etcd import MAX_TXN_OPS, Compare, Get, GetResult, KeyValue, Op, TxnResult
 from coordd.etcd.errors import EtcdError, NoSpace, OutcomeUnknown, RequestTooLarge, TooManyOperations
 from coordd.etcd.types import CompareTarget
 from coordd.log import get_logger
@@ -52,6 +52,7 @@ from coordd.meta.transaction import (
 )
 
 __all__ = [
+    "CommitClient",
     "CommitConflict",
     "CommitsOverloaded",
     "FenceLost",
@@ -59,7 +60,6 @@ __all__ = [
     "FencedRead",
     "MetadataFull",
     "TransactionTooLarge",
-    "TxnClient",
     "Write",
     "split",
 ]
@@ -122,7 +122,7 @@ class FencedRead:
         return 0 if kv is None else kv.mod_revision
 
 
-class TxnClient(Protocol):
+class CommitClient(Protocol):
     """The part of `coordd.etcd.EtcdClient` that commits need."""
 
     async def txn(
@@ -135,6 +135,9 @@ class TxnClient(Protocol):
     ) -> TxnResult:
         """See `EtcdClient.txn`."""
 
+    async def get(self, key: str, *, revision: int = 0, timeout_s: float | None = None) -> GetResult:
+        """See `EtcdClient.get`."""
+
 
 class FencedCommitter:
     """Commits of one term.
@@ -144,7 +147,7 @@ class FencedCommitter:
     """
 
     def __init__(
-        self, client: TxnClient, fence: Compare, fold: Fold, on_fence_lost: Callable[[], None]
+        self, client: CommitClient, fence: Compare, fold: Fold, on_fence_lost: Callable[[], None]
     ) -> None:
         if fence.target is not CompareTarget.MOD_REVISION:
             raise ValueError(f"a fence compares a mod_revision, not {fence}")
@@ -277,14 +280,27 @@ class FencedCommitter:
     ) -> int:
         """The quota is used up, yet etcd applies the one put that crosses it: look what is there."""
         try:
-            result = await self._look(transaction.compares, (), transaction.reads, backoff)
+            found = await self._find(transaction, backoff)
         except EtcdError as failure:
             raise error from failure
-        if not result.succeeded:
-            return self._after_loss(transaction.found(result), error)
+        if not (found.fence_holds and found.all_known):
+            return self._after_loss(found, error)
         if unknown is not None:
             raise unknown
         raise MetadataFull("etcd has no space left for metadata", hint=error.hint) from error
+
+    async def _find(self, transaction: Transaction, backoff: "_Backoff") -> Found:
+        """Read what a losing transaction would read, by plain reads at one revision.
+
+        Without space even a transaction that only reads is refused (seen with etcd 3.5.1).
+        """
+        revision = 0
+        values: dict[str, KeyValue | None] = {}
+        for read in transaction.reads:
+            found = await self._client.get(read.key, revision=revision, timeout_s=backoff.attempt_s)
+            revision = revision or found.revision
+            values[read.key] = found.kv
+        return Found(transaction, revision, values)
 
     async def _look(
         self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op], backoff: "_Backoff"

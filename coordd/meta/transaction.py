@@ -96,6 +96,11 @@ class Found:
         return self._mod_revision(guard) == self.transaction.known[guard]
 
     @property
+    def all_known(self) -> bool:
+        """Whether the guard and all expected keys are as they were known."""
+        return all(self._mod_revision(key) == known for key, known in self.transaction.known.items())
+
+    @property
     def applied_at(self) -> int | None:
         """The revision at which an earlier copy of this very transaction was applied; None if it shows none.
 

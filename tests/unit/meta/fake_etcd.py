@@ -13,6 +13,7 @@ from coordd.etcd import (
     DeleteResult,
     Event,
     Get,
+    GetResult,
     KeyValue,
     Op,
     Put,
@@ -91,6 +92,14 @@ class FakeEtcd:
             return apply() if fault is None else fault(self, apply)
         finally:
             await asyncio.sleep(0)
+
+    async def get(self, key: str, *, revision: int = 0, timeout_s: float | None = None) -> GetResult:
+        """Of the present state only; faults happen to it, too."""
+        assert revision in (0, self.revision)
+        result = await self.txn([], [Get(key)], timeout_s=timeout_s)
+        [answer] = result.responses
+        assert isinstance(answer, RangeResult)
+        return GetResult(answer.kvs[0] if answer.kvs else None, self.revision)
 
     def deliver(self, draw: random.Random | None = None) -> None:
         """Delayed requests arrive: all of them, or a random choice."""

@@ -355,7 +355,7 @@ class TestFailures:
         assert replica.value("a/1") is None
 
     async def test_no_space_and_written_all_the_same(self, replica: Replica) -> None:
-        replica.etcd.faults = [no_space_after_all, refuse]
+        replica.etcd.faults = [no_space_after_all]
         assert await replica.committer.commit([Put("a/1", b"x")]) == replica.etcd.revision
         assert replica.table.values == {"a/1": b"x"}
 
@@ -369,6 +369,16 @@ class TestFailures:
         replica.etcd.faults = [no_space, *[refuse] * 1000]
         with pytest.raises(NoSpace):
             await replica.committer.commit([Put("a/1", b"x")], deadline=boottime() + 0.02)
+
+    async def test_no_space_and_deposed(self, replica: Replica) -> None:
+        def depose(etcd: FakeEtcd, apply: Apply) -> TxnResult:
+            etcd.put(ACTIVE, b"another")
+            raise NoSpace("database space exceeded")
+
+        replica.etcd.faults = [depose]
+        with pytest.raises(FenceLost) as caught:
+            await replica.committer.commit([Put("a/1", b"x")])
+        assert caught.value.committed is False
 
     async def test_reads_are_repeated(self, replica: Replica) -> None:
         replica.etcd.faults = [lose_answer, refuse]
