@@ -74,7 +74,9 @@ class EtcdSslSettings(Section):
     tls_ca_cert: Annotated[Path | None, Key("etcd.ssl.tlsCACert")] = None
     """PEM file of the authorities that sign etcd's certificate; None (blank) = those of the system."""
     tls_min_version: Annotated[Literal["1.0", "1.1", "1.2", "1.3"], Key("etcd.ssl.tlsMinVersion")] = "1.3"
-    """Lowest TLS version that is accepted. Every etcd that Milvus supports speaks 1.3."""
+    """Lowest TLS version that is accepted. etcd speaks 1.3 from 3.4.25 and 3.5.8 on; an older one needs 1.2
+    here. (The default is that of Milvus.)
+    """
 
     @model_validator(mode="after")
     def _certificate_has_key(self) -> "EtcdSslSettings":

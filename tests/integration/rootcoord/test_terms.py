@@ -74,7 +74,7 @@ async def members(client: EtcdClient, layout: MetaLayout, count: int) -> AsyncIt
             heartbeat_interval_ms=100,
             serve_guard_ms=600,
             margin_ms=200,
-            drain_s=0.1,
+            drain_s=lambda: 0.1,
             milvus_version="2.3.5",
             switch_key="rootCoord.enableActiveStandby",
         )
