@@ -7,8 +7,8 @@ only if it has both partitions and fields; else both come from their own keys.
 Order of fields: user fields by ID, then the system fields RowID (0) and Timestamp (1). That is the order in
 which Milvus creates them and answers until it restarts. After a restart its order is that of the keys it
 reads, compared as text: 2.3 reads the snapshot keys (`0_ts…`, `100_ts…`, …, `1_ts…`), 2.5 the plain ones
-(`0`, `1`, `100`, …). User fields come by ascending ID in all three, as long as IDs have the same number of
-digits, and nothing in Milvus depends on more. Partitions come by ascending ID: order of creation, and of
+(`0`, `1`, `100`, …). User fields, all that a proxy shows to clients, come by ascending ID in all three as
+long as IDs have the same number of digits. Partitions come by ascending ID: order of creation, and of
 keys. Inline fields and partitions keep the order they are stored in.
 
 Source of truth: Milvus 2.3.5 internal/metastore/kv/rootcoord/kv_catalog.go (appendPartitionAndFieldsInfo),
