@@ -1,0 +1,56 @@
+"""What /proc tells about processes and the machine. Linux only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_IDLE = (3, 4)
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds a process has used so far, user and system, all threads."""
+    # The name in parentheses may hold spaces; after it come the fields from the third on.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK_S
+
+
+def busy_s() -> float:
+    """CPU seconds used on the whole machine since it started."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(value for index, value in enumerate(fields) if index not in _IDLE) * TICK_S
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """Resident memory in MB (10^6 bytes): ``rss`` all of it, ``anonymous`` without mapped files."""
+    found = {}
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in ("VmRSS", "RssAnon"):
+            found[name] = int(value.split()[0]) * 1024 / 1e6
+    return {"rss": found["VmRSS"], "anonymous": found["RssAnon"]}
+
+
+def pin(pid: int, cpus: Iterable[int]) -> None:
+    """Keep all threads of a process on these CPUs; threads made later inherit it."""
+    allowed = set(cpus)
+    for _ in range(2):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(task.name), allowed)
+
+
+def machine() -> str:
+    """CPU model, number of CPUs, kernel, Python: one line."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    cpus = len(os.sched_getaffinity(0))
+    model = models[0] if models else platform.machine()
+    return f"{cpus} x {model}, Linux {platform.release()}, Python {platform.python_version()}"

@@ -1,0 +1,101 @@
+"""How long a direct client is without answers when the active process of a pair ends.
+
+The client (bench.open_loop) follows the ACTIVE key. The outage is the longest time between two good answers
+around the event. The signal comes at a random moment of the active's keep-alive round, the same for both
+sides.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from bisect import bisect
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from bench import children
+from bench.side import ACTIVE_KEY, LIMIT_S, BenchError, Side, healthy, wait
+
+PERIOD_MS = 5
+DEADLINE_MS = 1000
+SIGNALS = (signal.SIGTERM, signal.SIGKILL)
+# How long the client goes on after the new active is Healthy.
+_SETTLE_S = 1.0
+
+
+def measure(sides: Sequence[Side], count: int, ttl_s: int) -> dict[str, Any]:
+    """Signal name -> side -> figures, from ``count`` takeovers each, the sides in turn."""
+    moments = random.Random(1)
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {
+        number.name: {side.name: [] for side in sides} for number in SIGNALS
+    }
+    for number in SIGNALS:
+        for _ in range(count):
+            wait_s = moments.uniform(0, ttl_s / 3)
+            for side in sides:
+                found[number.name][side.name].append(_once(side, number, wait_s, ttl_s))
+    return {name: {side: _summary(kept) for side, kept in by_side.items()} for name, by_side in found.items()}
+
+
+def _once(side: Side, number: signal.Signals, wait_s: float, ttl_s: int) -> dict[str, Any]:
+    active, standby = side.pair()
+    before = side.holder()
+    arguments = (side.lab.etcd.endpoint, ACTIVE_KEY, str(PERIOD_MS), str(DEADLINE_MS))
+    with children.started("bench.open_loop", *arguments) as client:
+        if client.stdout is None or client.stdin is None or client.stdout.readline() != "ready\n":
+            raise BenchError(f"the client got no answer from {side.name}")
+        time.sleep(0.2 + wait_s)
+        at = time.monotonic()
+        active.process.signal(number)
+        wait(
+            f"{side.name}: the standby takes over after {number.name}",
+            lambda: side.holder() not in (None, before) and healthy(standby.address),
+            2 * ttl_s + LIMIT_S,
+        )
+        time.sleep(_SETTLE_S)
+        exited = not active.process.alive()
+        output, _ = client.communicate("stop\n", timeout=LIMIT_S)
+    active.process.kill()
+    return {**_judge(json.loads(output), at), "exited": exited}
+
+
+def _judge(result: dict[str, Any], at: float) -> dict[str, Any]:
+    """Outage in ms, and the failed requests, from what the client noted; ``at`` is when the signal went."""
+    requests = result["requests"]
+    good = sorted(ended for _, ended, _, error in requests if error is None)
+    after = bisect(good, at)
+    if after in (0, len(good)):
+        raise BenchError("the client got no answers before, or none after the takeover")
+    sent = [request[0] for request in requests if request[0] >= at]
+    failed = Counter(error for _, ended, _, error in requests if error is not None and ended >= at)
+    return {
+        "outage_ms": _longest(good[after - 1 :]) * 1000,
+        "failed": failed.total(),
+        "errors": dict(failed),
+        "requests": len(requests),
+        "slowest_answer_ms": max(ended - sent for sent, ended, _, error in requests if error is None) * 1000,
+        "backwards": result["backwards"],
+        "client_late_ms": _longest(sent) * 1000 - PERIOD_MS,
+    }
+
+
+def _longest(moments: Sequence[float]) -> float:
+    """The longest time between two moments that follow each other."""
+    return max(later - earlier for earlier, later in pairwise(moments))
+
+
+def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "outage_ms_median": median(run["outage_ms"] for run in runs),
+        "outage_ms_max": max(run["outage_ms"] for run in runs),
+        "failed_median": median(run["failed"] for run in runs),
+        "failed_max": max(run["failed"] for run in runs),
+        "backwards": sum(run["backwards"] for run in runs),
+        "exited": sum(run["exited"] for run in runs),
+        "runs": runs,
+    }
