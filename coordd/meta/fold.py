@@ -35,7 +35,11 @@ log = get_logger("coordd.meta.fold")
 
 UNUSABLE: Final = "metadata value cannot be used, serving without it"
 
-SLICE_KEYS: Final = 2000
+FREEZE_KEYS: Final = 10_000
+"""A first load of so many keys ends with `gc.freeze`: what it has made stays, and each full collection that
+looked through it again would hold the process up (half a second for 100,000 collections)."""
+
+SLICE_KEYS: Final = 500
 """Keys a stepwise load handles between two yields: a few milliseconds of work."""
 
 
@@ -107,6 +111,10 @@ class Fold:
         compare, and the differences are applied whole in the last one. Watch batches and own commits may be
         applied between the steps.
         """
+        with _garbage_collection_paused():
+            yield from self._load_steps(result, slice_keys)
+
+    def _load_steps(self, result: RangeResult, slice_keys: int) -> Iterator[int]:
         first_load = self._revision == 0
         present: set[str] = set()
         changed: list[Event] = []
@@ -117,13 +125,12 @@ class Fold:
             while part := list(islice(kvs, slice_keys)):
                 if result.revision < self._revision:
                     return
-                with _garbage_collection_paused():
-                    news = self._news(part)
-                    if first_load:
-                        applied += self._apply_events(news)
-                    else:
-                        changed += news
-                    present.update(kv.key for kv in part)
+                news = self._news(part)
+                if first_load:
+                    applied += self._apply_events(news)
+                else:
+                    changed += news
+                present.update(kv.key for kv in part)
                 done += len(part)
                 yield done
             if result.revision >= self._revision:
@@ -131,6 +138,8 @@ class Fold:
                 self._advance(result.revision)
         finally:
             self._notify(applied)  # also of a load that is given up
+        if first_load and done >= FREEZE_KEYS:
+            gc.freeze()
 
     def _news(self, kvs: Iterable[KeyValue]) -> list[Event]:
         """Events for what is newer than what the fold has."""
