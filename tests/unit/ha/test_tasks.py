@@ -29,11 +29,14 @@ async def test_a_task_that_raises_ends_the_others_and_the_body() -> None:
     async def fail() -> None:
         raise ValueError("boom")
 
-    with pytest.raises(ExceptionGroup) as raised:
+    async def owner() -> None:
         async with TaskScope() as scope:
             scope.create_task(forever(ended, "a"), name="a")
             scope.create_task(fail(), name="fail")
             await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await owner()
     assert raised.group_contains(ValueError, match="boom")
     assert ended == ["a"]
 
@@ -59,9 +62,13 @@ async def test_cancelling_the_owner_ends_the_tasks() -> None:
 
 async def test_an_exception_of_the_body_is_what_leaves_the_scope() -> None:
     ended: list[str] = []
-    with pytest.raises(KeyError, match="body"):
+
+    async def owner() -> None:
         async with TaskScope() as scope:
             scope.create_task(forever(ended, "a"), name="a")
             await asyncio.sleep(0)
             raise KeyError("body")
+
+    with pytest.raises(KeyError, match="body"):
+        await owner()
     assert ended == ["a"]
