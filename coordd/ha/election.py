@@ -16,7 +16,9 @@ What keeps two replicas from serving at once:
 * The winner serves once the previous holder's serve guard has run out: at once if the heartbeat key is gone
   (the holder gave leadership up after its last answer), else `last heartbeat received + guard + margin`.
   A heartbeat is fenced, so none can be committed after the ACTIVE key went, and all earlier ones were
-  observed before its DELETE.
+  observed before its DELETE. What counts is the heartbeat that the campaign compared, not one seen later.
+* Until then the winner is not *settled*, and the promise it took over is still running: its own heartbeats
+  publish the longer of both guards, and it leaves the heartbeat key behind if it ends.
 * The term ends at the first sign that the epoch is lost: a refused fence, an ACTIVE key with another
   mod_revision, a lost lease.
 
@@ -66,7 +68,9 @@ class Observed:
     """The leadership keys as of one etcd revision, by the follower's ordered watch or a range read.
 
     A mod_revision of 0 means that the key is absent. `holder_guard_s` is what the heartbeat's author
-    published as its serve guard; None if the heartbeat does not say.
+    published as its serve guard; None if the heartbeat does not say. `holder_server_id` is who the ACTIVE
+    key's record names; None if the key is absent or unreadable. It must be filled in: by it a replica finds
+    out that a campaign of its own, given up as unanswered, was carried out after all.
     """
 
     now: float
@@ -74,6 +78,7 @@ class Observed:
     active_mod_revision: int
     heartbeat_mod_revision: int
     holder_guard_s: float | None = None
+    holder_server_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +255,16 @@ class Election:
     epoch: int = 0
     """The current term's epoch; 0 while no campaign was won."""
     serve_after: float = 0.0
-    """When the previous holder's guard has run out, known from the moment the campaign was won."""
+    """When the previous holder's guard has run out, known from the moment a campaign is ordered."""
+    _predecessor_guard_s: float = 0.0
+    _settled: bool = False
+    _drained_once: bool = False
     _activated: bool = False
     _stop_reason: EndReason = EndReason.STOPPED
     _campaign_at: float | None = None
     _campaign_from_revision: int = 0
+    _expected_heartbeat_revision: int = 0
+    _refused_heartbeat_revision: int | None = None
     _exclusive_losses: int = 0
     _view: Observed | None = None
     _heartbeat_received_at: float = 0.0
@@ -288,6 +298,16 @@ class Election:
             raise IllegalEvent(f"{event} in state {self.state.value}")
         return self._handlers[type(event)](event)
 
+    @property
+    def published_guard_s(self) -> float:
+        """The serve guard that this replica's heartbeats, the campaign's included, must carry at this moment.
+
+        Its own; while it is not settled the previous holder's if that is longer, for whoever succeeds it then
+        sees no heartbeat but this one.
+        """
+        own = self.settings.serve_guard_s
+        return own if self._settled else max(own, self._predecessor_guard_s)
+
     def next_deadline(self) -> float | None:
         """When the machine wants its next `Tick`; None if only an event can move it."""
         if self.state is State.STANDBY:
@@ -301,7 +321,10 @@ class Election:
         leading = self.state in (State.ACTIVATING, State.ACTIVE, State.RESIGNING)
         broken = {
             "leading without an epoch": leading and self.epoch <= 0,
+            "an epoch without a term": self.epoch > 0 and self.state in (State.STANDBY, State.CAMPAIGNING),
             "serving before activation": self.state is State.ACTIVE and not self._activated,
+            "serving or releasing within the previous holder's guard": not self._settled
+            and self.state in (State.ACTIVE, State.RESIGNING),
             "a campaign is due outside STANDBY": self._campaign_at is not None
             and self.state is not State.STANDBY,
         }
@@ -320,24 +343,56 @@ class Election:
         self._view = event
         if self.state is State.STANDBY:
             return self._campaign_if_free(event.now)
-        if self.epoch and event.revision >= self.epoch and event.active_mod_revision != self.epoch:
+        if self._is_deposed():
             return self._end(EndReason.DEPOSED)
+        self._settle(event.now)
         return ()
+
+    def _is_deposed(self) -> bool:
+        view = self._view
+        return (
+            self.epoch > 0
+            and view is not None
+            and view.revision >= self.epoch
+            and view.active_mod_revision != self.epoch
+        )
 
     def _campaign_if_free(self, now: float) -> Sequence[Instruction]:
         view = self._view
         if view is None:
             return ()
-        if view.revision < self._campaign_from_revision or (
-            view.active_mod_revision and not self.settings.exclusive
-        ):
+        if view.active_mod_revision and view.holder_server_id == self.settings.server_id:
+            return self._begin_term(view.active_mod_revision, now)  # by a campaign that was never answered
+        if self._is_refused(view) or (view.active_mod_revision and not self.settings.exclusive):
             self._campaign_at = None  # nothing to do before the next observation
             return ()
         if self._campaign_at is not None and now < self._campaign_at:
             return ()
         self._campaign_at = None
         self.state = State.CAMPAIGNING
+        self._expected_heartbeat_revision = view.heartbeat_mod_revision
+        self._take_on_predecessor(view, now)
         return (Campaign(view.heartbeat_mod_revision),)
+
+    def _is_refused(self, view: Observed) -> bool:
+        """Whether a campaign from this view is bound to be lost, as one was already."""
+        return (
+            view.revision < self._campaign_from_revision
+            or view.heartbeat_mod_revision == self._refused_heartbeat_revision
+        )
+
+    def _take_on_predecessor(self, view: Observed, now: float) -> None:
+        """Note until when the author of the heartbeat that the campaign compares may answer, and its guard.
+
+        Never less than for an earlier campaign: its outcome may be unknown, and it may be the one that wins.
+        """
+        if view.heartbeat_mod_revision == 0:
+            self.serve_after = max(self.serve_after, now)
+            return
+        guard = self.settings.serve_guard_s if view.holder_guard_s is None else view.holder_guard_s
+        guard_end = self._heartbeat_received_at + guard + self.settings.margin_s
+        self.serve_after = max(self.serve_after, guard_end)
+        self._predecessor_guard_s = max(self._predecessor_guard_s, guard)
 
     # --- campaigning ---
 
@@ -349,10 +404,14 @@ class Election:
             return self._begin_term(event.holder_mod_revision, event.now)
         self.state = State.STANDBY
         if not self.settings.exclusive:
-            # The view that led to this campaign was older than the refusal. Both keys lie in the followed
-            # range, so the watch will deliver their revisions: campaign on no older view than that. The
-            # pause is for a refusal by a heartbeat that is gone, whose DELETE has no revision here.
+            # A refusal proves that one of the two keys has changed since the view that led to the campaign.
+            # Both lie in the followed range, so the watch will deliver the change: campaign on no older view
+            # than that, however slow the watch is. The DELETE of a heartbeat has no revision here to wait
+            # for, but a view that still shows the heartbeat is too old.
             self._campaign_from_revision = max(event.holder_mod_revision, event.heartbeat_mod_revision)
+            expected = self._expected_heartbeat_revision
+            if expected and event.heartbeat_mod_revision != expected:
+                self._refused_heartbeat_revision = expected
             self._campaign_at = event.now + self.settings.retry_s
             return ()
         self._exclusive_losses += 1
@@ -365,20 +424,20 @@ class Election:
     def _campaign_failed(self, event: CampaignFailed) -> Sequence[Instruction]:
         self.state = State.STANDBY
         self._campaign_at = event.now + self.settings.retry_s
-        return ()
+        return self._campaign_if_free(event.now)  # the watch may have told already that it was carried out
 
     def _begin_term(self, epoch: int, now: float) -> Sequence[Instruction]:
+        self._campaign_at = None
         self.epoch = epoch
-        self.serve_after = self._previous_guard_end(now)
+        if self._is_deposed():  # the watch was faster than the answer, and the key is gone again
+            return self._end(EndReason.DEPOSED)
         self.state = State.ACTIVATING
+        self._settle(now)
         return (BeginTerm(epoch),)
 
-    def _previous_guard_end(self, now: float) -> float:
-        view = self._view
-        if view is None or view.heartbeat_mod_revision == 0:
-            return now
-        guard = self.settings.serve_guard_s if view.holder_guard_s is None else view.holder_guard_s
-        return self._heartbeat_received_at + guard + self.settings.margin_s
+    def _settle(self, now: float) -> None:
+        if self.state is State.ACTIVATING and now >= self.serve_after:
+            self._settled = True
 
     # --- leading ---
 
@@ -389,7 +448,8 @@ class Election:
         return self._serve_if_settled(event.now)
 
     def _serve_if_settled(self, now: float) -> Sequence[Instruction]:
-        if not self._activated or now < self.serve_after:
+        self._settle(now)
+        if not self._activated or not self._settled:
             return ()
         self.state = State.ACTIVE
         return (Serve(self.epoch),)
@@ -415,14 +475,23 @@ class Election:
         return self._end(EndReason.STOPPED)
 
     def _give_up(self, reason: EndReason) -> Sequence[Instruction]:
+        if not self._settled:
+            # Nothing was served, so there is nothing to drain; and the heartbeat key must stay, for it makes
+            # the next one wait until the previous holder's guard has run out. The lease takes the ACTIVE key.
+            return self._end(reason)
         self._stop_reason = reason
         self.state = State.RESIGNING
         return (Drain(),)
 
-    def _drained(self, _event: Drained) -> Sequence[Instruction]:
+    def _drained(self, event: Drained) -> Sequence[Instruction]:
+        if self._drained_once:
+            raise IllegalEvent(f"{event} a second time")
+        self._drained_once = True
         return (Resign(self.epoch),)
 
-    def _resigned(self, _event: Resigned) -> Sequence[Instruction]:
+    def _resigned(self, event: Resigned) -> Sequence[Instruction]:
+        if not self._drained_once:
+            raise IllegalEvent(f"{event} before {Drained()}")
         return self._end(self._stop_reason)
 
     def _fence_lost(self, _event: FenceLost) -> Sequence[Instruction]:
