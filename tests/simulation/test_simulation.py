@@ -1,0 +1,115 @@
+"""The promises of the election hold in ten thousand runs, and the runs are eventful enough to break them.
+
+`make simulate RUNS=…` runs any number. A failing seed prints its transcript; replay it with
+`python -m tests.simulation --seed N --trace`.
+"""
+
+from collections import Counter
+from functools import partial
+
+import pytest
+
+from coordd.ha.election import EndReason, Event, Instruction, Serve, State
+
+from .__main__ import main
+from .coordd_model import CoorddProcess, Session
+from .invariants import could_answer
+from .world import Parts, World, run_seed, transcript_of
+
+SHARDS = 10
+RUNS_PER_SHARD = 1000
+OUTAGES_ONLY = {
+    "theme": "outages", "loss": 0.0, "slow_share": 0.0, "fault_at_state_change": 0.0,
+    "activation_failures": 0.0, "milvus_replicas": 0,
+}  # fmt: skip
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_promises_hold(shard: int) -> None:
+    for seed in range(shard * RUNS_PER_SHARD, (shard + 1) * RUNS_PER_SHARD):
+        failure = run_seed(seed)
+        if failure is not None:
+            pytest.fail(f"{failure}\nreplay: python -m tests.simulation --seed {seed} --trace", pytrace=False)
+
+
+class Diary(Session):
+    """A session that keeps count of where it has been."""
+
+    def __init__(self, seen: Counter[str], process: CoorddProcess, lease_id: int, granted_at: float) -> None:
+        self.seen = seen
+        super().__init__(process, lease_id, granted_at)
+
+    def handle(self, event: Event) -> None:
+        super().handle(event)
+        self.seen[f"{self.election.state.value} after {type(event).__name__}"] += 1
+        self.seen[self.election.state.value] += 1
+
+    def _perform(self, instruction: Instruction) -> None:
+        if isinstance(instruction, Serve):
+            rivals = [process.session for process in self.world.processes if not process.dead]
+            if any(rival is not None and rival is not self and rival.answering for rival in rivals):
+                self.seen["serving beside one who does not know that it is deposed"] += 1
+        super()._perform(instruction)
+
+    def _end(self, reason: EndReason) -> None:
+        self.seen[f"ended: {reason.value}"] += 1
+        if could_answer(self):
+            self.seen["ended while it could answer"] += 1
+        super()._end(reason)
+
+
+def test_runs_are_eventful() -> None:
+    seen = Counter[str]()
+    parts = Parts(session=partial(Diary, seen))
+    for seed in range(400):
+        world = World(seed, parts)
+        world.run()
+        seen["answers"] += world.invariants.answers
+        seen["terms"] += len({view.active_mod_revision for view in world.etcd.history} - {0})
+
+    assert seen["answers"] > 400 * 5
+    assert seen["terms"] > 400 * 2
+    expected = [state.value for state in State]
+    expected += [f"ended: {reason.value}" for reason in EndReason if reason is not EndReason.EXCLUSIVE_HELD]
+    expected += [
+        "serving beside one who does not know that it is deposed",
+        "ended while it could answer",
+        "standby after CampaignLost",
+        "standby after CampaignFailed",
+        "activating after CampaignLost",
+        "activating after CampaignFailed",
+        "activating after Observed",
+        "ended after CampaignWon",
+        "ended after FenceLost",
+        "ended after Resigned",
+    ]
+    assert {what: seen[what] for what in expected if not seen[what]} == {}
+
+
+def test_etcd_outages_cost_no_role_change() -> None:
+    for seed in range(200):
+        world = World(seed, bias=OUTAGES_ONLY)
+        world.run()
+        holders = {view.active_mod_revision for view in world.etcd.history} - {0}
+        assert len(holders) == 1, transcript_of(seed, bias=OUTAGES_ONLY)
+
+
+def test_same_seed_is_the_same_run() -> None:
+    assert transcript_of(11) == transcript_of(11)
+    assert transcript_of(11) != transcript_of(12)
+
+
+def test_command_line_replays_a_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seed", "11", "--trace"]) == 0
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("seed 11: Scenario(")
+    assert "-> Campaign(" in printed
+    assert printed.endswith("seed 11: ok\n")
+
+
+def test_command_line_runs_many_in_parallel(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--start", "5", "--runs", "40", "--jobs", "2"]) == 0
+
+    assert capsys.readouterr().out.startswith("40 runs from seed 5, 0 failed")
