@@ -9,14 +9,19 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 
+from coordd.clock import boottime
 from coordd.etcd import EtcdClient
-from coordd.etcd.errors import Compacted, EtcdError, WatchCancelled
+from coordd.etcd.errors import EtcdError
+from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
 from coordd.meta.fold import Fold
 
 log = get_logger("coordd.ha.follower")
 
-RETRY_S = 0.2
+RETRY_FIRST_S = 0.1
+RETRY_MAX_S = 2.0
+STABLE_S = 30.0
+"""A watch that lasted longer than this had no part in the trouble before it."""
 CATCH_UP_PATIENCE_S = 0.5
 """How long a takeover waits for the watch to deliver a revision before it reads the range itself."""
 
@@ -45,22 +50,22 @@ class Follower:
 
     async def run(self) -> None:
         """Follow for ever; ends only by cancellation. Whatever etcd's trouble is, it is waited out."""
-        troubled = False
+        trouble, pause_s = Trouble(), RETRY_FIRST_S
         while True:
+            began = boottime()
             try:
                 await self._load()
-                troubled = False
                 await self._watch()
-            except Compacted as error:
-                log.warning("the followed revision was compacted, reading the range again", reason=str(error))
-            except WatchCancelled as error:
-                log.warning("the watch was cancelled, reading the range again", reason=str(error))
             except EtcdError as error:
-                if not troubled:
-                    log.warning("cannot follow etcd, trying again", reason=str(error))
-                troubled = True
-                await asyncio.sleep(RETRY_S)
+                if boottime() - began > STABLE_S:
+                    trouble.over()
+                    pause_s = RETRY_FIRST_S
+                if trouble.is_news(error):
+                    log.warning("following etcd anew, from a range read", reason=str(error))
             self.synced = False
+            # However often etcd ends the watch: each time the whole range is read.
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_MAX_S)
 
     async def _load(self) -> None:
         result = await self._client.range(self._start, self._end)
