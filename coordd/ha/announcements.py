@@ -9,10 +9,20 @@ Source: Milvus 2.3.5 internal/util/sessionutil/session_util.go, internal/distrib
 from dataclasses import dataclass
 
 from coordd.ha.election import State
-from coordd.ha.leadership import CampaignResult
+from coordd.ha.leadership import SessionEntry
 from coordd.log import get_logger
 
 log = get_logger("coordd.ha")
+
+MILVUS_STATES = {
+    State.STANDBY: "StandBy",
+    State.CAMPAIGNING: "StandBy",
+    State.ACTIVATING: "Initializing",
+    State.ACTIVE: "Healthy",
+    State.RESIGNING: "Stopping",
+    State.ENDED: "Abnormal",
+}
+"""Names of `common.StateCode`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,32 +35,40 @@ class Announcements:
     active_key: str
 
     def state(self, now: State, was: State | None = None, *, why: str = "", epoch: int = 0) -> None:
-        """The election has moved."""
+        """The election has moved; `why` is the event that moved it."""
         facts = {} if was is None else {"was": was.value, "why": why, "epoch": epoch}
-        log.info(f"update {self.role} state", state=now.value, server_id=self.server_id, **facts)
+        log.info(
+            f"update {self.role} state",
+            state=MILVUS_STATES[now],
+            election=now.value,
+            server_id=self.server_id,
+            **facts,
+        )
 
     def entered_standby(self) -> None:
         """A session was registered and waits for its turn."""
         log.info(f"{self.display_name} enter standby mode successfully")
         log.info(f"serverName: {self.role} enter STANDBY mode")
+
+    def held(self, holder: SessionEntry) -> None:
+        """Somebody else is active, who was not so far."""
+        record = holder.record
+        log.info(
+            f"ACTIVE {self.role} has already been registered",
+            holder=record.server_id if record else None,
+            address=record.address if record else None,
+        )
         log.info(f"{self.role} start to watch ACTIVE key {self.active_key}")
 
     def in_standby(self) -> None:
         """The line of every ten seconds."""
         log.info(f"serverName: {self.role} is in STANDBY ...")
 
-    def campaigning(self) -> None:
-        """The ACTIVE key was seen to be free."""
+    def campaigning(self, holder: SessionEntry | None) -> None:
+        """The ACTIVE key was seen to be free; `holder` had it before."""
+        if holder is not None:
+            log.info(f"stop watching ACTIVE key {self.active_key}")
         log.info(f"try to register as ACTIVE {self.role} service...")
-
-    def campaign_lost(self, result: CampaignResult) -> None:
-        """Somebody else was first."""
-        record = result.holder.record if result.holder else None
-        log.info(
-            f"ACTIVE {self.role} has already been registered",
-            holder=record.server_id if record else None,
-            address=record.address if record else None,
-        )
 
     def won(self, epoch: int) -> None:
         """The ACTIVE key is ours."""

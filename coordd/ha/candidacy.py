@@ -23,12 +23,14 @@ from coordd.ha.failures import is_permanent
 from coordd.ha.follower import Follower
 from coordd.ha.gate import LeadershipGate
 from coordd.ha.guard import ServeGuard
-from coordd.ha.leadership import CampaignResult, HeartbeatTable, Leadership, SessionTable
+from coordd.ha.leadership import CampaignResult, HeartbeatTable, Leadership, SessionEntry, SessionTable
+from coordd.ha.phases import Phases
 from coordd.ha.registration import Session
 from coordd.ha.settings import ReplicaSettings
 from coordd.ha.tasks import TaskScope
+from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
-from coordd.meta.commit import FencedCommitter, FenceLost
+from coordd.meta.commit import CommitConflict, FencedCommitter, FenceLost
 from coordd.meta.fold import Fold
 from coordd.meta.layout import MetaLayout
 
@@ -38,6 +40,7 @@ STANDBY_LOG_INTERVAL_S = 10.0
 HEARTBEAT_RETRY_S = 0.05
 """After a heartbeat that failed at once; short, so that service resumes with etcd's first commit."""
 ACTIVATION_RETRY_S = 0.2
+KEEPALIVE_RETRY_S = 0.5
 ETCD_PARTING_TIMEOUT_S = 1.0
 """How long a stopping replica waits for etcd to take its leadership and its lease back."""
 DEPOSED_LINGER_S = 0.3
@@ -62,26 +65,6 @@ class Surroundings:
     heartbeats: HeartbeatTable
 
 
-@dataclass(slots=True)
-class Phases:
-    """Moments of a takeover in seconds on CLOCK_BOOTTIME; 0 until reached."""
-
-    observed_free_at: float = 0.0
-    won_at: float = 0.0
-    activated_at: float = 0.0
-    serving_at: float = 0.0
-
-    def durations_s(self) -> dict[str, float]:
-        """Length of each phase that was passed, in seconds: fence, activate, serve."""
-        marks = [self.observed_free_at, self.won_at, self.activated_at, self.serving_at]
-        names = ["fence", "activate", "serve"]
-        return {
-            name: after - before
-            for name, before, after in zip(names, marks, marks[1:], strict=False)
-            if before and after
-        }
-
-
 @dataclass(slots=True, eq=False)
 class Candidacy:
     """See the module's docstring. `run` once, then throw away."""
@@ -95,9 +78,12 @@ class Candidacy:
     _guard: ServeGuard = field(init=False)
     _scope: TaskScope = field(init=False)
     _ended: asyncio.Future[el.EndReason] = field(init=False)
+    _campaign_trouble: Trouble = field(default_factory=Trouble)
+    _holder: SessionEntry | None = None
     _server: RoleServer | None = None
     _tick: asyncio.TimerHandle | None = None
     _term_began: bool = False
+    _served: bool = False
 
     def __post_init__(self) -> None:
         settings, record = self.around.settings, self.session.record
@@ -121,6 +107,7 @@ class Candidacy:
         )
         self._guard = ServeGuard(settings.serve_guard_ms / 1000)
         self._guard.keepalive_acked(self.session.granted_at, self.session.ttl_s)
+        self._ended = asyncio.get_running_loop().create_future()
 
     @property
     def role(self) -> str:
@@ -132,7 +119,6 @@ class Candidacy:
 
         Cancelling it closes the gate and ends the session likewise.
         """
-        self._ended = asyncio.get_running_loop().create_future()
         self.around.gate.new_session(self.session.record.server_id)
         self._say.state(self.election.state)
         try:
@@ -141,7 +127,10 @@ class Candidacy:
                 if self.around.settings.active_standby:
                     self._start(self._announce_standby(), "standby")
                 self.observe()
-                return await self._ended
+                try:
+                    return await self._ended
+                finally:
+                    self.around.gate.close()  # before the tasks of the term are awaited
         finally:
             await self._leave()
 
@@ -155,6 +144,7 @@ class Candidacy:
             self.phases.observed_free_at = boottime()
         elif active is not None and self.election.state is el.State.STANDBY:
             self.phases.observed_free_at = 0.0
+            self._note_holder(active)
         self.handle(
             el.Observed(
                 now=boottime(),
@@ -166,6 +156,15 @@ class Candidacy:
             )
         )
 
+    def _note_holder(self, holder: SessionEntry | None) -> None:
+        """Say who is active, once per term of another."""
+        if holder is None or (self._holder is not None and holder.mod_revision == self._holder.mod_revision):
+            return
+        record = holder.record
+        if record is None or record.server_id != self.session.record.server_id:
+            self._holder = holder
+            self._say.held(holder)
+
     def request_stop(self) -> None:
         """Give leadership up, if held, and end the session."""
         self.handle(el.StopRequested())
@@ -176,11 +175,16 @@ class Candidacy:
             return
         before = self.election.state
         instructions = self.election.handle(event)
-        if self.election.state is not before:
+        if self.election.state is not before and not self._only_tries_again(before):
             self._say.state(self.election.state, before, why=type(event).__name__, epoch=self.election.epoch)
         for instruction in instructions:
             self._perform(instruction)
         self._schedule_tick()
+
+    def _only_tries_again(self, before: el.State) -> bool:
+        """A change of state that comes many times a second for as long as campaigns fail."""
+        trying = (el.State.STANDBY, el.State.CAMPAIGNING)
+        return self._campaign_trouble.lasting and before in trying and self.election.state in trying
 
     # --- carrying instructions out ---
 
@@ -201,19 +205,22 @@ class Candidacy:
                 self._ended.set_result(reason)
 
     async def _campaign(self, expected_heartbeat: int) -> None:
-        self._say.campaigning()
+        if not self._campaign_trouble.lasting:
+            self._say.campaigning(self._holder)
         try:
-            if self._server is None:
-                self._server = self.around.server_factory()
-                await self._server.listen()
+            await self._listen()
             result = await self._leadership.campaign(expected_heartbeat, self.election.published_guard_s)
+        except LeaseLost as error:
+            self._lease_lost(error)
+            return
         except CoorddError as error:
             await self._stop_server(0.0)
-            log.warning("could not campaign, trying again", role=self.role, reason=str(error))
+            if self._campaign_trouble.is_news(error):
+                log.warning("could not campaign, trying again", role=self.role, reason=str(error))
             self.handle(el.CampaignFailed(boottime()))
             return
+        self._campaign_trouble.over()
         if result.epoch:
-            self.phases.won_at = boottime()
             self._guard.heartbeat_acked(result.sent_at)
             self.handle(el.CampaignWon(boottime(), result.epoch, result.sent_at))
         else:
@@ -223,7 +230,7 @@ class Candidacy:
         holder = result.holder
         record = holder.record if holder else None
         if record is None or record.server_id != self.session.record.server_id:
-            self._say.campaign_lost(result)
+            self._note_holder(holder)
             await self._stop_server(0.0)
         if not self.around.settings.active_standby and holder is not None:
             try:
@@ -240,6 +247,8 @@ class Candidacy:
         )
 
     def _begin_term(self, epoch: int) -> None:
+        self._campaign_trouble.over()
+        self.phases.won_at = boottime()
         self._say.won(epoch)
         self.around.gate.activating()
         self._term_began = True
@@ -259,18 +268,22 @@ class Candidacy:
             started_at=boottime(),
             task_group=self._scope,
         )
+        trouble = Trouble()
         while True:
             try:
+                # It listens already, unless this campaign was given up as unanswered and won all the same.
+                await self._listen()
                 await self.around.follower.catch_up(epoch)
                 await self.around.coordinator.activate(term)
                 break
             except FenceLost:
                 return  # the committer has told the election
-            except EtcdError as error:
-                if is_permanent(error):
+            except (EtcdError, CommitConflict) as error:
+                if isinstance(error, EtcdError) and is_permanent(error):
                     self._activation_failed(error)
                     return
-                log.warning("etcd failed during activation, trying again", role=self.role, reason=str(error))
+                if trouble.is_news(error):
+                    log.warning("activation failed, trying again", role=self.role, reason=str(error))
                 await asyncio.sleep(ACTIVATION_RETRY_S)
             except CoorddError as error:
                 self._activation_failed(error)
@@ -283,6 +296,7 @@ class Candidacy:
         self.handle(el.ActivationFailed())
 
     async def _serve(self, epoch: int) -> None:
+        self._served = True
         self.around.gate.open(epoch, self._guard)
         if self._server is not None:
             await self._server.start()
@@ -295,10 +309,12 @@ class Candidacy:
         self.handle(el.Drained())
 
     async def _resign(self, epoch: int) -> None:
+        # Whoever sees the heartbeat gone serves at once, so nothing may leave from here on.
+        self._guard.close()
+        log.info("giving leadership up", role=self.role, epoch=epoch)
         try:
             async with asyncio.timeout(ETCD_PARTING_TIMEOUT_S):
-                given_up = await self._leadership.resign(epoch)
-            log.info("gave leadership up", role=self.role, epoch=epoch, was_still_held=given_up)
+                await self._leadership.resign(epoch)
         except (EtcdError, TimeoutError) as error:
             log.warning(
                 "could not give leadership up, it ends with the lease",
@@ -312,15 +328,27 @@ class Candidacy:
     # --- tasks of the session ---
 
     async def _keep_alive(self) -> None:
-        renewals = self.around.client.keep_alive(self.session.lease_id, self.session.ttl_s)
-        try:
-            async with aclosing(renewals):
-                async for ack in renewals:
-                    self._guard.keepalive_acked(ack.sent_at, ack.ttl_s)
-                    self.around.gate.guard_extended()
-        except LeaseLost as error:
-            log.warning("the session's lease is gone, registering anew", role=self.role, reason=str(error))
-            self.handle(el.LeaseLost())
+        """Renew the lease until etcd says that it is gone; any other failure is no proof of that."""
+        trouble = Trouble()
+        while True:
+            renewals = self.around.client.keep_alive(self.session.lease_id, self.session.ttl_s)
+            try:
+                async with aclosing(renewals):
+                    async for ack in renewals:
+                        trouble.over()
+                        self._guard.keepalive_acked(ack.sent_at, ack.ttl_s)
+                        self.around.gate.guard_extended()
+            except LeaseLost as error:
+                self._lease_lost(error)
+                return
+            except EtcdError as error:
+                if trouble.is_news(error):
+                    log.warning("could not renew the lease, trying again", role=self.role, reason=str(error))
+            await asyncio.sleep(KEEPALIVE_RETRY_S)
+
+    def _lease_lost(self, error: LeaseLost) -> None:
+        log.warning("the session's lease is gone", role=self.role, reason=str(error))
+        self.handle(el.LeaseLost())
 
     async def _announce_standby(self) -> None:
         self._say.entered_standby()
@@ -356,9 +384,8 @@ class Candidacy:
             self._guard.heartbeat_acked(sent_at)
             self.around.gate.guard_extended()
         else:
-            log.warning(
-                "the epoch is lost: another replica holds the ACTIVE key", role=self.role, epoch=epoch
-            )
+            if self.election.state is not el.State.RESIGNING:  # else it was given up, not lost
+                log.warning("the epoch is lost: the ACTIVE key is not ours", role=self.role, epoch=epoch)
             self.handle(el.FenceLost())
         return True
 
@@ -368,11 +395,22 @@ class Candidacy:
         self.around.gate.close()
         if self._tick is not None:
             self._tick.cancel()
-        if self._term_began:
+        try:
+            if self._term_began:
+                self._deactivate()
+            if self._server is not None and self._served:
+                await asyncio.sleep(DEPOSED_LINGER_S)
+            await self._stop_server(0.0)
+        finally:
+            await self._revoke_lease()
+
+    def _deactivate(self) -> None:
+        try:
             self.around.coordinator.deactivate()
-        if self._server is not None and self.around.gate.deposed:
-            await asyncio.sleep(DEPOSED_LINGER_S)
-        await self._stop_server(0.0)
+        except Exception:
+            log.exception("the role could not drop what belongs to the term", role=self.role)
+
+    async def _revoke_lease(self) -> None:
         try:
             async with asyncio.timeout(ETCD_PARTING_TIMEOUT_S):
                 await self.around.client.revoke(self.session.lease_id)
@@ -384,10 +422,20 @@ class Candidacy:
                 reason=str(error) or "etcd did not answer",
             )
 
+    async def _listen(self) -> None:
+        """Be reachable, whether or not anything is accepted yet.
+
+        Raises:
+            CoorddError: the port is in use.
+        """
+        if self._server is None:
+            self._server = self.around.server_factory()
+            await self._server.listen()
+
     async def _stop_server(self, grace_s: float) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            await server.stop(grace_s)
+        if self._server is not None:
+            await self._server.stop(grace_s)
+            self._server = None  # not before: if this is cancelled, `_leave` has to stop it
 
     def _schedule_tick(self) -> None:
         if self._tick is not None:

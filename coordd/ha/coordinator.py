@@ -6,11 +6,12 @@ A role package (rootcoord, datacoord, querycoord) provides a `Coordinator`; the 
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from coordd.etcd import Compare
-from coordd.meta.commit import FencedCommitter
+from coordd.meta.commit import FencedCommitter, FenceLost
 from coordd.meta.fold import Table
 
 
@@ -32,8 +33,14 @@ class Term:
     task_group: asyncio.TaskGroup
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
-        """Run `coroutine` until it ends or the term does."""
-        self.task_group.create_task(coroutine, name=f"{self.role}:{self.epoch}:{name}")
+        """Run `coroutine` until it ends or the term does; `FenceLost` is no failure."""
+        self.task_group.create_task(_until_fence_lost(coroutine), name=f"{self.role}:{self.epoch}:{name}")
+
+
+async def _until_fence_lost(coroutine: Coroutine[Any, Any, None]) -> None:
+    """A task of the term is the last to hear that the term is over: the committer has told the election."""
+    with suppress(FenceLost):
+        await coroutine
 
 
 class Coordinator(Protocol):
@@ -58,9 +65,12 @@ class Coordinator(Protocol):
     async def activate(self, term: Term) -> None:
         """Make the role ready to answer every request. The tables are complete up to `term.epoch`.
 
-        Writes go through `term.committer`. Called once per term.
+        Writes go through `term.committer`. Called again in the same term after an EtcdError or a
+        CommitConflict, and may be cancelled at any time.
 
         Raises:
+            EtcdError, CommitConflict: tried again, unless waiting cannot mend it.
+            FenceLost: the term is over.
             CoorddError: the role cannot be made ready; leadership is then given up for another replica.
         """
 

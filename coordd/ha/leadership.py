@@ -99,7 +99,7 @@ class HeartbeatTable:
             return
         try:
             server_id, serve_guard_s = decode_heartbeat(event.value)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             self._entries[role] = HeartbeatEntry(event.mod_revision, None, None)
             raise DecodeError(event.key, f"not a heartbeat: {error}") from error
         self._entries[role] = HeartbeatEntry(event.mod_revision, server_id, serve_guard_s)
@@ -118,7 +118,7 @@ def decode_heartbeat(value: bytes) -> tuple[int, float]:
     """Author and serve guard in seconds.
 
     Raises:
-        ValueError, KeyError, TypeError: not a heartbeat.
+        ValueError, KeyError, TypeError, OverflowError, RecursionError: not a heartbeat.
     """
     fields = json.loads(value)
     return int(fields["ServerID"]), int(fields["ServeGuardMs"]) / 1000

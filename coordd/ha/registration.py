@@ -3,16 +3,22 @@
 Source: Milvus 2.3.5 internal/util/sessionutil/session_util.go (getServerIDWithKey, registerService).
 """
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from coordd.clock import boottime
 from coordd.errors import CoorddError
 from coordd.etcd import Compare, EtcdClient, Put
+from coordd.etcd.errors import EtcdError
 from coordd.ha.session import SessionRecord
 from coordd.log import get_logger
 from coordd.meta.layout import MetaLayout
 
 log = get_logger("coordd.ha.registration")
+
+PARTING_TIMEOUT_S = 1.0
+"""How long a registration that failed waits for etcd to take its lease back."""
 
 
 class ServerIdCounterCorrupt(CoorddError):
@@ -71,18 +77,33 @@ async def register(
     Without `own_key` (active-standby off) only the ACTIVE key will represent the replica.
 
     Raises:
-        EtcdError: etcd did not answer, or refused.
+        EtcdError: etcd did not answer, or refused; of this registration nothing is left, as far as possible.
     """
     granted_at = boottime()
     lease = await client.grant(ttl_s)
     leased = record.with_lease(lease.id)
     if own_key:
-        log.info("put session key into etcd", key=layout.session(record.server_name, record.server_id))
         puts = [
             Put(layout.session(name, record.server_id), replace(leased, server_name=name).to_json(), lease.id)
             for name in (record.server_name, *companions)
         ]
-        # A server ID is never given twice, so the key can only be there if the put was sent before.
-        await client.txn([], puts)
+        await _put_on_lease(client, lease.id, puts)
+        log.info("put session key into etcd", key=layout.session(record.server_name, record.server_id))
         log.info("Service registered successfully", ServerName=record.server_name, serverID=record.server_id)
     return Session(leased, lease.id, lease.ttl_s, granted_at)
+
+
+async def _put_on_lease(client: EtcdClient, lease_id: int, puts: Sequence[Put]) -> None:
+    """Put the keys; if that fails, or is cancelled, give the lease back so that nothing of it shows for long.
+
+    A server ID is never given twice, so the keys can only be there if this very transaction was sent before.
+    """
+    try:
+        await client.txn([], puts)
+    except BaseException:
+        try:
+            async with asyncio.timeout(PARTING_TIMEOUT_S):
+                await client.revoke(lease_id)
+        except (EtcdError, TimeoutError) as error:
+            log.debug("could not revoke the lease, it ends by itself", lease=lease_id, reason=str(error))
+        raise

@@ -11,16 +11,18 @@ from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient
 from coordd.etcd.errors import EtcdError
 from coordd.ha import election as el
-from coordd.ha.candidacy import Candidacy, Phases, Surroundings
+from coordd.ha.candidacy import Candidacy, Surroundings
 from coordd.ha.coordinator import Coordinator, ServerFactory
 from coordd.ha.failures import is_permanent
 from coordd.ha.follower import Follower
 from coordd.ha.gate import LeadershipGate
 from coordd.ha.leadership import HeartbeatTable, SessionTable
-from coordd.ha.registration import Session, allocate_server_id, register
+from coordd.ha.phases import Phases
+from coordd.ha.registration import ServerIdCounterCorrupt, Session, allocate_server_id, register
 from coordd.ha.session import Safety, SessionRecord, host_name
 from coordd.ha.settings import ReplicaSettings
 from coordd.ha.tasks import TaskScope
+from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
 from coordd.meta.fold import Fold
 from coordd.meta.layout import MetaLayout
@@ -54,6 +56,7 @@ class Replica:
     phases: Phases = field(default_factory=Phases)
     _candidacy: Candidacy | None = None
     _registered_once: bool = False
+    _registering: asyncio.Timeout | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -79,6 +82,8 @@ class Replica:
     def request_stop(self) -> None:
         """Ask for a clean end: leadership is given up first, then the session ends and `run` returns."""
         self._stop.set()
+        if self._registering is not None and not self._registering.expired():
+            self._registering.reschedule(0.0)  # now
         if self._candidacy is not None:
             self._candidacy.request_stop()
 
@@ -87,9 +92,10 @@ class Replica:
 
         Raises:
             RoleHeldExclusively: active-standby is off and another process kept holding the role.
-            EtcdError: at the first registration, one that waiting cannot mend (authentication, permissions);
-                later such an error is waited out too, since credentials can be mended while we run.
-            ServerIdCounterCorrupt: no server ID can be allocated.
+            EtcdError: at the first registration, one that waiting cannot mend (authentication, permissions).
+            ServerIdCounterCorrupt: at the first registration, no server ID can be allocated.
+
+        At a later registration both are waited out too, since a person can mend them while we run.
         """
         async with TaskScope() as scope:
             scope.create_task(self.follower.run(), name=f"{self.settings.role}:follower")
@@ -125,50 +131,64 @@ class Replica:
         )
         self._candidacy = candidacy
         self.phases = candidacy.phases
+        if self._stop.is_set():  # asked for in the moment in which the registration was confirmed
+            candidacy.request_stop()
         try:
             return await candidacy.run()
-        except ExceptionGroup as failure:
+        except Exception:
             # A bug in the role or in here. The session is closed; the process and its other roles live on.
-            log.error("session failed", role=self.settings.role, exc_info=failure)
+            log.exception("session failed", role=self.settings.role)
             return el.EndReason.ACTIVATION_FAILED
         finally:
             self._candidacy = None
 
     async def _register(self) -> Session | None:
         """A new session; None if a stop was requested meanwhile. Waits for etcd as long as it takes."""
-        settings = self.settings
-        warned = False
+        trouble = Trouble()
         while not self._stop.is_set():
             try:
-                record = SessionRecord(
-                    server_id=await allocate_server_id(self.client, self.layout),
-                    server_name=settings.role,
-                    address=settings.address,
-                    version=settings.milvus_version,
-                    host_name=host_name(),
-                    safety=Safety.of_this_process(settings.serve_guard_ms),
-                )
-                session = await register(
-                    self.client,
-                    self.layout,
-                    record,
-                    ttl_s=settings.ttl_s,
-                    own_key=settings.active_standby,
-                    companions=self.coordinator.companions,
-                )
-            except EtcdError as error:
-                if is_permanent(error) and not self._registered_once:
+                session = await self._new_session_unless_stopped()
+            except (EtcdError, ServerIdCounterCorrupt) as error:
+                passes = isinstance(error, EtcdError) and not is_permanent(error)
+                if not passes and not self._registered_once:
                     raise
-                if not warned:
-                    log.warning(
-                        "etcd cannot be reached, waiting for it", role=settings.role, reason=str(error)
-                    )
-                    warned = True
+                if trouble.is_news(error):
+                    log.warning("cannot register, trying again", role=self.settings.role, reason=str(error))
                 await self._pause(REGISTRATION_RETRY_S)
             else:
-                self._registered_once = True
+                self._registered_once = session is not None
                 return session
         return None
+
+    async def _new_session_unless_stopped(self) -> Session | None:
+        try:
+            async with asyncio.timeout(None) as self._registering:
+                return await self._new_session()
+        except TimeoutError:
+            if not self._stop.is_set():
+                raise
+            return None
+        finally:
+            self._registering = None
+
+    async def _new_session(self) -> Session:
+        settings = self.settings
+        record = SessionRecord(
+            server_id=await allocate_server_id(self.client, self.layout),
+            server_name=settings.role,
+            address=settings.address,
+            version=settings.milvus_version,
+            host_name=host_name(),
+            safety=Safety.of_this_process(settings.serve_guard_ms),
+        )
+        return await register(
+            self.client,
+            self.layout,
+            record,
+            ttl_s=settings.ttl_s,
+            own_key=settings.active_standby,
+            companions=self.coordinator.companions,
+        )
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but no longer than until a stop is requested."""

@@ -45,18 +45,23 @@ class PlainCoordinator:
 
 @dataclass(eq=False)
 class SilentServer:
-    """A server that only notes what it is told."""
+    """A server that only notes what it is told. `listen_errors` are raised by one listen each."""
 
     calls: list[str] = field(default_factory=list)
+    listen_errors: list[CoorddError] = field(default_factory=list)
+    slow_stop_s: float = 0.0
 
     async def listen(self) -> None:
         self.calls.append("listen")
+        if self.listen_errors:
+            raise self.listen_errors.pop()
 
     async def start(self) -> None:
         self.calls.append("start")
 
     async def stop(self, grace_s: float) -> None:
         self.calls.append(f"stop {grace_s:g}")
+        await asyncio.sleep(self.slow_stop_s)
 
 
 @dataclass(eq=False)
@@ -97,12 +102,14 @@ class Group:
         serve_guard_ms: int = 600,
         margin_ms: int = 200,
         client: EtcdClient | None = None,
+        listen_errors: Sequence[CoorddError] = (),
     ) -> RunningReplica:
         coordinator = PlainCoordinator(self.layout, failures=failures)
         servers: list[SilentServer] = []
+        errors = list(listen_errors)
 
         def new_server() -> SilentServer:
-            servers.append(SilentServer())
+            servers.append(SilentServer(listen_errors=errors))
             return servers[-1]
 
         settings = ReplicaSettings(

@@ -59,7 +59,17 @@ def test_heartbeats_say_who_and_how_long() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"{}", b"[]", b"12", b'{"ServerID":1,"ServeGuardMs":"soon"}', b"\xff", b"[" * 100_000]
+    "value",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"12",
+        b'{"ServerID":1,"ServeGuardMs":"soon"}',
+        b'{"ServerID":1,"ServeGuardMs":1e999}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
 )
 def test_a_heartbeat_that_does_not_decode_counts_as_one_that_says_nothing(value: bytes) -> None:
     table = HeartbeatTable(LAYOUT)

@@ -1,0 +1,60 @@
+"""A client of a real etcd whose requests can be made to fail as networks and etcd make them fail."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any
+
+from coordd.etcd import Compare, EtcdClient, KeepAliveAck, Lease, Op, TxnResult, WatchBatch
+
+TxnFault = Callable[[Sequence[Op]], Awaitable[None]]
+
+
+class FaultyEtcd(EtcdClient):
+    """`before_grant`, `before_txn`, `after_txn`: run around every such request, with the operations that a
+    transaction carries out on success; what they raise is what the caller gets. `renewal_errors` and
+    `watch_errors`: raised in turn at the start of each keepalive and of each watch.
+
+    Attributes:
+        ranges, watches: how many were begun.
+    """
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.before_grant: Callable[[], Awaitable[None]] | None = None
+        self.before_txn: TxnFault | None = None
+        self.after_txn: TxnFault | None = None
+        self.renewal_errors: list[Exception] = []
+        self.watch_errors: list[Exception] = []
+        self.ranges = 0
+        self.watches = 0
+
+    async def grant(self, ttl_s: int, **more: Any) -> Lease:
+        if self.before_grant is not None:
+            await self.before_grant()
+        return await super().grant(ttl_s, **more)
+
+    async def range(self, start: str, end: str, **more: Any) -> Any:
+        self.ranges += 1
+        return await super().range(start, end, **more)
+
+    async def txn(
+        self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = (), **more: Any
+    ) -> TxnResult:
+        if self.before_txn is not None:
+            await self.before_txn(success)
+        result = await super().txn(compares, success, failure, **more)
+        if self.after_txn is not None:
+            await self.after_txn(success)
+        return result
+
+    async def keep_alive(self, *arguments: Any, **more: Any) -> AsyncGenerator[KeepAliveAck, None]:
+        if self.renewal_errors:
+            raise self.renewal_errors.pop(0)
+        async for ack in super().keep_alive(*arguments, **more):
+            yield ack
+
+    async def watch(self, *arguments: Any, **more: Any) -> AsyncGenerator[WatchBatch, None]:
+        self.watches += 1
+        if self.watch_errors:
+            raise self.watch_errors.pop(0)
+        async for batch in super().watch(*arguments, **more):
+            yield batch
