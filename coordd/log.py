@@ -128,7 +128,7 @@ def render_text(_logger: object, _method: str, event: MutableMapping[str, Any]) 
     message, level, where, trace = _take_frame(event)
     fields = "".join(f" [{key}={_quote(value)}]" for key, value in event.items())
     line = f'[{_timestamp()}] [{level}] [{where}] ["{_escape(message)}"]{fields}'
-    return line if trace is None else f"{line}\n{trace}"
+    return _encodable(line if trace is None else f"{line}\n{trace}")
 
 
 def render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
@@ -137,7 +137,7 @@ def render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) 
     record = {"level": level, "time": _timestamp(), "caller": where, "message": message, **event}
     if trace is not None:
         record["stack"] = trace
-    return json.dumps(record, default=str, ensure_ascii=False)
+    return _encodable(json.dumps(record, default=str, ensure_ascii=False))
 
 
 def _take_frame(event: MutableMapping[str, Any]) -> tuple[str, str, str, str | None]:
@@ -170,3 +170,8 @@ def _plain(value: object) -> str:
 
 def _escape(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _encodable(line: str) -> str:
+    """A byte of a damaged key, which is no character, as `\\udcff`: what cannot be encoded would be lost."""
+    return line.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,96 @@
+"""The log's two line formats: zap's text as Milvus prints it, and JSON."""
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from coordd import log
+
+TEXT = re.compile(
+    r"\[\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{3} [+-]\d\d:\d\d\] \[(\w+)\] \[(test_log\.py:\d+)\] (.*)\n",
+    re.DOTALL,
+)
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Puts back what `configure` replaces for the whole process."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, logging.getLogger(log.ROOT_LOGGER).level
+    root.handlers = []
+    yield
+    root.handlers, root.level = before[0], before[1]
+    logging.getLogger(log.ROOT_LOGGER).setLevel(before[2])
+
+
+def text_line(*arguments: object, **facts: object) -> tuple[str, str]:
+    """Level, and what follows the place, of one line."""
+    stream = io.StringIO()
+    log.configure(stream=stream)
+    log.get_logger("coordd.test").warning(*arguments, **facts)
+    found = TEXT.fullmatch(stream.getvalue())
+    assert found is not None, stream.getvalue()
+    return found[1], found[3]
+
+
+def test_a_text_line_is_zaps() -> None:
+    assert text_line("session ended", role="rootcoord", epoch=7, ok=True, roles=("a", "b")) == (
+        "WARN",
+        '["session ended"] [role=rootcoord] [epoch=7] [ok=true] [roles="[a,b]"]',
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [
+        ("plain", "plain"),
+        ("", '""'),
+        ("two words", '"two words"'),
+        ("a=b", '"a=b"'),
+        ('say "no"', '"say \\"no\\""'),
+        ("first\nsecond", '"first\\nsecond"'),
+        ("\x1b[31m", '"\\u001b[31m"'),
+        ("größe", "größe"),
+    ],
+)
+def test_a_value_cannot_break_out_of_its_brackets(value: str, printed: str) -> None:
+    assert text_line("m", key=value)[1] == f'["m"] [key={printed}]'
+
+
+def test_a_key_that_is_not_utf8_is_printed_all_the_same() -> None:
+    key = b"by-dev/\xff".decode("utf-8", "surrogateescape")
+    assert text_line("damaged", key=key)[1].encode() == b'["damaged"] [key=by-dev/\\udcff]'
+
+
+def test_json_lines_have_zaps_keys() -> None:
+    stream = io.StringIO()
+    log.configure(stream=stream, json_lines=True)
+    log.get_logger("coordd.test").info("hello", key=b"\xff".decode("utf-8", "surrogateescape"))
+    try:
+        int("the cause")
+    except ValueError:
+        log.get_logger("coordd.test").exception("it failed")
+    stream.getvalue().encode()
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (first["level"], first["message"], first["key"]) == ("INFO", "hello", "\udcff")
+    assert first["caller"].startswith("test_log.py:")
+    assert (second["level"], second["message"]) == ("ERROR", "it failed")
+    assert "ValueError: invalid literal" in second["stack"]
+
+
+def test_only_our_own_loggers_speak_below_warning() -> None:
+    stream = io.StringIO()
+    log.configure(stream=stream, level="DEBUG")
+    log.get_logger("coordd.test").debug("ours")
+    logging.getLogger("aiohttp").info("theirs")
+    logging.getLogger("aiohttp").warning("theirs, in need")
+    said = stream.getvalue()
+    assert '["ours"]' in said
+    assert '["theirs"]' not in said
+    assert '["theirs, in need"]' in said
+    log.set_level("error")
+    assert log.get_level() == "error"
