@@ -16,7 +16,7 @@ import signal
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -101,6 +101,7 @@ class MilvusLab:
 
     ``extra`` is merged into every milvus.yaml; the session TTL is in seconds (etcd's minimum is 2). With
     ``milvus=False`` there is etcd only, for coordd processes alone, and nothing needs to be installed.
+    ``etcd_arguments`` are added to etcd's command line.
     """
 
     def __init__(
@@ -110,8 +111,10 @@ class MilvusLab:
         session_ttl_s: int = 3,
         extra: dict[str, Any] | None = None,
         milvus: bool = True,
+        etcd_arguments: Sequence[str] = (),
     ) -> None:
         self.work = work
+        self._etcd_arguments = etcd_arguments
         self._ports = Ports()
         self._ttl_s = session_ttl_s
         self._extra = extra or {}
@@ -138,7 +141,7 @@ class MilvusLab:
         self.stop()
 
     def _start_base(self) -> None:
-        self._etcd = LabEtcd()
+        self._etcd = LabEtcd(self._etcd_arguments)
         self._config = ClusterConfig(
             etcd_endpoint=self._etcd.endpoint,
             kafka_brokers=self._start_kafka() if self._files else "127.0.0.1:9",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,12 +20,17 @@ def _encode(data: bytes) -> str:
 
 
 class LabEtcd:
-    """Serves from the constructor until ``stop``."""
+    """Serves from the constructor until ``stop``; ``arguments`` are added to etcd's command line.
 
-    def __init__(self) -> None:
+    Attributes:
+        member: the server's process.
+    """
+
+    def __init__(self, arguments: Sequence[str] = ()) -> None:
         with ExitStack() as stack:
-            cluster = stack.enter_context(running_cluster())
+            cluster = stack.enter_context(running_cluster(arguments=arguments))
             self.endpoint = cluster.endpoints[0]
+            self.member = cluster.members[0]
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
@@ -49,6 +54,11 @@ class LabEtcd:
         for key, value in pairs.items():
             body = {"key": _encode(key.encode("utf-8", "surrogateescape")), "value": _encode(value)}
             self._post("/v3/kv/put", body)
+
+    def lease_left_s(self, lease_id: int) -> int:
+        """Whole seconds that a lease has left, rounded down; -1 when it has ended."""
+        # Zero is left out of the answer.
+        return int(self._post("/v3/lease/timetolive", {"ID": str(lease_id)}).get("TTL", 0))
 
     def revoke_lease(self, lease_id: int) -> None:
         """End a lease, and with it all keys on it."""
