@@ -6,14 +6,15 @@ Assembly only: it makes the parts, connects them and ends them in order. What a 
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from coordd import log as logging
 from coordd.config import ConfigWatcher, EtcdReader, LoadedConfig, Settings, log_findings, with_etcd
 from coordd.datacoord import DataCoord
+from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient, prefix_end
 from coordd.etcd.embedded import EmbeddedEtcd
 from coordd.etcd.errors import EtcdError
@@ -44,9 +45,14 @@ MAX_DRAIN_S = 1.0
 replica keeps its standbys waiting no longer than this for calls in flight."""
 STATUS_INTERVAL_S = 0.5
 ETCD_RETRY_S = 1.0
+HELPER_RESTART_S = 30.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 SECTION_NAMES = {"rootcoord": "rootCoord", "datacoord": "dataCoord", "querycoord": "queryCoord"}
+
+
+class LogFileError(CoorddError):
+    """The log file cannot be written."""
 
 
 class RoleCoordinator(Coordinator, Protocol):
@@ -99,6 +105,8 @@ class Daemon:
     _watcher: ConfigWatcher | None = None
     _embedded: EmbeddedEtcd | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _notifier: SystemdNotifier = field(default_factory=SystemdNotifier)
+    _failures: list[Exception] = field(default_factory=list)
     _metrics: Metrics = field(
         default_factory=lambda: Metrics(version=coordd_version(), milvus_version=MILVUS_VERSION)
     )
@@ -107,7 +115,9 @@ class Daemon:
         """Run until SIGTERM, SIGINT, SIGHUP or SIGQUIT; leadership is given up before it returns.
 
         Raises:
-            CoorddError: it cannot start (port in use, wrong credentials, role held exclusively, ...).
+            CoorddError: it cannot start (port in use, wrong credentials, log file not writable, ...).
+            ExceptionGroup: a role failed (it is held exclusively, no server ID can be allocated, ...); the
+                others have given leadership up.
         """
         settings = self.loaded.settings
         _configure_logging(settings, self.roles)
@@ -120,12 +130,18 @@ class Daemon:
         for number in STOP_SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._stop, signal.Signals(number).name)
         async with AsyncExitStack() as stack:
+            # Before etcd is asked for anything: a port that is taken is an error at once.
             ports = {role: stack.enter_context(_reserve_port(settings, role)) for role in self.roles}
             if settings.etcd.use_embed:
                 self._embedded = await stack.enter_async_context(EmbeddedEtcd(settings.etcd.data_dir))
             client = await stack.enter_async_context(EtcdClient(self._etcd_settings()))
             if not await self._overlay_etcd(client):
                 return
+            _configure_logging(self.loaded.settings, self.roles)
+            for role in self.roles:
+                if _port_settings(self.loaded.settings, role) != _port_settings(settings, role):
+                    ports[role].release()
+                    ports[role] = stack.enter_context(_reserve_port(self.loaded.settings, role))
             self._metrics.set_etcd(client)
             for role in self.roles:
                 self.replicas.append(self._replica(role, ports[role], client))
@@ -133,23 +149,38 @@ class Daemon:
             await self._run_replicas(client)
 
     async def _run_replicas(self, client: EtcdClient) -> None:
-        notifier = SystemdNotifier()
         async with TaskScope() as scope:
-            scope.create_task(self._report(notifier), name="status")
-            scope.create_task(self._refresh_settings(client), name="settings")
-            scope.create_task(_warn_of_etcd_bugs(client), name="etcd versions")
+            for name, helper in (
+                ("status", self._report),
+                ("settings", lambda: self._refresh_settings(client)),
+                ("etcd versions", lambda: _warn_of_etcd_bugs(client)),
+            ):
+                scope.create_task(_keep_up(name, helper), name=name)
             if self._embedded is not None:
                 scope.create_task(self._embedded.wait_ended(), name="embedded etcd")
             async with asyncio.TaskGroup() as running:
                 for replica in self.replicas:
-                    running.create_task(replica.run(), name=replica.settings.role)
+                    running.create_task(self._run_replica(replica), name=replica.settings.role)
                 if self._stopping.is_set():
                     self._stop_replicas()
-        notifier.stopping()
+        self._notifier.stopping()
         log.info("coordd ends", roles=self.roles)
+        if self._failures:
+            raise ExceptionGroup("a role failed", self._failures)
+
+    async def _run_replica(self, replica: Replica) -> None:
+        """Run it to its end; if it fails, the other roles of the process end too, in good order."""
+        try:
+            await replica.run()
+        except Exception as failure:  # noqa: BLE001 - raised when the others have ended
+            self._failures.append(failure)
+            if len(self.replicas) > 1:
+                log.error("a role failed, the process ends", role=replica.settings.role, reason=str(failure))
+            self._stop_replicas()
 
     def _stop(self, why: str) -> None:
         log.info("asked to stop", signal=why, roles=self.roles)
+        self._notifier.stopping()
         self._stopping.set()
         self._stop_replicas()
 
@@ -252,7 +283,7 @@ class Daemon:
         def changed(settings: Settings, _changes: object) -> None:
             logging.set_level(settings.log.level)
 
-        self._watcher = ConfigWatcher(self.loaded, changed, reader=self._reader(client))
+        self._watcher = ConfigWatcher(self._newest(), changed, reader=self._reader(client))
         await self._watcher.run()
 
     def _drain_s(self) -> float:
@@ -265,16 +296,15 @@ class Daemon:
 
     # --- small tasks ---
 
-    async def _report(self, notifier: SystemdNotifier) -> None:
-        """Keep the service manager's status line true; READY is said once a session is registered."""
+    async def _report(self) -> None:
+        """Keep the service manager's status line true; READY is said once every role has a session."""
         while True:
-            if all(replica.state != "registering" for replica in self.replicas):
-                notifier.status(
-                    ", ".join(
-                        f"{r.settings.role} {r.state.upper()} (server {r.gate.server_id})"
-                        for r in self.replicas
-                    )
-                )
+            self._notifier.status(
+                ", ".join(
+                    f"{r.settings.role} {r.state.upper()} (server {r.gate.server_id})" for r in self.replicas
+                ),
+                ready=all(replica.state != "registering" for replica in self.replicas),
+            )
             await asyncio.sleep(STATUS_INTERVAL_S)
 
     async def _pause(self, seconds: float) -> None:
@@ -287,22 +317,42 @@ class Daemon:
 
 def _configure_logging(settings: Settings, roles: tuple[str, ...]) -> None:
     file = settings.log.file
-    logging.configure(
-        level=settings.log.level,
-        json_lines=settings.log.format == "json",
-        stdout=settings.log.stdout,
-        file=None if file.root_path is None else file.root_path / f"{'-'.join(roles)}.log",
-        file_max_bytes=file.max_size_mb << 20,
-        file_backups=file.max_backups,
-    )
+    path = None if file.root_path is None else file.root_path / f"{'-'.join(roles)}.log"
+    try:
+        logging.configure(
+            level=settings.log.level,
+            json_lines=settings.log.format == "json",
+            stdout=settings.log.stdout,
+            file=path,
+            file_max_bytes=file.max_size_mb << 20,
+            file_backups=file.max_backups,
+        )
+    except OSError as error:
+        raise LogFileError(
+            f"cannot write the log file {path}: {error.strerror}",
+            hint="its folder is set by log.file.rootPath",
+        ) from error
 
 
 def _reserve_port(settings: Settings, role: str) -> PortReservation:
-    return PortReservation(
-        settings.coordd.rpc.listen_host,
-        settings.coordinator(role).port,
-        setting=f"{SECTION_NAMES[role]}.port",
-    )
+    host, port = _port_settings(settings, role)
+    return PortReservation(host, port, setting=f"{SECTION_NAMES[role]}.port")
+
+
+def _port_settings(settings: Settings, role: str) -> tuple[str, int]:
+    return settings.coordd.rpc.listen_host, settings.coordinator(role).port
+
+
+async def _keep_up(name: str, helper: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run what the coordinators can do without; a failure of it is logged, and it is started again."""
+    while True:
+        try:
+            await helper()
+        except Exception:
+            log.exception("a helper task failed, starting it again", task=name)
+            await asyncio.sleep(HELPER_RESTART_S)
+        else:
+            return
 
 
 async def _warn_of_etcd_bugs(client: EtcdClient) -> None:

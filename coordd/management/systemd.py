@@ -18,13 +18,14 @@ class SystemdNotifier:
         self._ready = False
         self._last_status = ""
 
-    def status(self, text: str) -> None:
-        """Show `text` in `systemctl status`; the first call also says that the service is up."""
-        if text == self._last_status:
-            return
-        self._last_status = text
-        self._send(f"STATUS={text}" if self._ready else f"READY=1\nSTATUS={text}")
-        self._ready = True
+    def status(self, text: str, *, ready: bool) -> None:
+        """Show `text` in `systemctl status`; the first call that is `ready` says that the service is up."""
+        if ready and not self._ready:
+            self._ready = True
+            self._send("READY=1")
+        if text != self._last_status:
+            self._last_status = text
+            self._send(f"STATUS={text}")
 
     def stopping(self) -> None:
         """The service is on its way down."""
@@ -33,10 +34,10 @@ class SystemdNotifier:
     def _send(self, message: str) -> None:
         if not self._address:
             return
-        with socket.socket(
-            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        ) as notify:
-            try:
+        try:
+            with socket.socket(
+                socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+            ) as notify:
                 notify.sendto(message.encode(), self._address)
-            except OSError:
-                return  # a full or closed socket of the service manager must not disturb the service
+        except OSError:
+            return  # a full or closed socket of the service manager must not disturb the service
