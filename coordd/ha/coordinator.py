@@ -34,7 +34,11 @@ class Term:
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run `coroutine` until it ends or the term does; `FenceLost` is no failure."""
-        self.task_group.create_task(_until_fence_lost(coroutine), name=f"{self.role}:{self.epoch}:{name}")
+        task = self.task_group.create_task(
+            _until_fence_lost(coroutine), name=f"{self.role}:{self.epoch}:{name}"
+        )
+        # A task that is cancelled before its first step never gets to the coroutine in it.
+        task.add_done_callback(lambda _task: coroutine.close())
 
 
 async def _until_fence_lost(coroutine: Coroutine[Any, Any, None]) -> None:
