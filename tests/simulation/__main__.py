@@ -3,13 +3,13 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Sequence
 
+from .runs import run_chunks
+from .test_planted_bugs import BUGS
 from .world import run_seed, transcript_of
 
-CHUNK = 500
+SHOWN = 50
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -17,56 +17,44 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this seed only")
     parser.add_argument("--trace", action="store_true", help="with --seed: print all that happens")
+    parser.add_argument("--bug", choices=BUGS, help="with --seed: plant this bug, see test_planted_bugs.py")
     parser.add_argument("--runs", type=int, default=10_000, help="how many seeds to run (default 10000)")
     parser.add_argument("--start", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--jobs", type=int, default=1, help="processes to use (default 1)")
     arguments = parser.parse_args(words)
     if arguments.seed is not None:
-        return run_one(arguments.seed, trace=arguments.trace)
+        return run_one(arguments.seed, arguments.bug, trace=arguments.trace)
     return run_many(arguments.start, arguments.runs, arguments.jobs)
 
 
-def run_one(seed: int, *, trace: bool) -> int:
+def run_one(seed: int, bug: str | None = None, *, trace: bool) -> int:
     """One seed; the transcript if it fails or is asked for."""
-    failure = run_seed(seed)
+    parts, bias = (BUGS[bug].parts, BUGS[bug].bias) if bug else (None, None)
+    failure = run_seed(seed, parts, bias)
     if failure is not None:
         print(failure)
     elif trace:
-        print(transcript_of(seed))
+        print(transcript_of(seed, parts, bias))
     print(f"seed {seed}: {'FAILED' if failure is not None else 'ok'}")
     return 0 if failure is None else 1
 
 
 def run_many(start: int, runs: int, jobs: int) -> int:
-    """Many seeds; the shortest transcript of those that failed, and all their numbers."""
-    began, done, failures = time.monotonic(), 0, []
-    for count, failed in chunks(start, runs, jobs):
+    """Many seeds; the shortest transcript of those that failed, and their numbers."""
+    began, done = time.monotonic(), 0
+    failures: list[int] = []
+    for count, failed in run_chunks(start, runs, jobs):
         done += count
         failures += failed
         if sys.stderr.isatty():
-            print(f"\r{done} of {runs} runs, {len(failures)} failed", end="", file=sys.stderr)
-    elapsed = time.monotonic() - began
+            print(f"\r{done} of {runs} runs, {len(failures)} failed ", end="", file=sys.stderr, flush=True)
+    elapsed_s = time.monotonic() - began
     if failures:
-        print(min((transcript_of(seed) for seed in failures[:50]), key=len))
-        print(f"failing seeds: {', '.join(map(str, failures[:50]))}")
+        print(min((transcript_of(seed) for seed in failures[:SHOWN]), key=len))
+        print(f"failing seeds: {', '.join(map(str, failures[:SHOWN]))}")
         print(f"replay: python -m tests.simulation --seed {failures[0]} --trace")
-    print(f"{done} runs from seed {start}, {len(failures)} failed, {elapsed:.1f} s")
+    print(f"{done} runs from seed {start}, {len(failures)} failed, {elapsed_s:.1f} s")
     return 1 if failures else 0
-
-
-def chunks(start: int, runs: int, jobs: int) -> Iterator[tuple[int, list[int]]]:
-    """Results of the seeds in chunks: how many ran, which failed."""
-    ranges = [range(first, min(first + CHUNK, start + runs)) for first in range(start, start + runs, CHUNK)]
-    if jobs == 1:
-        yield from map(run_range, ranges)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(run_range, ranges)
-
-
-def run_range(seeds: range) -> tuple[int, list[int]]:
-    """Run some seeds; how many, and those that failed."""
-    return len(seeds), [seed for seed in seeds if run_seed(seed) is not None]
 
 
 if __name__ == "__main__":

@@ -109,6 +109,14 @@ def test_command_line_replays_a_seed(capsys: pytest.CaptureFixture[str]) -> None
     assert printed.endswith("seed 11: ok\n")
 
 
+def test_command_line_replays_a_planted_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seed", "0", "--bug", "Unfenced"]) == 1
+
+    printed = capsys.readouterr().out
+    assert "*** fenced: server" in printed
+    assert printed.endswith("seed 0: FAILED\n")
+
+
 def test_command_line_runs_many_in_parallel(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--start", "5", "--runs", "40", "--jobs", "2"]) == 0
 

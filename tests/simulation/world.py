@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from coordd.ha.election import Election, ElectionSettings, Event, Instruction
+from coordd.ha.election import Election, ElectionSettings, Event, IllegalEvent, Instruction
 from coordd.ha.guard import ServeGuard
 
 from .coordd_model import CoorddProcess, Session
@@ -173,12 +173,12 @@ class World:
         self.note(session.process, f"[{session.election.state.value}] {event}{orders}")
 
 
-def run_seed(seed: int, parts: Parts | None = None) -> str | None:
-    """Run a seed; None if all promises held, else what was broken, with the transcript."""
+def run_seed(seed: int, parts: Parts | None = None, bias: Mapping[str, Any] | None = None) -> str | None:
+    """Run a seed; None if all promises held, else the transcript, which ends with what was broken."""
     try:
-        World(seed, parts).run()
-    except AssertionError:
-        return transcript_of(seed, parts)
+        World(seed, parts, bias=bias).run()
+    except (AssertionError, IllegalEvent):
+        return transcript_of(seed, parts, bias)
     return None
 
 
@@ -187,6 +187,6 @@ def transcript_of(seed: int, parts: Parts | None = None, bias: Mapping[str, Any]
     world = World(seed, parts, tracing=True, bias=bias)
     try:
         world.run()
-    except AssertionError as broken:
+    except (AssertionError, IllegalEvent) as broken:
         world.note(None, f"*** {broken}")
     return "\n".join([f"seed {seed}: {world.scenario}", *world.transcript])

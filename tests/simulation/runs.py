@@ -1,0 +1,24 @@
+"""Many seeds, in one process or in several."""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from .world import run_seed
+
+CHUNK = 500
+
+
+def run_chunks(start: int, runs: int, jobs: int) -> Iterator[tuple[int, list[int]]]:
+    """Run `runs` seeds from `start` on `jobs` cores; yields for each chunk how many ran and which failed."""
+    ranges = [range(first, min(first + CHUNK, start + runs)) for first in range(start, start + runs, CHUNK)]
+    if jobs == 1:
+        yield from map(run_range, ranges)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(run_range, ranges)
+
+
+def run_range(seeds: range) -> tuple[int, list[int]]:
+    """Run some seeds; how many, and those that failed."""
+    return len(seeds), [seed for seed in seeds if run_seed(seed) is not None]
