@@ -4,16 +4,21 @@ import asyncio
 import json
 import re
 import signal
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
+from coordd.cli.dev_command import SESSION_TTL_S
 from coordd.config.schema import SCHEMA, Kind
 from coordd.etcd.child import bound_to_parent
 from coordd.ha.leadership import SessionEntry
+from coordd.ha.session import SessionRecord
+from coordd.meta.layout import MetaLayout
 from tests.packaging.files import COORDD, ROOT, clean_env
 from tests.support.coordd import (
     LAYOUT,
@@ -134,6 +139,30 @@ def lines_of(node: yaml.Node, path: str = "") -> dict[str, int]:
             found[here] = key.start_mark.line + 1
             found |= lines_of(value, here)
     return found
+
+
+async def test_without_an_address_it_advertises_that_of_the_machine(
+    tmp_path: Path, etcd_server: EtcdCluster
+) -> None:
+    root = unique_root()
+    ipv4 = [one.address for a in psutil.net_if_addrs().values() for one in a if one.family == socket.AF_INET]
+    global_ones = [text for text in ipv4 if not text.startswith(("127.", "169.254."))]
+    async with coordd_processes(tmp_path) as launcher, etcd_client(etcd_server.endpoints) as client:
+        env = on_loopback(etcd_server, etcd_root=root)
+        env.pop("ROOT_COORD_IP")
+        process = await start(launcher, tmp_path / "one", "run", "rootcoord", env=env)
+        await process.wait_log(LEADS)
+        held = (await client.get(MetaLayout(root, "meta", "kv").session("rootcoord"))).kv
+        assert held is not None
+        host, _, port = SessionRecord.from_json(held.value).address.rpartition(":")
+        assert host in (global_ones or ["127.0.0.1"])
+        assert port == env["ROOT_COORD_PORT"]
+
+
+def test_the_lease_of_the_demo_is_what_the_readme_says() -> None:
+    said = re.search(r"the lease is\s+(\d+) s", (ROOT / "README.md").read_text("utf-8"))
+    assert said
+    assert int(said[1]) == SESSION_TTL_S
 
 
 # --- takeovers as an operator sees them ---

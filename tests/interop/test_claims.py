@@ -156,6 +156,20 @@ def test_the_standby_waits_for_the_lease(tmp_path: Path, kind: str, how: signal.
         assert lab.etcd.lease_left_s(held.lease_id) == -1
         standby.wait_state("Healthy", timeout_s=SOON_S)
         assert active_session(lab).address == standby.address
+        wait_for("the lines of a takeover", lambda: not missing_lines(standby))
+
+
+def missing_lines(heir: Component) -> set[str]:
+    """Lines that docs/operations.md quotes as Milvus' own and that are not in the log of a new active."""
+    documented = (PROJECT / "docs" / "operations.md").read_text("utf-8")
+    quoted = set(re.findall(r'^\["([^"]+)"\]', documented, re.MULTILINE))
+    assert len(quoted) > 4
+    if heir.kind == "coordd":
+        # Due ten seconds after its start: tests/faults/test_failover.py.
+        quoted = {line for line in quoted if not line.endswith("is in STANDBY ...")}
+    number = re.compile(r"\d+")
+    log = number.sub("0", heir.process.log.read_text(errors="replace"))
+    return {line for line in quoted if '["' + number.sub("0", line) + '"]' not in log}
 
 
 def test_coordds_standby_does_not_wait_after_sigterm(tmp_path: Path) -> None:
@@ -332,7 +346,7 @@ def test_after_an_etcd_outage_longer_than_the_lease(outage: Outage) -> None:
     """Milvus makes three more attempts of 10 s each after the lease, then it gives up for good."""
     lab, coordd = outage.lab, outage.coordd
     outage.milvus.wait_state("Abnormal", timeout_s=90)
-    assert time.monotonic() - outage.began > OUTAGE_TTL_S
+    assert time.monotonic() - outage.began > 30
     assert coordd.process.alive()
     assert coordd.http("/healthz")[0] == 200
     assert not outage.held_call.done()
