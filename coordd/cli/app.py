@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import uvloop
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 
 from coordd.cli import config_command, dev_command, status_command
 from coordd.config import load_config
@@ -54,7 +55,9 @@ def run(role: Role, /, *, config: ConfigPath = None) -> None:
 
 
 @app.command
-def dev(*, replicas: int = 2, data: Path | None = None) -> None:
+def dev(
+    *, replicas: Annotated[int, Parameter(validator=Number(gte=1))] = 2, data: Path | None = None
+) -> None:
     """Try it: an embedded etcd and a group of rootcoord replicas on free ports, with a live table.
 
     Args:
@@ -95,8 +98,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _main(arguments: list[str] | None) -> int:
-    # gRPC's fork handlers only serve processes that go on in a forked child; ours exec at once.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         result = app(arguments)
     except CycloptsError:

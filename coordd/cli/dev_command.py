@@ -35,6 +35,8 @@ SESSION_TTL_S = 5
 REFRESH_S = 0.25
 RESTART_AFTER_S = 3.0
 STOP_TIMEOUT_S = 5.0
+KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+KEPT_PREFIXES = ("LC_", "PYTHON")
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +59,7 @@ class DevReplica:
                         stdout=log_file,
                         stderr=log_file,
                         stdin=asyncio.subprocess.DEVNULL,
-                        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                        env=_environment(),
                         start_new_session=True,
                     )
                 await self.process.wait()
@@ -83,6 +85,7 @@ async def dev(replicas: int, data: Path | None) -> None:
 
     Raises:
         EtcdError: the embedded etcd did not start.
+        ExceptionGroup: it ended by itself (an EtcdError).
     """
     with tempfile.TemporaryDirectory(prefix="coordd-dev-") as temporary:
         folder = data or Path(temporary)
@@ -95,7 +98,20 @@ async def dev(replicas: int, data: Path | None) -> None:
                 for replica in group:
                     scope.create_task(replica.keep_running(), name=f"replica {replica.number}")
                 scope.create_task(_show(folder, etcd.endpoints), name="table")
+                scope.create_task(etcd.wait_ended(), name="embedded etcd")
                 await stop.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Ours without settings: they would outrank the replica's file, and with an ETCD_ENDPOINTS among them the
+    replicas would take part in somebody's real cluster.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in KEPT_VARIABLES or name.startswith(KEPT_PREFIXES)
+    }
+    return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -143,7 +159,7 @@ async def _print_changes(
         now = [
             (replica.state, replica.server_id, replica.epoch)
             for role in report.roles
-            for replica in (*((role.active,) if role.active else ()), *role.standbys)
+            for replica in role.replicas
         ]
         if now != shown:
             shown = now

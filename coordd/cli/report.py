@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from coordd.etcd import EtcdClient, MemberStatus
 from coordd.etcd.version import version_warnings
@@ -30,9 +31,14 @@ class ClusterReport:
         found = [f"etcd {member.endpoint}: {member.error}" for member in self.members if member.error]
         for version in sorted({member.version for member in self.members if member.version}):
             found += version_warnings(version)
-        found += [
-            f"{role.role}: nobody is active" for role in self.roles if role.active is None and role.standbys
-        ]
+        for role in self.roles:
+            if role.active is None:
+                found.append(f"{role.role}: nobody is active{'' if role.standbys else ', nobody stands by'}")
+            found += [
+                f"{role.role}: {one.key} does not hold a session record"
+                for one in role.replicas
+                if one.state == "UNREADABLE"
+            ]
         return found
 
     def as_dict(self) -> dict[str, object]:
@@ -75,8 +81,12 @@ def replica_table(roles: Sequence[RoleStatus], title: str | None = None) -> Tabl
         may_wrap = column in ("address", "since")
         table.add_column(column, justify="right" if right else "left", no_wrap=not may_wrap, overflow="fold")
     for role in roles:
-        for replica in (*((role.active,) if role.active else ()), *role.standbys):
-            table.add_row(*_cells(replica), style="bold green" if replica.state == "ACTIVE" else None)
+        for replica in role.replicas:
+            # As Text: what a record holds is no markup, and [fd00::1]:53100 would be taken for some.
+            cells = (Text(cell) for cell in _cells(replica))
+            table.add_row(*cells, style="bold green" if replica.state == "ACTIVE" else None)
+        if not role.replicas:
+            table.add_row(role.role, "none", style="yellow")
     return table
 
 

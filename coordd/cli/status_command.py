@@ -5,6 +5,7 @@ import json
 import sys
 
 from rich.console import Console
+from rich.text import Text
 
 from coordd import log
 from coordd.cli.report import ClusterReport, read_report, replica_table, report_console
@@ -48,6 +49,8 @@ def _print(console: Console, report: ClusterReport, *, as_json: bool) -> None:
     for member in report.members:
         if not member.error:
             leader = ", leader" if member.is_leader else ""
-            console.print(f"etcd {member.endpoint}: {member.version}{leader}, {member.db_size >> 10} KiB")
+            console.print(
+                Text(f"etcd {member.endpoint}: {member.version}{leader}, {member.db_size >> 10} KiB")
+            )
     for warning in report.warnings():
-        console.print(f"warning: {warning}", style="yellow")
+        console.print(Text(f"warning: {warning}", style="yellow"))

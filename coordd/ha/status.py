@@ -44,6 +44,11 @@ class RoleStatus:
     standbys: tuple[ReplicaStatus, ...]
     heartbeat_revision: int
 
+    @property
+    def replicas(self) -> tuple[ReplicaStatus, ...]:
+        """The active one, if there is one, and the standbys."""
+        return (*((self.active,) if self.active else ()), *self.standbys)
+
 
 def tables_of(layout: MetaLayout, kvs: Iterable[KeyValue]) -> tuple[SessionTable, HeartbeatTable]:
     """Fill the two tables from a range read; a value that does not decode stays in them as unreadable."""

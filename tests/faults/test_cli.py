@@ -85,13 +85,14 @@ async def test_version_and_help() -> None:
 
 
 @asynccontextmanager
-async def dev(tmp_path: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
+async def dev(tmp_path: Path, **env: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
     out_path = tmp_path / "dev.out"
     with out_path.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             *bound_to_parent([sys.executable, "-m", "coordd", "dev", "--data", str(tmp_path / "data")]),
             stdout=out,
             stderr=out,
+            env={**os.environ, **env},
         )
     try:
         yield process, out_path
@@ -125,7 +126,8 @@ def children_of(pid: int) -> set[int]:
 
 
 async def test_dev_shows_a_takeover_after_kill_9_and_leaves_nothing_running(tmp_path: Path) -> None:
-    async with dev(tmp_path) as (process, out):
+    # Were it taken over, the replicas would join a cluster that is none of theirs.
+    async with dev(tmp_path, ETCD_ENDPOINTS="127.0.0.1:1", ROOT_COORD_PORT="1") as (process, out):
         await wait_for(out, r"STANDBY")
         active = await wait_for(out, r"^\s*rootcoord\s+coordd (\d+)\s+ACTIVE\s+(\d+)\s.*?(\d+)\s*$")
         server_id, epoch, pid = (int(group) for group in active.groups())
@@ -148,6 +150,26 @@ async def test_dev_shows_a_takeover_after_kill_9_and_leaves_nothing_running(tmp_
         assert await asyncio.wait_for(process.wait(), 20) == 0
         assert not any(Path(f"/proc/{child}").exists() for child in children)
         assert "Traceback" not in out.read_text()
+        assert "fork" not in out.read_text(), "gRPC has nothing to say about our child processes"
+
+
+async def test_dev_ends_with_its_etcd(tmp_path: Path) -> None:
+    async with dev(tmp_path) as (process, out):
+        await wait_for(out, r"STANDBY")
+        children = children_of(process.pid)
+        (etcd,) = (child for child in children if "--data-dir" in Path(f"/proc/{child}/cmdline").read_text())
+        os.kill(etcd, signal.SIGKILL)
+        assert await asyncio.wait_for(process.wait(), 20) == 1
+        assert "coordd: the embedded etcd was killed" in out.read_text()
+        assert "Traceback" not in out.read_text()
+        assert not any(_runs(child) for child in children)
+
+
+async def test_dev_without_replicas_is_a_wrong_command_line() -> None:
+    code, _out, err = await coordd("dev", "--replicas", "0")
+    assert code == 2
+    assert "replicas" in err
+    assert "Traceback" not in err
 
 
 async def test_killing_dev_itself_leaves_nothing_running(tmp_path: Path) -> None:
