@@ -36,7 +36,6 @@ class CoorddProcess(Process):
     def __init__(self, world: World, machine: Machine, guard_s: float) -> None:
         super().__init__(world, machine)
         self.guard_s = guard_s
-        self.session: Session | None = None
 
     def start(self) -> None:
         """Register: a lease, and the first range read."""

@@ -8,12 +8,14 @@ Source: Milvus 2.3.5 internal/util/sessionutil/session_util.go (ProcessActiveSta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from .etcd_model import ACTIVE, LEASE_NOT_FOUND, Answer, Leadership
 from .process_model import Machine, Process
 
 if TYPE_CHECKING:
+    from .network import Done
     from .world import World
 
 CAMPAIGN_RETRY_S = 0.1
@@ -22,8 +24,6 @@ REGISTRATION_RETRY_S = 1.0
 
 class MilvusProcess(Process):
     """One Milvus coordinator, from start to exit."""
-
-    session = None
 
     def __init__(self, world: World, machine: Machine) -> None:
         super().__init__(world, machine)
@@ -102,5 +102,5 @@ class MilvusProcess(Process):
     def client_request(self) -> None:
         """Its answers are its own affair."""
 
-    def _call(self, done, operation, *arguments) -> None:
+    def _call(self, done: Done, operation: Callable[..., Any], *arguments: Any) -> None:
         self.world.network.call(self, self.world.scenario.request_timeout_s, done, operation, *arguments)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .etcd_model import Leadership
 
 if TYPE_CHECKING:
+    from .coordd_model import Session
     from .network import Request
     from .world import World
 
@@ -35,6 +36,8 @@ class Process:
         self.machine = machine
         self.name = machine.name
         self.rate = machine.rate
+        self.session: Session | None = None
+        """The present session of a coordd process."""
         self.dead = False
         self.paused = False
         self.partitioned = False

@@ -6,6 +6,7 @@ events alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -22,7 +23,7 @@ HOLDERS = st.sampled_from([None, ME, 3])
 STEPS = st.floats(0.0, 3.0)
 GUARDS = st.sampled_from([None, 0.5, 2.0, 6.0])
 
-Build = tuple[str, tuple[object, ...]]
+Build = tuple[str, tuple[Any, ...]]
 EVENTS: st.SearchStrategy[Build] = st.one_of(
     st.tuples(st.just("observed"), st.tuples(REVISIONS, REVISIONS, REVISIONS, GUARDS, HOLDERS)),
     st.tuples(st.just("lost"), st.tuples(REVISIONS, HOLDERS, REVISIONS)),
