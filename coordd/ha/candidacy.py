@@ -296,6 +296,8 @@ class Candidacy:
         self.handle(el.ActivationFailed())
 
     async def _serve(self, epoch: int) -> None:
+        if self._ended.done():  # in the same turn of the loop: the gate is closed and stays so
+            return
         self._served = True
         self.around.gate.open(epoch, self._guard)
         if self._server is not None:

@@ -121,7 +121,10 @@ def decode_heartbeat(value: bytes) -> tuple[int, float]:
         ValueError, KeyError, TypeError, OverflowError, RecursionError: not a heartbeat.
     """
     fields = json.loads(value)
-    return int(fields["ServerID"]), int(fields["ServeGuardMs"]) / 1000
+    guard_ms = int(fields["ServeGuardMs"])
+    if guard_ms < 0:
+        raise ValueError(f"ServeGuardMs is {guard_ms}")
+    return int(fields["ServerID"]), guard_ms / 1000
 
 
 @dataclass(frozen=True, slots=True)
