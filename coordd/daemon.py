@@ -74,7 +74,11 @@ ROLES: Mapping[str, Callable[[Callable[[], LoadedConfig], MetaLayout, EtcdClient
 
 @dataclass(slots=True)
 class TermServer:
-    """The gRPC server of one term, on the port that the process has reserved."""
+    """The gRPC server of one term, on the port that the process has reserved.
+
+    A start or stop that is cancelled goes on by itself: grpc.aio cannot stop a server whose start was
+    broken off, and its port would stay taken. `stop` may follow either at once.
+    """
 
     server: GrpcServer
     host: str
@@ -87,11 +91,11 @@ class TermServer:
 
     async def start(self) -> None:
         """Accept connections."""
-        await self.server.start()
+        await asyncio.shield(self.server.start())
 
     async def stop(self, grace_s: float) -> None:
         """Stop; calls in flight get `grace_s`."""
-        await self.server.stop(grace_s)
+        await asyncio.shield(self.server.stop(grace_s))
 
 
 @dataclass(eq=False)

@@ -1,0 +1,37 @@
+"""The server of a term, whose start or stop is cancelled at any of its steps, can still be stopped."""
+
+import asyncio
+import socket
+
+import grpc.aio
+import pytest
+
+from coordd.daemon import TermServer
+from coordd.ha.gate import LeadershipGate
+from coordd.rpc.dispatch import Dispatcher, DispatchTable
+from coordd.rpc.port import PortReservation
+from coordd.rpc.server import GrpcServer
+
+
+@pytest.mark.parametrize("doing", ["start", "stop before start", "stop"])
+async def test_it_stops_after_what_was_cancelled(doing: str) -> None:
+    # All in one event loop: grpc.aio takes a step more for the first of its servers.
+    with PortReservation("127.0.0.1", 0, setting="test") as reserved:
+        for steps in range(8):
+            dispatcher = Dispatcher(DispatchTable(), LeadershipGate("rootcoord"), cluster="by-dev")
+            server = TermServer(GrpcServer(dispatcher), "127.0.0.1", reserved.port, "test")
+            await server.listen()
+            if doing == "stop":
+                await server.start()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{reserved.port}") as channel:
+                channel.get_state(try_to_connect=True)
+                work = server.start() if doing == "start" else server.stop(1.0)
+                task = asyncio.get_running_loop().create_task(work, name=doing)
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait({task})
+                async with asyncio.timeout(5):
+                    await server.stop(0.0)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", reserved.port), 1)
