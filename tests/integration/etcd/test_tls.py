@@ -173,6 +173,7 @@ def handshakes(context: ssl.SSLContext) -> Iterator[tuple[str, list[str | None]]
                 plain, _ = listener.accept()
             except OSError:
                 return
+            plain.settimeout(1.0)  # gRPC may give a connection up without a word
             with contextlib.suppress(OSError), plain, context.wrap_socket(plain, server_side=True) as secure:
                 spoken.append(secure.version())
                 secure.recv(1)
