@@ -38,7 +38,8 @@ class TaskScope(asyncio.TaskGroup):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for task in list(self._running):
-            task.cancel()
+            if not task.cancelling():  # by a task that failed: a second cancellation would end its clean-up
+                task.cancel()
         try:
             await super().__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:

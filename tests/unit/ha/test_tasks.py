@@ -72,3 +72,29 @@ async def test_an_exception_of_the_body_is_what_leaves_the_scope() -> None:
     with pytest.raises(KeyError, match="body"):
         await owner()
     assert ended == ["a"]
+
+
+async def test_clean_up_after_a_failed_task_is_not_cancelled_in_its_turn() -> None:
+    cleaned: list[str] = []
+
+    async def tidy() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            cleaned.append("tidy")
+
+    async def fail() -> None:
+        raise ValueError("boom")
+
+    async def owner() -> None:
+        async with TaskScope() as scope:
+            scope.create_task(tidy(), name="tidy")
+            await asyncio.sleep(0)
+            scope.create_task(fail(), name="fail")
+            await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await owner()
+    assert raised.group_contains(ValueError, match="boom")
+    assert cleaned == ["tidy"]
