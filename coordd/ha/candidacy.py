@@ -125,6 +125,7 @@ class Candidacy:
             async with TaskScope() as self._scope:
                 self._start(self._keep_alive(), "keepalive")
                 if self.around.settings.active_standby:
+                    self._say.entered_standby()
                     self._start(self._announce_standby(), "standby")
                 self.observe()
                 try:
@@ -353,7 +354,6 @@ class Candidacy:
         self.handle(el.LeaseLost())
 
     async def _announce_standby(self) -> None:
-        self._say.entered_standby()
         while True:
             await asyncio.sleep(STANDBY_LOG_INTERVAL_S)
             if self.election.state not in (el.State.STANDBY, el.State.CAMPAIGNING):
