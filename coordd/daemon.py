@@ -266,7 +266,8 @@ class Daemon:
                 if isinstance(error, EtcdError) and is_permanent(error):
                     raise
                 if not warned:
-                    log.warning("etcd cannot be reached, waiting for it", reason=str(error) or "no answer")
+                    silence = f"no answer from {', '.join(client.endpoints)}"
+                    log.warning("etcd cannot be reached, waiting for it", reason=str(error) or silence)
                     warned = True
                 await self._pause(ETCD_RETRY_S)
             else:

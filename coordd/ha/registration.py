@@ -79,6 +79,7 @@ async def register(
     Raises:
         EtcdError: etcd did not answer, or refused; of this registration nothing is left, as far as possible.
     """
+    log.info("start server", name=record.server_name, address=record.address, id=record.server_id)
     granted_at = boottime()
     lease = await client.grant(ttl_s)
     leased = record.with_lease(lease.id)

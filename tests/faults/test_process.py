@@ -141,3 +141,53 @@ async def test_a_role_that_fails_lets_the_others_of_its_process_give_leadership_
         assert "Traceback" not in log
         assert log.count("giving leadership up") == 2
         assert await session_keys(client) == {LAYOUT.session("datacoord")}
+
+
+async def test_the_lines_of_a_takeover_are_milvus_own_and_in_order(tmp_path: Path) -> None:
+    async with (
+        etcd_cluster() as etcd,
+        etcd_client(etcd.endpoints) as client,
+        coordd_processes(tmp_path) as launcher,
+    ):
+        first = await launcher.run("rootcoord", milvus_yaml(etcd.endpoints))
+        await first.wait_log("RootCoord Register Finished")
+        holder = await wait_active(client, "rootcoord")
+        assert holder.record is not None
+        standby = await launcher.run("rootcoord", milvus_yaml(etcd.endpoints))
+        await standby.wait_log("start to watch ACTIVE key")
+        first.send(signal.SIGTERM)
+        await standby.wait_log("RootCoord Register Finished")
+        standby.send(signal.SIGTERM)
+        assert await standby.wait() == 0
+        log = standby.log()
+    lines = [
+        '["start server"] [name=rootcoord]',
+        '["put session key into etcd"]',
+        '["Service registered successfully"] [ServerName=rootcoord] [serverID=2]',
+        '["update rootcoord state"] [state=StandBy]',
+        '["RootCoord enter standby mode successfully"]',
+        '["serverName: rootcoord enter STANDBY mode"]',
+        f'["ACTIVE rootcoord has already been registered"] [holder=1] [address={holder.record.address}]',
+        '["rootcoord start to watch ACTIVE key by-dev/meta/session/rootcoord"]',
+        '["stop watching ACTIVE key by-dev/meta/session/rootcoord"]',
+        '["try to register as ACTIVE rootcoord service..."]',
+        '["update rootcoord state"] [state=Initializing]',
+        '["register ACTIVE rootcoord"]',
+        '["serverName: rootcoord quit STANDBY mode, this node will become ACTIVE, ID: 2"]',
+        '["RootCoord switch from standby to active, activating"]',
+        '["update rootcoord state"] [state=Healthy]',
+        '["rootcoord startup successfully"]',
+        '["RootCoord startup success"]',
+        '["RootCoord Register Finished"]',
+        '["asked to stop"] [signal=SIGTERM]',
+        '["update rootcoord state"] [state=Stopping]',
+        '["giving leadership up"]',
+        '["update rootcoord state"] [state=Abnormal]',
+        '["coordd ends"]',
+    ]
+    at = 0
+    for line in lines:
+        at = log.find(line, at)
+        assert at >= 0, f"{line} is not there, or comes too early:\n{log}"
+    warnings = [line for line in log.splitlines() if "[WARN]" in line or "[ERROR]" in line]
+    assert all("known data-loss bugs" in line for line in warnings), "a clean takeover is no trouble"
