@@ -271,6 +271,33 @@ async def test_a_task_of_the_term_that_fails_ends_the_term_and_not_the_process(g
     await eventually(lambda: member.serving and member.replica.epoch > epoch, 5)
 
 
+async def test_nothing_is_served_while_a_failed_term_is_being_cleared_away(group: Group) -> None:
+    member = group.start(serve_guard_ms=5000)
+    await eventually(lambda: member.serving)
+    cancelled, cleared = asyncio.Event(), asyncio.Event()
+
+    async def clear_away_slowly() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+            await cleared.wait()
+
+    async def fail() -> None:
+        _bug()
+
+    term = member.coordinator.terms[0]
+    term.start_task(clear_away_slowly(), "slow")
+    await asyncio.sleep(0)
+    term.start_task(fail(), "fails")
+    await cancelled.wait()
+    await asyncio.sleep(0)
+    try:
+        assert not member.serving
+    finally:
+        cleared.set()
+
+
 async def test_a_task_of_the_term_may_end_with_the_fence(group: Group) -> None:
     """The committer tells the election; that the task hears of it too is no failure of its own."""
     member = group.start()
