@@ -25,7 +25,7 @@ from coordd.ha.failures import is_permanent
 from coordd.ha.replica import Replica
 from coordd.ha.session import advertised_address
 from coordd.ha.settings import ReplicaSettings
-from coordd.ha.tasks import TaskScope
+from coordd.ha.tasks import TaskScope, raise_if_cancelled
 from coordd.management.metrics import Metrics, RootCoordFigures
 from coordd.management.server import ManagementServer
 from coordd.management.systemd import SystemdNotifier
@@ -355,6 +355,7 @@ async def _keep_up(name: str, helper: Callable[[], Coroutine[Any, Any, None]]) -
             await helper()
         except Exception:
             log.exception("a helper task failed, starting it again", task=name)
+            raise_if_cancelled()
             await asyncio.sleep(HELPER_RESTART_S)
         else:
             return

@@ -21,7 +21,7 @@ from coordd.ha.phases import Phases
 from coordd.ha.registration import ServerIdCounterCorrupt, Session, allocate_server_id, register
 from coordd.ha.session import Safety, SessionRecord, host_name
 from coordd.ha.settings import ReplicaSettings
-from coordd.ha.tasks import TaskScope
+from coordd.ha.tasks import TaskScope, raise_if_cancelled
 from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
 from coordd.meta.fold import Fold
@@ -138,6 +138,7 @@ class Replica:
         except Exception:
             # A bug in the role or in here. The session is closed; the process and its other roles live on.
             log.exception("session failed", role=self.settings.role)
+            raise_if_cancelled()
             return el.EndReason.ACTIVATION_FAILED
         finally:
             self._candidacy = None

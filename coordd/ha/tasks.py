@@ -1,4 +1,4 @@
-"""A task group for work that ends when its owner does."""
+"""A task group for work that ends when its owner does, and what else its users need."""
 
 import asyncio
 from collections.abc import Coroutine, Generator
@@ -46,3 +46,16 @@ class TaskScope(asyncio.TaskGroup):
             if group.exceptions != (error,):
                 raise
             # Only the body failed: its own error goes on as it is.
+
+
+def raise_if_cancelled() -> None:
+    """To be called where the error of a TaskGroup is caught and not passed on.
+
+    A group that has failed forgets a cancellation of its owner that comes while it waits for its last tasks.
+
+    Raises:
+        CancelledError: the current task is being cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from coordd.ha.tasks import TaskScope
+from coordd.ha.tasks import TaskScope, raise_if_cancelled
 
 
 async def forever(ended: list[str], name: str) -> None:
@@ -98,3 +98,39 @@ async def test_clean_up_after_a_failed_task_is_not_cancelled_in_its_turn() -> No
         await owner()
     assert raised.group_contains(ValueError, match="boom")
     assert cleaned == ["tidy"]
+
+
+async def test_a_cancellation_that_a_failed_group_forgets_can_be_taken_up_again() -> None:
+    failing, clear = asyncio.Event(), asyncio.Event()
+    went_on = False
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            failing.set()
+            await clear.wait()
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("a bug")
+
+    async def owner() -> None:
+        nonlocal went_on
+        try:
+            async with TaskScope() as scope:
+                scope.create_task(slow())
+                scope.create_task(fail())
+                await asyncio.Event().wait()
+        except ExceptionGroup:
+            raise_if_cancelled()
+        went_on = True
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(owner())
+        await failing.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        clear.set()
+    assert task.cancelled()
+    assert not went_on
