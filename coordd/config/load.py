@@ -176,6 +176,11 @@ def _warnings(loaded: LoadedConfig) -> list[str]:
             f" + {failover.margin_ms} ms): the lease of a silent replica ends before its place could be"
             " taken, and only then does a standby take over"
         )
+    if settings.common.security.internal_tls_enabled:
+        warnings.append(
+            "common.security.internaltlsEnabled is true, but this version of coordd serves plain text:"
+            " processes that insist on TLS cannot reach it"
+        )
     warnings.extend(_port_warnings(loaded))
     warnings.extend(
         f"{path} is set in etcd, where it is found only after it was needed: set it elsewhere"

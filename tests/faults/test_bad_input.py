@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import socket
 import time
 from pathlib import Path
@@ -191,17 +192,26 @@ async def test_requests_without_base_and_oversized_ones_do_no_harm(tmp_path: Pat
 
 
 async def test_no_secret_is_in_the_log(tmp_path: Path) -> None:
-    async with etcd_cluster() as etcd, coordd_processes(tmp_path) as launcher:
+    """At DEBUG, with a real login to etcd and a root user that is created, from start to end."""
+    async with etcd_cluster(auth=True) as etcd, coordd_processes(tmp_path) as launcher:
         settings = milvus_yaml(
             etcd.endpoints,
             log={"level": "debug"},
             minio={"secretAccessKey": "hidden-minio-key"},
             kafka={"saslPassword": "hidden-kafka-password"},
         )
-        settings["etcd"]["auth"] = {"enabled": False, "userName": "u", "password": "hidden-etcd-password"}
+        settings["etcd"]["auth"] = {"enabled": True, "userName": "root", "password": "root-password"}
+        settings["etcd"]["noSuchPassword"] = "hidden-behind-an-unknown-key"  # named at DEBUG
+        settings["common"]["security"] = {"defaultRootPassword": "hidden-root-password"}
         process = await launcher.run("rootcoord", settings)
-        log = await process.wait_log("RootCoord startup success")
-        assert "hidden-" not in log
+        await process.wait_log("RootCoord startup success")
+        process.send(signal.SIGTERM)
+        assert await process.wait() == 0
+        log = process.log()
+        assert "[DEBUG]" in log
+        assert "root_user=true" in log, "the password was hashed and written in this run"
+        for secret in ("hidden-", "root-password", "$2a$", "$2b$"):
+            assert secret not in log
 
 
 def _cpu_s(pid: int) -> float:

@@ -325,3 +325,10 @@ def test_any_address_splits(text: str) -> None:
     assert port is None or port >= 0
     assert isinstance(host, str)
     assert host_of_address(text) in {"", host}
+
+
+def test_tls_between_processes_that_is_not_there_is_a_warning(directory: Directory) -> None:
+    assert directory.load("common: {security: {internaltlsEnabled: false}}").warnings == ()
+    (warning,) = directory.load("common: {security: {internaltlsEnabled: true}}").warnings
+    assert "internaltlsEnabled" in warning
+    assert "plain text" in warning
