@@ -76,26 +76,39 @@ ROLES: Mapping[str, Callable[[Callable[[], LoadedConfig], MetaLayout, EtcdClient
 class TermServer:
     """The gRPC server of one term, on the port that the process has reserved.
 
-    A start or stop that is cancelled goes on by itself: grpc.aio cannot stop a server whose start was
-    broken off, and its port would stay taken. `stop` may follow either at once.
+    Start and stop may be asked for at any moment, and be cancelled. They run one after the other and to their
+    end, a cancelled one in the background: grpc.aio crashes, with a segmentation fault, when a server is
+    stopped whose start is under way, and keeps the port when the start was broken off.
     """
 
     server: GrpcServer
     host: str
     port: int
     setting: str
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _stopping: bool = False
 
     async def listen(self) -> None:
         """Bind and listen, accept nothing yet."""
         self.server.listen(self.host, self.port, setting=self.setting)
 
     async def start(self) -> None:
-        """Accept connections."""
-        await asyncio.shield(self.server.start())
+        """Accept connections, unless it is to stop already."""
+        await asyncio.shield(self._start())
 
     async def stop(self, grace_s: float) -> None:
         """Stop; calls in flight get `grace_s`."""
-        await asyncio.shield(self.server.stop(grace_s))
+        self._stopping = True
+        await asyncio.shield(self._stop(grace_s))
+
+    async def _start(self) -> None:
+        async with self._one_at_a_time:
+            if not self._stopping:
+                await self.server.start()
+
+    async def _stop(self, grace_s: float) -> None:
+        async with self._one_at_a_time:
+            await self.server.stop(grace_s)
 
 
 @dataclass(eq=False)

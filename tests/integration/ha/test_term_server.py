@@ -1,4 +1,4 @@
-"""The server of a term, whose start or stop is cancelled at any of its steps, can still be stopped."""
+"""The server of a term can be stopped at any moment: while it starts or stops, after either was cancelled."""
 
 import asyncio
 import contextlib
@@ -37,3 +37,19 @@ async def test_it_stops_after_what_was_cancelled(doing: str) -> None:
                     await server.stop(0.0)
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", reserved.port), 1)
+
+
+async def test_it_may_be_stopped_while_it_starts_or_stops() -> None:
+    """Without turns, grpc.aio ends the process with a segmentation fault within these rounds."""
+    for number in range(300):
+        dispatcher = Dispatcher(DispatchTable(), LeadershipGate("rootcoord"), cluster="by-dev")
+        server = TermServer(GrpcServer(dispatcher), "127.0.0.1", 0, "test")
+        await server.listen()
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            group.create_task(server.start(), name="start")
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+            group.create_task(server.stop(0.1), name="stop")
+            for _ in range(number // 4 % 4):
+                await asyncio.sleep(0)
+            await server.stop(0.0)
