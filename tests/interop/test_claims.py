@@ -30,7 +30,8 @@ TTL_S = 4
 # For what has to come at once or after a lease's end, on a busy machine with two cores.
 SOON_S = 30.0
 OUTAGE_TTL_S = 5
-HOLD_S = 150.0
+HOLD_S = 50.0
+PAUSES = 5
 BY_DEV = "by-dev"
 COORDD_ROOT = "by-coordd"
 STAMP = root_coord_pb2.AllocTimestampRequest(count=1)
@@ -93,7 +94,7 @@ def wait_renewed(lab: MilvusLab, lease_id: int, left_s: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A pair of each kind whose etcd was killed at ``began``, and a request that coordd holds since."""
+    """A pair of each kind whose etcd was killed at ``began``; ``held`` and ``epoch`` are coordd's."""
 
     lab: MilvusLab
     milvus: Component
@@ -103,31 +104,24 @@ class Outage:
     held: Session
     epoch: float
     began: float
-    held_call: Future[Any]
 
 
 @pytest.fixture(scope="module")
 def outage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outage]:
     """Begins with the first test and lasts through the others, until the last one ends it: 40 s and more."""
-    with (
-        MilvusLab(tmp_path_factory.mktemp("outage"), session_ttl_s=OUTAGE_TTL_S) as lab,
-        ThreadPoolExecutor(1) as threads,
-    ):
+    with MilvusLab(tmp_path_factory.mktemp("outage"), session_ttl_s=OUTAGE_TTL_S) as lab:
         milvus = pair(lab, "milvus")
         coordd = pair(lab, "coordd", etcd={"rootPath": COORDD_ROOT})
-        held, epoch = active_session(lab, COORDD_ROOT), epoch_of(coordd[0])
+        held, epoch = active_session(lab, COORDD_ROOT), metric(coordd[0], "coordd_epoch")
         lab.etcd.member.kill()
         began = time.monotonic()
         wait_for("coordd's guard has passed", lambda: coordd[0].http("/leader")[0] == 503)
-        with open_rootcoord(coordd[0].address) as client:
-            call = threads.submit(client.call, "AllocTimestamp", STAMP, timeout_s=HOLD_S)
-            yield Outage(lab, *milvus, *coordd, held, epoch, began, call)
-            call.cancel()
+        yield Outage(lab, *milvus, *coordd, held, epoch, began)
 
 
-def epoch_of(coordd: Component) -> float:
-    """Its metric."""
-    found = re.search(r'^coordd_epoch\{role="rootcoord"\} (\S+)$', coordd.wait_http("/metrics"), re.MULTILINE)
+def metric(coordd: Component, name: str, labels: str = 'role="rootcoord"') -> float:
+    """One of its metrics."""
+    found = re.search(rf"^{name}\{{{labels}\}} (\S+)$", coordd.wait_http("/metrics"), re.MULTILINE)
     assert found
     return float(found[1])
 
@@ -135,7 +129,6 @@ def epoch_of(coordd: Component) -> float:
 def test_coordd_waits_for_an_etcd_that_is_away(outage: Outage) -> None:
     assert outage.coordd.http("/healthz") == (200, "OK")
     assert outage.coordd_standby.http("/healthz") == (200, "OK")
-    assert not outage.held_call.done()
 
 
 @pytest.mark.parametrize(
@@ -219,21 +212,23 @@ def test_what_is_read_at_a_takeover(tmp_path: Path, kind: str) -> None:
     assert "by-dev/kv/gid/timestamp" in read
 
 
-def range_requests(coordd: Component) -> int:
+def range_requests(coordd: Component) -> float:
     """How many etcd has answered to this process, by its own count."""
-    metrics = coordd.wait_http("/metrics")
-    found = re.search(r'^coordd_etcd_requests_total\{operation="Range"\} (\S+)$', metrics, re.MULTILINE)
-    assert found
-    return int(float(found[1]))
+    return metric(coordd, "coordd_etcd_requests_total", 'operation="Range"')
 
 
-def test_a_paused_milvus_that_wakes_answers_and_writes(tmp_path: Path) -> None:
+def test_a_paused_milvus_that_wakes_can_answer_and_write(tmp_path: Path) -> None:
     """What coordd does then, tests/faults/test_failover.py shows: no answer, no commit.
 
-    Milvus goes on for 1.4 s, or only until it has seen its key's deletion. What lies in its socket when it
-    wakes it answers in both cases.
+    Which of two signs Milvus sees first is chance. Mostly it goes on for 1.4 s; when it sees first that its
+    key is gone, it answers what lies in its socket at best. So this is tried more than once.
     """
-    with MilvusLab(tmp_path, session_ttl_s=2) as lab:
+    assert any(_answers_and_writes_after_a_pause(tmp_path / str(number)) for number in range(PAUSES))
+
+
+def _answers_and_writes_after_a_pause(work: Path) -> bool:
+    """Tell whether it did both while another was active."""
+    with MilvusLab(work, session_ttl_s=2) as lab:
         paused, heir = pair(lab, "milvus")
         with open_rootcoord(paused.address) as client, ThreadPoolExecutor(16) as threads:
             assert client.call("AllocTimestamp", STAMP).status.code == 0
@@ -248,14 +243,14 @@ def test_a_paused_milvus_that_wakes_answers_and_writes(tmp_path: Path) -> None:
             assert not any(call.done() for call in roles + stamps)
 
             paused.process.signal(signal.SIGCONT)
-            assert any(_code(call, lambda reply: reply.status.code) == 0 for call in stamps)
+            answered = [_code(call, lambda reply: reply.status.code) for call in stamps]
             made = [number for number, call in enumerate(roles) if _code(call, lambda reply: reply.code) == 0]
         assert heir.state() == "Healthy"
         assert active_session(lab).address == heir.address
         prefix = "by-dev/meta/root-coord/credential/roles/late_"
         assert set(lab.etcd.dump(prefix)) >= {f"{prefix}{number}" for number in made}
-        assert made
         paused.wait_state("Abnormal", timeout_s=SOON_S)
+        return 0 in answered and bool(made)
 
 
 def _create_role(name: str) -> milvus_pb2.CreateRoleRequest:
@@ -349,13 +344,14 @@ def test_after_an_etcd_outage_longer_than_the_lease(outage: Outage) -> None:
     assert time.monotonic() - outage.began > 30
     assert coordd.process.alive()
     assert coordd.http("/healthz")[0] == 200
-    assert not outage.held_call.done()
-
-    lab.etcd.member.start()
-    lab.etcd.member.wait_healthy()
-    assert outage.held_call.result(SOON_S).status.code == 0
+    with open_rootcoord(coordd.address) as client, ThreadPoolExecutor(1) as threads:
+        call = threads.submit(client.call, "AllocTimestamp", STAMP, timeout_s=HOLD_S)
+        wait_for("coordd holds the call", lambda: metric(coordd, "coordd_rpc_in_flight") == 1)
+        lab.etcd.member.start()
+        lab.etcd.member.wait_healthy()
+        assert call.result(HOLD_S).status.code == 0
     assert active_session(lab, COORDD_ROOT) == outage.held
-    assert epoch_of(coordd) == outage.epoch
+    assert metric(coordd, "coordd_epoch") == outage.epoch
     outage.coordd_standby.wait_standby()
 
     # etcd gives each lease its full length once more when it starts; nobody renews those of Milvus.
