@@ -177,8 +177,9 @@ async def test_status_names_version_leader_and_what_is_down(etcd_server: EtcdClu
 
 async def test_a_full_quota_is_told_and_deletes_still_work(root: str) -> None:
     async def fill(client: EtcdClient) -> None:
-        for number in range(20):
+        for number in range(60):
             await client.put(f"{root}{number}", bytes(1_000_000))
+            await asyncio.sleep(0.05)  # etcd counts what it has written out, each 100 ms
 
     quota = ["--quota-backend-bytes", str(4 << 20)]
     async with etcd_cluster(arguments=quota) as cluster, EtcdClient(cluster.settings()) as client:
