@@ -18,6 +18,9 @@ import yaml
 from coordd.config.errors import ConfigError, Origin, Problem, Source
 
 MAX_BYTES: Final = 8 << 20
+MAX_DEPTH: Final = 100
+"""Milvus' own file is nested 6 levels deep."""
+
 MAX_ENTRIES: Final = 20_000
 """Milvus' own file has some 1000 entries; aliases of aliases could multiply a small file without end."""
 
@@ -61,10 +64,24 @@ def read_yaml(path: Path) -> tuple[Entry, ...]:
     return parse_yaml(text, name)
 
 
+def _check_depth(text: str, name: str) -> None:
+    """Refuse what is nested so deeply that the composer, which recurses in C, would overrun the stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                line = event.start_mark.line + 1 if event.start_mark else None
+                raise _wrong(name, line, f"is nested more than {MAX_DEPTH} levels deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
 def parse_yaml(text: str, name: str) -> tuple[Entry, ...]:
     """As `read_yaml`, for the content of a file that is called `name` in messages."""
     loader = yaml.CSafeLoader(text)
     try:
+        _check_depth(text, name)
         root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -125,6 +125,8 @@ class EmbeddedEtcd:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
+                    # etcd refuses to start when a variable and an option say the same thing.
+                    env={name: value for name, value in os.environ.items() if not name.startswith("ETCD_")},
                     # Ctrl-C in a terminal reaches the whole foreground group: etcd must outlive its users.
                     start_new_session=True,
                 )

@@ -155,14 +155,23 @@ class WindowKeeper:
         self._extended = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep the window ahead until cancelled.
+        """Keep the window ahead until cancelled. Whatever etcd's trouble is, it does not end the term: an
+        etcd whose quota is used up, say, is mended by a person while the replica waits.
 
         Raises:
             FenceLost: the term is over.
-            EtcdError: one that trying again cannot mend.
         """
+        complaint = ""
         while True:
-            await self.extend()
+            try:
+                await self.extend()
+            except EtcdError as error:
+                if complaint != str(error):
+                    complaint = str(error)
+                    log.error("cannot extend the saved window, trying again", key=self.key, reason=complaint)
+                await asyncio.sleep(RETRY_MAX_S)
+                continue
+            complaint = ""
             self._wanted.clear()
             try:
                 async with asyncio.timeout(POLL_S):

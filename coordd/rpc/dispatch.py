@@ -8,8 +8,6 @@ header, state. Then, for guarded methods, the serve guard: before the handler st
 answer leaves, because the process may have been stopped in between. A guard that has passed holds the call
 until the replica may serve again, bounded by the caller's deadline; the end of the term fails it with
 UNAVAILABLE, so that the caller looks the coordinator up anew.
-
-until the replica may serve again, bounded by the deadline of the caller; the end of the term fails it with
 """
 
 import asyncio

@@ -129,3 +129,13 @@ def test_no_binary_at_all_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(errors.EtcdBinaryNotFound, match=r"coordd\[embed\]"):
         find_etcd(str(tmp_path))
+
+
+async def test_variables_meant_for_another_etcd_do_not_reach_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETCD_DATA_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("ETCD_LISTEN_CLIENT_URLS", "http://127.0.0.1:1")
+    async with EmbeddedEtcd(tmp_path / "data") as etcd, EtcdClient(PlainSettings(etcd.endpoints)) as client:
+        await client.put("k", b"v")
+    assert not (tmp_path / "elsewhere").exists()

@@ -170,3 +170,8 @@ def test_any_text_gives_entries_or_a_config_error(text: str) -> None:
         places = [entry.origin for entry in entries]
         assert all(place.line for place in places)
     assert all(place.file == "f.yaml" for place in places)
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
+def test_nesting_without_end_is_an_error_and_not_the_end_of_the_process(opening: str) -> None:
+    assert "f.yaml:1: is nested more than 100 levels deep" in problem(opening * 100_000)

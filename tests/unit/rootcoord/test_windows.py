@@ -15,6 +15,7 @@ from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
 from coordd.rootcoord.tso import LOGICAL_BITS, MAX_COUNT, NS_PER_MS
 from coordd.rootcoord.windows import WindowCorruptError
+from tests.support.etcd import eventually
 from tests.unit.rootcoord.memory_etcd import LOST_ANSWER, LOST_REQUEST, Fault, MemoryEtcd
 from tests.unit.rootcoord.milvus_oracle import MilvusOracle
 from tests.unit.rootcoord.recorded import LAYOUT, World, world
@@ -312,3 +313,19 @@ def milvus_term(etcd: MemoryEtcd, now: Clock, newest: int, rng: random.Random) -
         milvus.tick(now.now_ms * NS_PER_MS)
         etcd.put_now(LAYOUT.timestamp, milvus.saved)
     return newest
+
+
+async def test_a_permanent_failure_in_a_term_is_waited_out() -> None:
+    """An etcd whose quota is used up must not cost leadership: nobody could take it there."""
+    place, now = await empty(), Clock()
+    oracle, _ = await begin(place, now)
+    place.etcd.faults.extend(Fault(before=PermissionDenied("not for now")) for _ in range(1000))
+    now.now_ms += 2500
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(oracle.keep_timestamps())
+        await asyncio.sleep(0.05)
+        assert not keeping.done()
+        assert saved_ms(place.etcd, LAYOUT.timestamp) == START_MS + 3000
+        place.etcd.faults.clear()
+        await eventually(lambda: saved_ms(place.etcd, LAYOUT.timestamp) > START_MS + 3000)
+        keeping.cancel()
