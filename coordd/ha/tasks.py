@@ -20,6 +20,8 @@ class TaskScope(asyncio.TaskGroup):
     def __init__(self) -> None:
         super().__init__()
         self._running: set[asyncio.Task[Any]] = set()
+        self._cancelled_by_group: set[asyncio.Task[Any]] = set()
+        self._failed = False
 
     def create_task(
         self,
@@ -31,15 +33,25 @@ class TaskScope(asyncio.TaskGroup):
         """Start a task that lives no longer than the scope."""
         task = super().create_task(coro, name=name, context=context)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Note whom the group has just cancelled because `task` failed.
+
+        A second cancellation would end their clean-up. (`Task.cancelling` does not tell: a time-out inside a
+        task counts there too, and a task spared for that would go on for ever.)
+        """
+        self._running.discard(task)
+        if not self._failed and not task.cancelled() and task.exception() is not None:
+            self._failed = True
+            self._cancelled_by_group = set(self._running)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in list(self._running):
-            if not task.cancelling():  # by a task that failed: a second cancellation would end its clean-up
-                task.cancel()
+        for task in self._running - self._cancelled_by_group:
+            task.cancel()
         try:
             await super().__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:

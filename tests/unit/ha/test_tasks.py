@@ -134,3 +134,21 @@ async def test_a_cancellation_that_a_failed_group_forgets_can_be_taken_up_again(
         clear.set()
     assert task.cancelled()
     assert not went_on
+
+
+async def test_a_task_in_the_moment_of_a_time_out_of_its_own_is_cancelled_all_the_same() -> None:
+    async def restless() -> None:
+        while True:
+            try:
+                async with asyncio.timeout(0.001):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                continue
+
+    async with asyncio.timeout(5):
+        for _ in range(20):
+            async with TaskScope() as scope:
+                task = scope.create_task(restless(), name="restless")
+                while not task.cancelling():  # noqa: ASYNC110 - for one turn of the loop only
+                    await asyncio.sleep(0)
+            assert task.cancelled()
