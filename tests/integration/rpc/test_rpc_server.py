@@ -95,7 +95,7 @@ async def test_answers_with_the_headers_a_milvus_client_sends(served: Served) ->
     _, call = served.role.calls[0]
     assert call.peer.startswith("ipv4:127.0.0.1:")
     assert call.metadata["sourceid"] == "QEBtaWx2dXMtbWVtYmVyQEA="
-    assert 0 < (call.remaining_s() or 0) <= 10
+    assert 0 < (call.remaining_s() or 0) <= 10.1  # gRPC rounds a time-out up on its way
 
 
 async def test_of_a_repeated_header_the_first_counts(served: Served) -> None:
