@@ -12,6 +12,8 @@ from typing import Final, TypeAlias
 
 MAX_ID: Final = (1 << 63) - 1
 
+EPOCH_DIGITS: Final = 20
+
 NO_DB_ID: Final = 0
 """In a key: written before Milvus 2.3, when there were no databases. Shown in the default database."""
 
@@ -31,7 +33,37 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatKey:
-    """`session-coordd/heartbeat/<role>`: coordd's own."""
+    """`session-coordd/heartbeat/<role>`: coordd's own, like the four that follow."""
+
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryKey:
+    """`session-coordd/history/<role>/<epoch, 20 digits>`: JSON of one term; in key order the oldest first."""
+
+    role: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class OfferKey:
+    """`session-coordd/offer/<role>`: JSON by which the active replica asks for an heir."""
+
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyReportKey:
+    """`session-coordd/standby/<role>-<serverID>`: JSON by which a standby says how far its tables are."""
+
+    role: str
+    server_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchoverKey:
+    """`session-coordd/switchover/<role>`: JSON of an operator's request to move the leadership."""
 
     role: str
 
@@ -172,6 +204,10 @@ ParsedKey: TypeAlias = (
     ServerIdCounterKey
     | SessionKey
     | HeartbeatKey
+    | HistoryKey
+    | OfferKey
+    | StandbyReportKey
+    | SwitchoverKey
     | DatabaseKey
     | CollectionKey
     | PartitionKey
@@ -198,6 +234,25 @@ def parse_id(text: str) -> int | None:
         return None
     number = int(text)
     return number if number <= MAX_ID else None
+
+
+def parse_epoch(text: str) -> int | None:
+    """An epoch as `epoch_text` prints it, below 2^63. None for all else."""
+    if len(text) != EPOCH_DIGITS or not (text.isascii() and text.isdigit()):
+        return None
+    number = int(text)
+    return number if number <= MAX_ID else None
+
+
+def epoch_text(epoch: int) -> str:
+    """Twenty decimal digits, so that keys sort as their epochs do.
+
+    Raises:
+        ValueError: not a revision (0 to 2^63 - 1).
+    """
+    if not 0 <= epoch <= MAX_ID:
+        raise ValueError(f"not a revision (0 to 2^63 - 1): {epoch}")
+    return f"{epoch:0{EPOCH_DIGITS}d}"
 
 
 def parse_two_ids(text: str) -> tuple[int, int] | None:

@@ -26,8 +26,10 @@ from coordd.meta.keys import (
     GranteeIdKey,
     GranteeKey,
     HeartbeatKey,
+    HistoryKey,
     IdKey,
     ImportTaskKey,
+    OfferKey,
     OldAliasKey,
     ParsedKey,
     PartitionKey,
@@ -36,11 +38,15 @@ from coordd.meta.keys import (
     ServerIdCounterKey,
     SessionKey,
     SnapshotKey,
+    StandbyReportKey,
+    SwitchoverKey,
     TimestampKey,
     UserKey,
     UserRoleKey,
+    epoch_text,
     is_clean_path,
     is_segment,
+    parse_epoch,
     parse_id,
     parse_two_ids,
 )
@@ -69,7 +75,12 @@ class MetaLayout:
         self.session_prefix: Final = f"{self.meta}/session/"
         self.session_end: Final = f"{self.meta}/session0"
         self.server_id_counter: Final = f"{self.session_prefix}{_COUNTER_NAME}"
-        self.heartbeat_prefix: Final = f"{self.meta}/session-coordd/heartbeat/"
+        self.coordination_prefix: Final = f"{self.meta}/session-coordd/"
+        self.heartbeat_prefix: Final = f"{self.coordination_prefix}heartbeat/"
+        self.history_prefix: Final = f"{self.coordination_prefix}history/"
+        self.offer_prefix: Final = f"{self.coordination_prefix}offer/"
+        self.standby_prefix: Final = f"{self.coordination_prefix}standby/"
+        self.switchover_prefix: Final = f"{self.coordination_prefix}switchover/"
         self.snapshot_prefix: Final = f"{self.meta}/snapshots/"
         self.import_task_prefix: Final = f"{self.meta}/importtask/"
         self.root_coord_prefix: Final = f"{self.meta}/root-coord/"
@@ -114,6 +125,26 @@ class MetaLayout:
     def heartbeat(self, role: str) -> str:
         """The heartbeat of the role's active replica."""
         return f"{self.heartbeat_prefix}{_segment(role)}"
+
+    def history_of(self, role: str) -> str:
+        """Prefix of the terms of one role."""
+        return f"{self.history_prefix}{_segment(role)}/"
+
+    def history(self, role: str, epoch: int) -> str:
+        """One term of leadership."""
+        return f"{self.history_of(role)}{epoch_text(epoch)}"
+
+    def offer(self, role: str) -> str:
+        """The active replica's search for an heir."""
+        return f"{self.offer_prefix}{_segment(role)}"
+
+    def standby_report(self, role: str, server_id: int) -> str:
+        """How far one standby is."""
+        return f"{self.standby_prefix}{_segment(role)}-{_id(server_id)}"
+
+    def switchover(self, role: str) -> str:
+        """An operator's request to move the role."""
+        return f"{self.switchover_prefix}{_segment(role)}"
 
     def database(self, db_id: int) -> str:
         """etcd.DatabaseInfo of one database."""
@@ -240,6 +271,10 @@ class MetaLayout:
             ServerIdCounterKey: lambda: self.server_id_counter,
             SessionKey: self.session,
             HeartbeatKey: self.heartbeat,
+            HistoryKey: self.history,
+            OfferKey: self.offer,
+            StandbyReportKey: self.standby_report,
+            SwitchoverKey: self.switchover,
             DatabaseKey: self.database,
             CollectionKey: self.collection,
             PartitionKey: self.partition,
@@ -263,6 +298,10 @@ class MetaLayout:
         return (
             (self.session_prefix, _parse_session),
             (self.heartbeat_prefix, lambda text: _with_segments(text, 1, HeartbeatKey)),
+            (self.history_prefix, _parse_history),
+            (self.offer_prefix, lambda text: _with_segments(text, 1, OfferKey)),
+            (self.standby_prefix, _parse_standby_report),
+            (self.switchover_prefix, lambda text: _with_segments(text, 1, SwitchoverKey)),
             (self.database_prefix, lambda text: _with_id(text, DatabaseKey)),
             (self.collection_prefix, lambda text: _with_two_ids(text, _parse_collection)),
             (self.old_collection_prefix, lambda text: _with_id(text, lambda i: CollectionKey(NO_DB_ID, i))),
@@ -347,6 +386,20 @@ def _parse_session(text: str) -> SessionKey | None:
         return SessionKey(text)
     server_id = parse_id(match[2])
     return None if server_id is None else SessionKey(match[1], server_id)
+
+
+def _parse_history(text: str) -> HistoryKey | None:
+    role, _, epoch_part = text.partition("/")
+    epoch = parse_epoch(epoch_part)
+    return None if epoch is None or not is_segment(role) else HistoryKey(role, epoch)
+
+
+def _parse_standby_report(text: str) -> StandbyReportKey | None:
+    match = _SESSION_WITH_ID.fullmatch(text)
+    if match is None or not is_segment(match[1]):
+        return None
+    server_id = parse_id(match[2])
+    return None if server_id is None else StandbyReportKey(match[1], server_id)
 
 
 def _parse_snapshot(text: str) -> SnapshotKey | None:

@@ -13,8 +13,10 @@ from coordd.meta.keys import (
     GranteeIdKey,
     GranteeKey,
     HeartbeatKey,
+    HistoryKey,
     IdKey,
     ImportTaskKey,
+    OfferKey,
     OldAliasKey,
     ParsedKey,
     PartitionKey,
@@ -23,6 +25,8 @@ from coordd.meta.keys import (
     ServerIdCounterKey,
     SessionKey,
     SnapshotKey,
+    StandbyReportKey,
+    SwitchoverKey,
     TimestampKey,
     UserKey,
     UserRoleKey,
@@ -37,6 +41,10 @@ EXAMPLES: dict[str, ParsedKey] = {
     "by-dev/meta/session/rootcoord-12": SessionKey("rootcoord", 12),
     "by-dev/meta/session/proxy-7": SessionKey("proxy", 7),
     "by-dev/meta/session-coordd/heartbeat/rootcoord": HeartbeatKey("rootcoord"),
+    "by-dev/meta/session-coordd/history/rootcoord/00000000000000000421": HistoryKey("rootcoord", 421),
+    "by-dev/meta/session-coordd/offer/rootcoord": OfferKey("rootcoord"),
+    "by-dev/meta/session-coordd/standby/rootcoord-13": StandbyReportKey("rootcoord", 13),
+    "by-dev/meta/session-coordd/switchover/rootcoord": SwitchoverKey("rootcoord"),
     "by-dev/meta/root-coord/database/db-info/1": DatabaseKey(1),
     "by-dev/meta/root-coord/database/collection-info/1/446": CollectionKey(1, 446),
     "by-dev/meta/root-coord/collection/446": CollectionKey(0, 446),
@@ -82,6 +90,10 @@ parsed_keys: st.SearchStrategy[ParsedKey] = st.one_of(
     st.builds(ServerIdCounterKey),
     st.builds(SessionKey, roles, st.none() | ids),
     st.builds(HeartbeatKey, segments),
+    st.builds(HistoryKey, segments, ids),
+    st.builds(OfferKey, segments),
+    st.builds(StandbyReportKey, segments, ids),
+    st.builds(SwitchoverKey, segments),
     st.builds(DatabaseKey, ids),
     st.builds(CollectionKey, ids, ids),
     st.builds(PartitionKey, ids, ids),
@@ -158,6 +170,18 @@ def test_snapshot_keys_lead_back_to_their_plain_key(parsed: ParsedKey, ts: int) 
         "by-dev/meta/snapshots/root-coord/fields/1/2_ts",
         "by-dev/meta/snapshots/root-coord/fields/1/2_ts18446744073709551616",
         "by-dev/meta/session/a/b",
+        "by-dev/meta/session-coordd/heartbeat/",
+        "by-dev/meta/session-coordd/history/rootcoord",
+        "by-dev/meta/session-coordd/history/rootcoord/421",
+        "by-dev/meta/session-coordd/history/rootcoord/0000000000000000042x",
+        "by-dev/meta/session-coordd/history/rootcoord/09223372036854775808",
+        "by-dev/meta/session-coordd/history//00000000000000000421",
+        "by-dev/meta/session-coordd/history/rootcoord/00000000000000000421/1",
+        "by-dev/meta/session-coordd/offer/a/b",
+        "by-dev/meta/session-coordd/standby/rootcoord",
+        "by-dev/meta/session-coordd/standby/rootcoord-013",
+        "by-dev/meta/session-coordd/standby/a/b-13",
+        "by-dev/meta/session-coordd/switchover/",
         "by-dev/meta/unknown",
         "other/meta/session/rootcoord",
         "",
@@ -183,6 +207,13 @@ def test_other_keys_do_not_parse(key: str) -> None:
         CollectionKey(1, 2**63),
         SnapshotKey("a", MAX_TS + 1),
         SnapshotKey("a", -1),
+        HistoryKey("rootcoord", -1),
+        HistoryKey("rootcoord", 2**63),
+        HistoryKey("a/b", 1),
+        OfferKey(""),
+        StandbyReportKey("a/b", 1),
+        StandbyReportKey("rootcoord", -1),
+        SwitchoverKey(".."),
     ],
 )
 def test_names_and_numbers_that_would_become_another_key(parsed: ParsedKey) -> None:
@@ -206,16 +237,28 @@ def test_roots_are_joined_as_go_does(root_path: str, meta_sub_path: str, meta: s
     assert layout.parse(layout.field(1, 2)) == FieldKey(1, 2)
 
 
-def test_followed_range_holds_metadata_heartbeats_and_sessions_but_no_history() -> None:
+def test_followed_range_holds_metadata_sessions_and_coordds_own_but_no_snapshots() -> None:
     start, end = LAYOUT.root_coord_prefix, LAYOUT.session_end
     inside = [
         LAYOUT.database(1),
         LAYOUT.user("root"),
         LAYOUT.heartbeat("rootcoord"),
+        LAYOUT.history("rootcoord", 421),
+        LAYOUT.offer("rootcoord"),
+        LAYOUT.standby_report("rootcoord", 13),
+        LAYOUT.switchover("rootcoord"),
         LAYOUT.session("proxy", 7),
     ]
     assert all(start <= key < end for key in inside)
     assert not start <= LAYOUT.snapshot(LAYOUT.database(1), 5) < end
+
+
+def test_terms_sort_by_epoch_and_no_range_of_milvus_holds_coordds_own_keys() -> None:
+    epochs = [1, 9, 10, 421, 2**63 - 1]
+    keys = [LAYOUT.history("rootcoord", epoch) for epoch in epochs]
+    assert keys == sorted(keys)
+    assert all(key.startswith(LAYOUT.history_of("rootcoord")) for key in keys)
+    assert not LAYOUT.coordination_prefix.startswith(LAYOUT.session_prefix)
 
 
 def test_grant_id_is_what_milvus_computes() -> None:
