@@ -1,5 +1,7 @@
 """The log lines by which operators and their filters follow a Milvus coordinator, word for word.
 
+The lines `term began` and `term ended` are coordd's own.
+
 Upstream logs the STANDBY line at DEBUG, but before its log level takes effect, so operators see it; here it
 is INFO.
 
@@ -9,6 +11,7 @@ Source: Milvus 2.3.5 internal/util/sessionutil/session_util.go, internal/distrib
 from dataclasses import dataclass
 
 from coordd.ha.election import State
+from coordd.ha.history import TermRecord
 from coordd.ha.leadership import SessionEntry
 from coordd.log import get_logger
 
@@ -88,3 +91,24 @@ class Announcements:
             **{f"{phase}_s": round(length, 6) for phase, length in phases_s.items()},
         )
         log.info(f"{self.display_name} Register Finished")
+
+    def term_began(self, record: TermRecord) -> None:
+        """A term serves; a phase that was not passed has no key."""
+        log.info(
+            "term began",
+            role=record.role,
+            epoch=record.epoch,
+            cause=record.cause.value,
+            predecessor=record.predecessor,
+            **{f"{phase}_s": round(length / 1000, 6) for phase, length in record.phases_ms.items()},
+        )
+
+    def term_ended(self, record: TermRecord) -> None:
+        """A term is over, seen by the one who led it."""
+        log.info(
+            "term ended",
+            role=record.role,
+            epoch=record.epoch,
+            end=record.end.value if record.end is not None else "",
+            lasted_s=record.lasted_s,
+        )

@@ -141,10 +141,10 @@ class Candidacy:
             return
         active = self.around.sessions.get(self.role)
         heartbeat = self.around.heartbeats.get(self.role)
-        if active is None and not self.phases.observed_free_at:
-            self.phases.observed_free_at = boottime()
+        if active is None and not self.phases.evidence_at:
+            self.phases.evidence_at = boottime()
         elif active is not None and self.election.state is el.State.STANDBY:
-            self.phases.observed_free_at = 0.0
+            self.phases.evidence_at = 0.0
             self._note_holder(active)
         self.handle(
             el.Observed(
