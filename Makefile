@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LAB ?= .cache/lab
+FAILOVER ?= .cache/failover
 RUNS ?= 1000000
 JOBS ?= 2
 SOURCES := pyproject.toml constraints.txt hatch_build.py $(wildcard proto/coordd/pb/*.proto)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test check format unit interop simulate bench proto constraints clean
+.PHONY: run test check format unit interop simulate bench bench-failover proto constraints clean
 
 run: $(VENV)/.installed  ## start an embedded etcd and an active-standby pair, and show who leads
 	$(BIN)/coordd dev
@@ -40,6 +41,14 @@ simulate: $(VENV)/.installed-test  ## RUNS seeded runs of the election on JOBS c
 bench: $(VENV)/.installed-test $(LAB)/.installed  ## measure side by side with Milvus
 	$(BIN)/python -m bench
 
+bench-failover: $(VENV)/.installed-bench $(LAB)/.installed  ## outages by kind of event, with a plot; about an hour
+	mkdir -p $(FAILOVER)
+	$(BIN)/python -m bench.failover --json $(FAILOVER)/coordd.json
+	$(BIN)/python -m bench.failover --product milvus --ttl 30 --count 5 --slow-count 5 --requests 0 \
+	  --json $(FAILOVER)/milvus.json
+	$(BIN)/python -m bench.failover --report $(FAILOVER)/coordd.json $(FAILOVER)/milvus.json \
+	  --plot docs/failover.png
+
 proto: $(VENV)/.installed-test  ## compile proto/ again
 	$(BIN)/python hatch_build.py
 
@@ -60,6 +69,10 @@ $(VENV)/.installed: $(BIN)/python $(SOURCES)
 $(VENV)/.installed-test: $(BIN)/python $(SOURCES)
 	$(PIP) --editable '.[embed,dev,test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	$(PIP) --editable '.[embed,dev,test,bench]'
+	@touch $@
 
 $(LAB)/.installed: $(VENV)/.installed-test tests/lab/install.py $(wildcard tests/lab/*requirements.txt)
 	$(BIN)/python -m tests.lab.install $(LAB)

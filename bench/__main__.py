@@ -3,6 +3,9 @@
 Real processes on 127.0.0.1, all ended at the end. Takes about three minutes on two cores with the defaults;
 ``--ttl 30`` or larger counts take longer. The lab with Milvus' binaries is installed on first use. Let the
 machine do nothing else meanwhile; the report says how much else it did.
+
+Programs of their own, because they take longer: bench.failover (outages by kind of event, with a plot),
+bench.activation (takeovers with 100,000 collections), bench.etcd_return, bench.false_failovers.
 """
 
 from __future__ import annotations

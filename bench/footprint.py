@@ -33,7 +33,7 @@ def memory(sides: Sequence[Side]) -> dict[str, Any]:
     for side in sides:
         active, standby = side.pair()
         found[side.name] = {
-            "active": proc.memory_mb(active.process.pid),
-            "standby": proc.memory_mb(standby.process.pid),
+            "active": proc.service_mb(active.process.pid),
+            "standby": proc.service_mb(standby.process.pid),
         }
     return found

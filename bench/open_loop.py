@@ -1,12 +1,14 @@
-"""Open-loop client that follows the ACTIVE key: AllocTimestamp every few milliseconds, whatever comes back.
+"""Open-loop clients that follow the ACTIVE key: AllocTimestamp every few milliseconds, whatever comes back.
 
-``python -m bench.open_loop ETCD KEY PERIOD_MS DEADLINE_MS`` prints "ready" with the first answer, and after a
-line on its standard input a JSON object:
+``python -m bench.open_loop ETCD KEY PERIOD_MS DEADLINE_MS [CLIENTS]`` prints "ready" when each client has its
+first answer, and after a line on its standard input (or its end) a JSON object:
 
-    {"requests": [[sent, ended, server_id, error or null], ...], "backwards": 0}
+    {"clients": [{"requests": [[sent, ended, server_id, error or null], ...], "backwards": 0}, ...],
+     "switches": [[seen, server_id], ...]}
 
 Times are CLOCK_MONOTONIC seconds, errors short texts. ``backwards`` counts timestamps not above all those
-answered before the request was sent.
+that the client had been answered before the request was sent; ``switches`` are the writes of the ACTIVE key
+since the start (server ID 0: it was deleted). The clients take turns in sending.
 
 A request goes to the server that the ACTIVE key names, or named last if the key is gone, over the connection
 to it that is open; without one a new one is opened. It is never sent again.
@@ -15,6 +17,7 @@ to it that is open; without one a new one is opened. It is never sent again.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -24,7 +27,7 @@ from typing import Any, cast
 import uvloop
 
 from bench.requests import call_of, parse, succeeded
-from bench.wire import PREFIX, Connection, split
+from bench.wire import PREFIX, Connection, WireError, split
 from coordd.etcd import EtcdClient
 from coordd.etcd.settings import PlainSettings
 from coordd.ha.session import SessionRecord
@@ -32,7 +35,6 @@ from coordd.log import configure
 
 METHOD = "AllocTimestamp"
 _FIRST_LIMIT_S = 10.0
-_STOP_LIMIT_S = 600.0
 
 
 @dataclass(slots=True)
@@ -60,18 +62,26 @@ class _Link(asyncio.Protocol):
         # uvloop's transports are none of asyncio's classes; both set TCP_NODELAY.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.write(self._wire.opening())
-        waiting, self._waiting = self._waiting, []
-        for request in waiting:
-            self.send(request)
+        self._send_waiting()
 
     def send(self, request: _Request) -> None:
-        """Send it now, or as soon as the connection is open."""
-        if self._transport is None:
+        """Send it now, or as soon as the connection is open and the server's window is."""
+        if self._transport is None or self._waiting:
             self._waiting.append(request)
             return
-        stream, data = self._wire.request()
+        try:
+            stream, data = self._wire.request()
+        except WireError:
+            self._waiting.append(request)
+            return
         self._streams[stream] = request
         self._transport.write(data)
+
+    def _send_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            if request.ended is None:
+                self.send(request)
 
     def data_received(self, data: bytes) -> None:
         ended = self._wire.receive(data)
@@ -80,6 +90,8 @@ class _Link(asyncio.Protocol):
         self.usable = self.usable and not self._wire.going_away
         for stream, body in ended:
             self._client.answered(self._streams.pop(stream), body)
+        if self._waiting:
+            self._send_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.failed("connection lost")
@@ -109,20 +121,12 @@ class Client:
     backwards: int = 0
     first_answer: asyncio.Event = field(default_factory=asyncio.Event)
     _links: dict[int, _Link] = field(default_factory=dict)
+    _closed: bool = False
 
-    async def follow(self, etcd: EtcdClient, key: str) -> None:
-        """Keep ``target`` at what the ACTIVE key says."""
-        found = await etcd.get(key)
-        if found.kv is not None:
-            self.target = SessionRecord.from_json(found.kv.value)
-        async for batch in etcd.watch(key, key + "\0", from_revision=found.revision + 1):
-            for event in batch.events:
-                if event.value is not None:
-                    self.target = SessionRecord.from_json(event.value)
-
-    async def tick(self, group: asyncio.TaskGroup) -> None:
-        """Make a request each period, those that are late at once."""
-        due = time.monotonic()
+    async def tick(self, group: asyncio.TaskGroup, first_s: float) -> None:
+        """Make a request each period from CLOCK_MONOTONIC ``first_s`` on, those that are late at once."""
+        due = first_s
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
         while True:
             if self.target is not None:
                 self._send(self.target, group)
@@ -141,7 +145,7 @@ class Client:
 
     def end(self, request: _Request, error: str | None) -> None:
         """Note how a request ended, unless it has ended before."""
-        if request.ended is None:
+        if request.ended is None and not self._closed:
             request.ended, request.error = time.monotonic(), error
 
     def answered(self, request: _Request, body: bytes | None) -> None:
@@ -162,11 +166,16 @@ class Client:
 
     def result(self) -> dict[str, Any]:
         """All requests that have ended."""
-        ended = [[r.sent, r.ended, r.server_id, r.error] for r in self.requests if r.ended is not None]
+        ended = [
+            [round(r.sent, 6), round(r.ended, 6), r.server_id, r.error]
+            for r in self.requests
+            if r.ended is not None
+        ]
         return {"requests": ended, "backwards": self.backwards}
 
     def close(self) -> None:
-        """Drop all connections."""
+        """Drop all connections; requests under way are forgotten."""
+        self._closed = True
         for link in self._links.values():
             link.close()
 
@@ -178,38 +187,74 @@ async def _open(link: _Link, address: str) -> None:
         link.failed(type(error).__name__)
 
 
+@dataclass(slots=True)
+class _Crowd:
+    """All clients, and the writes of the ACTIVE key that were seen."""
+
+    clients: list[Client]
+    switches: list[tuple[float, int]] = field(default_factory=list)
+
+    async def follow(self, etcd: EtcdClient, key: str) -> None:
+        """Keep each client's ``target`` at what the ACTIVE key says."""
+        found = await etcd.get(key)
+        if found.kv is not None:
+            self._aim(found.kv.value)
+        async for batch in etcd.watch(key, None, from_revision=found.revision + 1):
+            for event in batch.events:
+                server_id = 0 if event.value is None else self._aim(event.value)
+                self.switches.append((round(time.monotonic(), 6), server_id))
+
+    def _aim(self, value: bytes) -> int:
+        target = SessionRecord.from_json(value)
+        for client in self.clients:
+            client.target = target
+        return target.server_id
+
+    def result(self) -> dict[str, Any]:
+        """What is printed at the end."""
+        return {"clients": [client.result() for client in self.clients], "switches": self.switches}
+
+
 class _StopError(Exception):
-    """The input says stop."""
+    """The input says stop, or has ended."""
 
 
-async def _until_told() -> None:
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(_STOP_LIMIT_S):
-        await loop.run_in_executor(None, sys.stdin.readline)
+async def _until_told(crowd: _Crowd) -> None:
+    # No limit: the process ends with the one that started it.
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    for client in crowd.clients:
+        client.close()
     raise _StopError
 
 
-async def _run(endpoint: str, key: str, client: Client) -> None:
+async def _run(endpoint: str, key: str, crowd: _Crowd) -> None:
     try:
         async with EtcdClient(PlainSettings(endpoints=(endpoint,))) as etcd, asyncio.TaskGroup() as group:
-            group.create_task(client.follow(etcd, key), name="follow")
-            group.create_task(client.tick(group), name="tick")
+            group.create_task(crowd.follow(etcd, key), name="follow")
+            began = time.monotonic()
+            for index, client in enumerate(crowd.clients):
+                first_s = began + client.period_s * index / len(crowd.clients)
+                group.create_task(client.tick(group, first_s), name=f"tick-{index}")
             async with asyncio.timeout(_FIRST_LIMIT_S):
-                await client.first_answer.wait()
+                for client in crowd.clients:
+                    await client.first_answer.wait()
             sys.stdout.write("ready\n")
             sys.stdout.flush()
-            group.create_task(_until_told(), name="until-told")
+            group.create_task(_until_told(crowd), name="until-told")
     except* _StopError:
-        client.close()
+        pass
 
 
 def main() -> None:
     """Run until told to stop."""
-    endpoint, key, period_ms, deadline_ms = sys.argv[1:]
+    endpoint, key, period_ms, deadline_ms, *more = sys.argv[1:]
     configure(level="error", stream=sys.stderr)
-    client = Client(deadline_ms=int(deadline_ms), period_s=float(period_ms) / 1000)
-    uvloop.run(_run(endpoint, key, client))
-    json.dump(client.result(), sys.stdout)
+    count = int(more[0]) if more else 1
+    crowd = _Crowd([Client(int(deadline_ms), float(period_ms) / 1000) for _ in range(count)])
+    # What is kept grows with every request; looking through it again and again would delay some of them.
+    gc.disable()
+    uvloop.run(_run(endpoint, key, crowd))
+    json.dump(crowd.result(), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -54,3 +54,19 @@ def machine() -> str:
     cpus = len(os.sched_getaffinity(0))
     model = models[0] if models else platform.machine()
     return f"{cpus} x {model}, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def service_mb(pid: int) -> dict[str, float]:
+    """Memory of the largest of a process and its descendants; ``parents_rss``: that of the others."""
+    every = sorted(map(memory_mb, [pid, *descendants(pid)]), key=lambda one: one["rss"])
+    return {**every[-1], "parents_rss": sum(one["rss"] for one in every[:-1])}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.rpc import CONNECTIONS, choose_cpus
+from bench.table import number, table
 from bench.takeover import DEADLINE_MS, PERIOD_MS
 
 # Closer than this is called the same.
@@ -43,11 +44,7 @@ class Line:
     def cells(self) -> tuple[str, str, str, str, str]:
         """The line as text."""
         ratio = "–" if self.ratio is None else f"{self.ratio:.3g}"
-        return f"{self.what} [{self.unit}]", _number(self.milvus), _number(self.coordd), ratio, self.verdict
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        return f"{self.what} [{self.unit}]", number(self.milvus), number(self.coordd), ratio, self.verdict
 
 
 def lines(results: dict[str, Any]) -> list[Line]:
@@ -100,23 +97,14 @@ def markdown(results: dict[str, Any]) -> str:
     every = lines(results)
     head = ("what [unit]", "Milvus 2.3.5", "coordd", "coordd / Milvus", "coordd is")
     rows = [line.cells() for line in every]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    table = [_row(head, widths), "|" + "|".join(_rule(i, w) for i, w in enumerate(widths)) + "|"]
-    table += [_row(row, widths) for row in rows]
-    parts = ["## coordd and Milvus 2.3.5, measured side by side", *_conditions(results), "", *table, ""]
-    return "\n".join([*parts, *_remarks(results, every)])
-
-
-def _row(cells: tuple[str, ...], widths: list[int]) -> str:
-    texts = [
-        cell.rjust(width) if 0 < index < 4 else cell.ljust(width)
-        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    parts = [
+        "## coordd and Milvus 2.3.5, measured side by side",
+        *_conditions(results),
+        "",
+        *table(head, rows, left=(0, 4)),
+        "",
     ]
-    return "| " + " | ".join(texts) + " |"
-
-
-def _rule(index: int, width: int) -> str:
-    return "-" * (width + 1) + ":" if 0 < index < 4 else "-" * (width + 2)
+    return "\n".join([*parts, *_remarks(results, every)])
 
 
 def _conditions(results: dict[str, Any]) -> Iterator[str]:

@@ -72,7 +72,7 @@ def _target(side: Side) -> dict[str, Any]:
     holder = side.holder()
     if holder is None:
         raise BenchError(f"the active {side.name} lost its key")
-    return {"address": active.address, "server_id": holder.server_id, "pid": active.process.pid}
+    return {"address": active.address, "server_id": holder.server_id, "pid": holder.pid or active.process.pid}
 
 
 def _round(target: dict[str, Any], method: str, cpus: Cpus, plan: Plan) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench import proc
 from bench.requests import call_of, measured, parse, succeeded
@@ -42,19 +43,22 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the ACTIVE key."""
+    """Who holds the ACTIVE key. ``pid``: of the replica, if its record tells (coordd's does)."""
 
     server_id: int
     address: str
+    pid: int | None = None
 
 
-def wait(what: str, probe: Callable[[], object], limit_s: float = LIMIT_S) -> None:
+def wait(
+    what: str, probe: Callable[[], object], limit_s: float = LIMIT_S, *, every_s: float = POLL_S
+) -> None:
     """Poll until it is true. Raises: BenchError."""
     deadline = time.monotonic() + limit_s
     while not probe():
         if time.monotonic() > deadline:
             raise BenchError(f"not within {limit_s} s: {what}")
-        time.sleep(POLL_S)
+        time.sleep(every_s)
 
 
 def healthy(address: str) -> bool:
@@ -78,7 +82,11 @@ class Side:
         """Start one more process; does not wait."""
         self._started += 1
         start = self.lab.start if self.name == "milvus" else self.lab.start_coordd
-        return start(ROLE, name=f"{self.name}-{ROLE}-{self._started}")
+        return start(ROLE, name=f"{self.name}-{ROLE}-{self._started}", extra=self.extra())
+
+    def extra(self) -> dict[str, Any] | None:
+        """What is merged into the milvus.yaml of the next process."""
+        return None
 
     def start_active(self) -> Component:
         """Start a process and wait until it is Healthy."""
@@ -117,7 +125,7 @@ class Side:
         if value is None:
             return None
         record = json.loads(value)
-        return Holder(record["ServerID"], record["Address"])
+        return Holder(record["ServerID"], record["Address"], record.get("Coordd", {}).get("Pid"))
 
     def end_all(self) -> None:
         """End all processes with SIGTERM, those that go on after a second the hard way; free the ACTIVE key.
@@ -140,7 +148,8 @@ class Side:
     def pin(self, cpus: list[int]) -> None:
         """Keep the running processes on these CPUs."""
         for component in self.running():
-            proc.pin(component.process.pid, cpus)
+            for pid in (component.process.pid, *proc.descendants(component.process.pid)):
+                proc.pin(pid, cpus)
 
     def unpin(self) -> None:
         """Let the running processes use all CPUs that this one may."""

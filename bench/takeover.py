@@ -11,14 +11,12 @@ import json
 import random
 import signal
 import time
-from bisect import bisect
-from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from bench import children
+from bench.outage import NoAnswersError, Notes
 from bench.side import ACTIVE_KEY, LIMIT_S, BenchError, Side, healthy, wait
 
 PERIOD_MS = 5
@@ -66,27 +64,13 @@ def _once(side: Side, number: signal.Signals, wait_s: float, ttl_s: int) -> dict
 
 def _judge(result: dict[str, Any], at: float) -> dict[str, Any]:
     """Outage in ms, and the failed requests, from what the client noted; ``at`` is when the signal went."""
-    requests = result["requests"]
-    good = sorted(ended for _, ended, _, error in requests if error is None)
-    after = bisect(good, at)
-    if after in (0, len(good)):
-        raise BenchError("the client got no answers before, or none after the takeover")
-    sent = [request[0] for request in requests if request[0] >= at]
-    failed = Counter(error for _, ended, _, error in requests if error is not None and ended >= at)
-    return {
-        "outage_ms": _longest(good[after - 1 :]) * 1000,
-        "failed": failed.total(),
-        "errors": dict(failed),
-        "requests": len(requests),
-        "slowest_answer_ms": max(ended - sent for sent, ended, _, error in requests if error is None) * 1000,
-        "backwards": result["backwards"],
-        "client_late_ms": _longest(sent) * 1000 - PERIOD_MS,
-    }
-
-
-def _longest(moments: Sequence[float]) -> float:
-    """The longest time between two moments that follow each other."""
-    return max(later - earlier for earlier, later in pairwise(moments))
+    notes = Notes(result["clients"])
+    try:
+        found = notes.judge(at, time.monotonic())
+    except NoAnswersError as error:
+        raise BenchError(str(error)) from error
+    late_ms = found.pop("late_ms") - PERIOD_MS
+    return {**found, "requests": notes.total, "backwards": notes.backwards, "client_late_ms": late_ms}
 
 
 def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:

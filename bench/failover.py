@@ -1,0 +1,213 @@
+"""``python -m bench.failover``: a client's outages when leadership passes, with coordd and with Milvus.
+
+Clients (bench.open_loop) follow the ACTIVE key and send AllocTimestamp every 5 ms each, whatever comes back.
+Meanwhile one event after the other strikes the active replica of a pair, and the pair is made whole. A series
+goes on until there were enough events, and after planned ones (switchover, SIGTERM) enough requests, too.
+
+Results go to a JSON file, of which any number make the table and the plot:
+
+    python -m bench.failover --product coordd --json coordd.json
+    python -m bench.failover --product milvus --ttl 30 --count 3 --json milvus.json
+    python -m bench.failover --report coordd.json milvus.json --plot docs/failover.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench import children, failover_report, proc
+from bench.children import ChildError
+from bench.faults import BY_NAME, FAULTS, Fault
+from bench.group import Group, open_group
+from bench.outage import NoAnswersError, Notes, quantile
+from bench.side import ACTIVE_KEY, LIMIT_S, BenchError
+from coordd.log import configure
+from tests.lab.install import LabError
+
+PERIOD_MS = 5
+DEADLINE_MS = 1000
+PLANNED_REQUESTS = 100_000
+# How long the clients go on before the next event, at least, and at most.
+_PAUSE_S = (1.0, 2.0)
+# How long they go on after the new active is Healthy until the event counts as over.
+_SETTLE_S = 0.5
+_OUTPUT_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured. ``requests``: at least so many in a series of planned events."""
+
+    count: int
+    slow_count: int
+    requests: int
+    clients: int
+    ttl_s: int
+
+
+def series(group: Group, fault: Fault, plan: Plan) -> dict[str, Any]:
+    """One kind of event, again and again. Raises: BenchError, NoAnswersError."""
+    group.make_whole()
+    clients = plan.clients if fault.planned else 1
+    arguments = (group.lab.etcd.endpoint, ACTIVE_KEY, str(PERIOD_MS), str(DEADLINE_MS), str(clients))
+    events: list[dict[str, Any]] = []
+    busy = proc.busy_s()
+    with children.started("bench.open_loop", *arguments) as client:
+        if client.stdout is None or client.stdout.readline() != "ready\n":
+            raise BenchError(f"the clients got no answer from {group.name}")
+        began = time.monotonic()
+        moments = random.Random(1)
+        while _more(fault, plan, len(events), (time.monotonic() - began) * clients * 1000 / PERIOD_MS):
+            time.sleep(moments.uniform(*_PAUSE_S))
+            events.append(_strike(group, fault, plan))
+            sys.stderr.write(f"\rbench: {group.name}: {fault.name}: {len(events)} ")
+        seconds = time.monotonic() - began
+        output, _ = client.communicate("stop\n", timeout=_OUTPUT_LIMIT_S)
+    sys.stderr.write("\n")
+    load = (proc.busy_s() - busy) / seconds
+    return {**_summary(events, json.loads(output)), "clients": clients, "seconds": seconds, "load": load}
+
+
+def _more(fault: Fault, plan: Plan, events: int, requests: float) -> bool:
+    wanted = plan.count if fault.fast else plan.slow_count
+    return events < wanted or (fault.planned and requests < plan.requests)
+
+
+def _strike(group: Group, fault: Fault, plan: Plan) -> dict[str, Any]:
+    """One event and the repair; returns when it was, and what the new active says of its takeover."""
+    before = group.known_holder()
+    active = group.pair_of_running()[0]
+    at = time.monotonic()
+    fault.inflict(group, active)
+    heir = group.wait_taken_over(before, 2 * plan.ttl_s + LIMIT_S)
+    time.sleep(_SETTLE_S)
+    event = {"at": at, "until": time.monotonic(), "phases_ms": group.phases_ms(heir)}
+    fault.repair(group, active)
+    return event
+
+
+def _summary(events: list[dict[str, Any]], noted: dict[str, Any]) -> dict[str, Any]:
+    notes = Notes(noted["clients"])
+    runs = [{**notes.judge(event["at"], event["until"]), "phases_ms": event["phases_ms"]} for event in events]
+    outages = [run["outage_ms"] for run in runs]
+    errors = notes.errors()
+    return {
+        "n": len(runs),
+        "outage_ms": {"median": median(outages), "p99": quantile(outages, 0.99), "max": max(outages)},
+        "slowest_answer_ms": max(run["slowest_answer_ms"] for run in runs),
+        "late_ms": {name: f(run["late_ms"] - PERIOD_MS for run in runs) for name, f in _LATE.items()},
+        "phases_ms": _phases(runs),
+        "requests": notes.total,
+        "failed": errors.total(),
+        "errors": dict(errors),
+        "failed_per_event": median(run["failed"] for run in runs),
+        "backwards": notes.backwards,
+        "switches": len(noted["switches"]),
+        "runs": runs,
+    }
+
+
+_LATE = {"median": median, "max": max}
+
+
+def _phases(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    names = dict.fromkeys(name for run in runs for name in run["phases_ms"])
+    found = {}
+    for name in names:
+        values = [run["phases_ms"][name] for run in runs if name in run["phases_ms"]]
+        found[name] = {"median": median(values), "p99": quantile(values, 0.99), "max": max(values)}
+    return found
+
+
+def measure(product: str, faults: Sequence[Fault], plan: Plan, collections: int) -> list[dict[str, Any]]:
+    """All series of a product. Those behind gates get a pair of their own."""
+    found = []
+    for gated in (False, True):
+        chosen = [fault for fault in faults if fault.gated is gated and product in fault.products]
+        if not chosen:
+            continue
+        with (
+            tempfile.TemporaryDirectory(prefix="coordd-bench-", ignore_cleanup_errors=True) as work,
+            open_group(Path(work) / product, product, plan.ttl_s, collections, gated=gated) as group,
+        ):
+            for fault in chosen:
+                facts = {"product": product, "event": fault.name, "ttl_s": plan.ttl_s}
+                found.append({**facts, **series(group, fault, plan)})
+                sys.stderr.write(f"bench: {failover_report.brief(found[-1])}\n")
+    return found
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.failover", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--product", choices=("coordd", "milvus"), default="coordd")
+    add("--event", choices=list(BY_NAME), action="append", help="this only (repeatable)")
+    add("--count", type=int, default=100, help="events of each fast kind (default 100)")
+    add("--slow-count", type=int, default=20, help="events of each slow kind (default 20)")
+    add(
+        "--requests",
+        type=int,
+        default=PLANNED_REQUESTS,
+        help="with planned events, at least (default 100000)",
+    )
+    add("--clients", type=int, default=4, help="with planned events (default 4)")
+    add("--ttl", type=int, default=60, help="session TTL in seconds (default 60)")
+    add("--collections", type=int, default=1000, help="in the metadata (default 1000)")
+    add("--json", type=Path, metavar="FILE", help="write the results to this file")
+    add("--report", type=Path, nargs="+", metavar="FILE", help="measure nothing, report these results")
+    add("--plot", type=Path, metavar="FILE", help="draw the results, as PNG")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, or report what was measured."""
+    options = _arguments(argv)
+    if options.report:
+        results = [json.loads(path.read_text()) for path in options.report]
+    else:
+        try:
+            results = [_measured(options)]
+        except (BenchError, ChildError, LabError, NoAnswersError) as error:
+            sys.stderr.write("\n".join([f"bench: {error}", *getattr(error, "__notes__", []), ""]))
+            return 1
+        except KeyboardInterrupt:
+            sys.stderr.write("bench: interrupted\n")
+            return 130
+    print(failover_report.markdown(results))
+    if options.plot:
+        from bench.plot import draw  # noqa: PLC0415 - needs the extra `bench`
+
+        draw(results, options.plot)
+    return 0
+
+
+def _measured(options: argparse.Namespace) -> dict[str, Any]:
+    plan = Plan(options.count, options.slow_count, options.requests, options.clients, options.ttl)
+    faults = [BY_NAME[name] for name in options.event] if options.event else list(FAULTS)
+    configure(level="error", stream=sys.stderr)
+    # Ends like Ctrl-C does, with all processes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    results = {
+        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "machine": proc.machine(),
+        "collections": options.collections,
+        "series": measure(options.product, faults, plan, options.collections),
+    }
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())
