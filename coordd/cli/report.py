@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from coordd.etcd import EtcdClient, MemberStatus
+from coordd.etcd import EtcdClient, MemberStatus, prefix_end
 from coordd.etcd.version import version_warnings
 from coordd.ha.status import ReplicaStatus, RoleStatus, lease_ids, role_status, tables_of
 from coordd.meta.layout import MetaLayout
@@ -57,27 +57,34 @@ async def read_report(client: EtcdClient, layout: MetaLayout, roles: Sequence[st
     Raises:
         EtcdError: etcd did not answer.
     """
-    result = await client.range(layout.heartbeat_prefix, layout.session_end)
-    sessions, heartbeats = tables_of(layout, result.kvs)
+    result = await client.range(layout.standby_prefix, layout.session_end)
+    beats = await client.range(
+        layout.heartbeat_prefix, prefix_end(layout.heartbeat_prefix), revision=result.revision
+    )
+    sessions, heartbeats, reports = tables_of(layout, [*result.kvs, *beats.kvs])
     left = {lease: await client.lease_time_left_s(lease) for lease in sorted(lease_ids(sessions, roles))}
     return ClusterReport(
         result.revision,
-        tuple(role_status(role, sessions, heartbeats, left) for role in roles),
+        tuple(role_status(role, sessions, heartbeats, reports, left) for role in roles),
         tuple(await client.status()),
     )
 
 
-def report_console() -> Console:
+def report_console(pipe_width: int = PIPE_WIDTH) -> Console:
     """Standard output, as wide as the terminal; into a file or a pipe wide enough for every column."""
     console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+    return console if console.is_terminal else Console(width=pipe_width)
 
 
 def replica_table(roles: Sequence[RoleStatus], title: str | None = None) -> Table:
-    """One row per replica: role, replica, state, epoch, address, since, seconds the lease has left, pid."""
+    """One row per replica.
+
+    Columns: role, replica, state, epoch, address, since, seconds the lease has left, pid, and for a standby
+    by how many etcd revisions it was behind when it last reported, and whether it was following then.
+    """
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for column in ("role", "replica", "state", "epoch", "address", "since", "lease", "pid"):
-        right = column in ("epoch", "lease", "pid")
+    for column in ("role", "replica", "state", "epoch", "address", "since", "lease", "pid", "lag", "synced"):
+        right = column in ("epoch", "lease", "pid", "lag")
         may_wrap = column in ("address", "since")
         table.add_column(column, justify="right" if right else "left", no_wrap=not may_wrap, overflow="fold")
     for role in roles:
@@ -100,7 +107,16 @@ def _cells(replica: ReplicaStatus) -> list[str]:
         since(replica.since_ms),
         "" if replica.lease_left_s is None else f"{replica.lease_left_s} s",
         str(replica.pid) if replica.pid else "",
+        *_report_cells(replica),
     ]
+
+
+def _report_cells(replica: ReplicaStatus) -> tuple[str, str]:
+    """Lag and synced; a coordd standby that has not reported is not known to be warm."""
+    if replica.lag is not None:
+        return str(replica.lag), "yes" if replica.synced else "no"
+    silent = replica.state == "STANDBY" and replica.kind == "coordd"
+    return ("?", "?") if silent else ("", "")
 
 
 def since(unix_ms: int | None) -> str:

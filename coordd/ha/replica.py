@@ -16,6 +16,7 @@ from coordd.ha.coordinator import Coordinator, ServerFactory
 from coordd.ha.failures import is_permanent
 from coordd.ha.follower import Follower
 from coordd.ha.gate import LeadershipGate
+from coordd.ha.history import TermLog
 from coordd.ha.leadership import HeartbeatTable, SessionTable
 from coordd.ha.phases import Phases
 from coordd.ha.registration import ServerIdCounterCorrupt, Session, allocate_server_id, register
@@ -54,6 +55,7 @@ class Replica:
     fold: Fold = field(init=False)
     follower: Follower = field(init=False)
     phases: Phases = field(default_factory=Phases)
+    term_log: TermLog = field(default_factory=TermLog)
     _candidacy: Candidacy | None = None
     _registered_once: bool = False
     _registering: asyncio.Timeout | None = None

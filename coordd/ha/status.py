@@ -1,14 +1,18 @@
 """Who leads and who stands by, as read from etcd: pure functions from keys to a report.
 
-Source of the keys: Milvus 2.3.5 internal/util/sessionutil; coordd's own heartbeat (`coordd.ha.leadership`).
+Source of the keys: Milvus 2.3.5 internal/util/sessionutil; coordd's own heartbeat (`coordd.ha.leadership`)
+and standbys' reports (`coordd.ha.standbys`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from coordd.etcd import Event, KeyValue
 from coordd.ha.leadership import HeartbeatTable, SessionEntry, SessionTable
+from coordd.ha.standbys import StandbyReportTable
 from coordd.meta.codecs import DecodeError
+from coordd.meta.fold import Table
 from coordd.meta.layout import MetaLayout
 
 
@@ -17,7 +21,8 @@ class ReplicaStatus:
     """One replica of a role. `state` is ACTIVE, STANDBY or, for a key that does not decode, UNREADABLE.
 
     `epoch` is 0 unless ACTIVE. `since_ms` (Unix ms) is when the key was written, None for a process that does
-    not say (Milvus). `lease_left_s` is None if the lease is unknown to etcd or was not asked for.
+    not say (Milvus). `lease_left_s` is None if the lease is unknown to etcd or was not asked for. `lag` (etcd
+    revisions that the tables were behind) and `synced` are what a standby's last report says, None without.
     """
 
     role: str
@@ -33,6 +38,8 @@ class ReplicaStatus:
     lease_left_s: int | None
     key: str
     pid: int
+    lag: int | None = None
+    synced: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +57,23 @@ class RoleStatus:
         return (*((self.active,) if self.active else ()), *self.standbys)
 
 
-def tables_of(layout: MetaLayout, kvs: Iterable[KeyValue]) -> tuple[SessionTable, HeartbeatTable]:
-    """Fill the two tables from a range read; a value that does not decode stays in them as unreadable."""
-    sessions, heartbeats = SessionTable(layout), HeartbeatTable(layout)
+def fill(tables: Sequence[Table], kvs: Iterable[KeyValue]) -> None:
+    """Fill tables from a range read; what does not decode is in them as each of them treats it."""
     for kv in kvs:
-        for table in (sessions, heartbeats):
+        for table in tables:
             if kv.key.startswith(table.prefix):
-                try:
-                    table.apply(
-                        Event(kv.key, kv.value, kv.mod_revision, kv.create_revision, kv.lease, kv.version)
-                    )
-                except DecodeError:
-                    continue  # the table keeps the entry, marked as unreadable
-    return sessions, heartbeats
+                event = Event(kv.key, kv.value, kv.mod_revision, kv.create_revision, kv.lease, kv.version)
+                with suppress(DecodeError):
+                    table.apply(event)
+
+
+def tables_of(
+    layout: MetaLayout, kvs: Iterable[KeyValue]
+) -> tuple[SessionTable, HeartbeatTable, StandbyReportTable]:
+    """The tables that a report is made of; sessions and heartbeats that do not decode stay as unreadable."""
+    sessions, heartbeats, reports = SessionTable(layout), HeartbeatTable(layout), StandbyReportTable(layout)
+    fill([sessions, heartbeats, reports], kvs)
+    return sessions, heartbeats, reports
 
 
 def lease_ids(sessions: SessionTable, roles: Sequence[str]) -> set[int]:
@@ -72,18 +83,27 @@ def lease_ids(sessions: SessionTable, roles: Sequence[str]) -> set[int]:
 
 
 def role_status(
-    role: str, sessions: SessionTable, heartbeats: HeartbeatTable, lease_left_s: Mapping[int, int | None]
+    role: str,
+    sessions: SessionTable,
+    heartbeats: HeartbeatTable,
+    reports: StandbyReportTable,
+    lease_left_s: Mapping[int, int | None],
 ) -> RoleStatus:
     """The report on one role."""
     active_entry = sessions.get(role)
     active = None if active_entry is None else _replica(role, active_entry, lease_left_s, active=True)
     standbys = tuple(
-        _replica(role, entry, lease_left_s, active=False)
+        _with_report(_replica(role, entry, lease_left_s, active=False), reports)
         for entry in sessions.of_role(role)
         if active_entry is None or entry.lease != active_entry.lease
     )
     heartbeat = heartbeats.get(role)
     return RoleStatus(role, active, standbys, heartbeat.mod_revision if heartbeat else 0)
+
+
+def _with_report(standby: ReplicaStatus, reports: StandbyReportTable) -> ReplicaStatus:
+    report = None if standby.server_id is None else reports.get(standby.role, standby.server_id)
+    return standby if report is None else replace(standby, lag=report.lag, synced=report.synced)
 
 
 def _replica(

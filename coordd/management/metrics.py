@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from coordd.ha.history import PHASE_BUCKETS_S, TermCause, TermEnd
 from coordd.management.view import STATES, ReplicaView
 from coordd.pb.common_pb2 import StateCode
 from coordd.rpc.dispatch import Dispatcher
@@ -161,6 +162,7 @@ class Metrics:
         build.add_metric([self._version, self._milvus_version], 1)
         yield build
         yield from _replica_metrics([served.replica for served in self._served])
+        yield from _term_metrics([served.replica for served in self._served])
         yield from _rpc_metrics(self._served)
         yield from _milvus_metrics(self._served)
         if self._etcd is not None:
@@ -205,6 +207,29 @@ def _replica_metrics(replicas: Sequence[ReplicaView]) -> Iterator[Metric]:
     for replica in replicas:
         quarantined.add_metric([replica.role], replica.quarantined_total)
     yield quarantined
+
+
+def _term_metrics(replicas: Sequence[ReplicaView]) -> Iterator[Metric]:
+    """Every cause and every end is there from the start, so that the first one is seen as an increase."""
+    begun = CounterMetricFamily(
+        "coordd_terms", "terms of leadership begun, by what made them possible", labels=["role", "cause"]
+    )
+    ended = CounterMetricFamily(
+        "coordd_term_ends", "terms of leadership ended, as the leader saw it", labels=["role", "end"]
+    )
+    phases = HistogramMetricFamily(
+        "coordd_term_phase_seconds", "how long the phases of take-overs took", labels=["role", "phase"]
+    )
+    bounds = [f"{bound:g}" for bound in PHASE_BUCKETS_S]
+    for replica in replicas:
+        terms = replica.term_log
+        for cause in TermCause:
+            begun.add_metric([replica.role, cause.value], terms.begun.get(cause, 0))
+        for end in TermEnd:
+            ended.add_metric([replica.role, end.value], terms.finished.get(end, 0))
+        for phase, stats in terms.phases.items():
+            phases.add_metric([replica.role, phase], _cumulated(bounds, stats.buckets), stats.total_s)
+    yield from (begun, ended, phases)
 
 
 def _rpc_metrics(served: Sequence[_Served]) -> Iterator[Metric]:

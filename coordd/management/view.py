@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from coordd.ha.election import State
+from coordd.ha.history import TermLog
 from coordd.ha.replica import Replica
 
 REGISTERING = "registering"
@@ -71,6 +72,10 @@ class ReplicaView(Protocol):
     def takeover_phases_s(self) -> Mapping[str, float]:
         """Seconds that each phase of the latest take-over took; empty if there was none."""
 
+    @property
+    def term_log(self) -> TermLog:
+        """The terms of this process so far, counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class HaReplicaView:
@@ -130,3 +135,7 @@ class HaReplicaView:
     @property
     def takeover_phases_s(self) -> Mapping[str, float]:
         return self.replica.phases.durations_s()
+
+    @property
+    def term_log(self) -> TermLog:
+        return self.replica.term_log

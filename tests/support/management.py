@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from coordd.ha.history import TermLog
 from coordd.pb.common_pb2 import StateCode
 
 
@@ -23,6 +24,7 @@ class FakeView:
     quarantined_keys: int = 1
     quarantined_total: int = 3
     takeover_phases_s: Mapping[str, float] = field(default_factory=lambda: {"fence": 0.004, "serve": 0.001})
+    term_log: TermLog = field(default_factory=TermLog)
 
 
 def standby(role: str = "rootcoord") -> FakeView:

@@ -33,6 +33,24 @@ def test_an_address_is_shown_as_it_is(address: str) -> None:
     assert address in shown(RoleStatus("rootcoord", replica(address=address), (), 1))
 
 
+@pytest.mark.parametrize(
+    ("fields", "cells"),
+    [
+        ({"lag": 12, "synced": True}, ["12", "yes"]),
+        ({"lag": 0, "synced": False}, ["0", "no"]),
+        ({}, ["?", "?"]),
+        ({"kind": "milvus"}, ["77"]),
+        ({"state": "ACTIVE"}, ["77"]),
+    ],
+)
+def test_a_standby_shows_how_far_behind_it_was(fields: dict[str, object], cells: list[str]) -> None:
+    one = replica(**{"state": "STANDBY", "epoch": 0, **fields})
+    (row,) = [
+        line for line in shown(RoleStatus("rootcoord", None, (one,), 0)).splitlines() if "10.0.0.5" in line
+    ]
+    assert row.split()[-len(cells) :] == cells
+
+
 def test_a_role_without_replicas_is_named() -> None:
     nobody = RoleStatus("datacoord", None, (), 0)
     assert "datacoord   none" in shown(nobody)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from coordd.ha.history import TermCause, TermEnd, TermRecord
 from coordd.management.metrics import Metrics
 from coordd.pb import root_coord_pb2
 from coordd.pb.common_pb2 import StateCode
@@ -111,6 +112,33 @@ async def test_replica_gauges(scene: Scene) -> None:
     assert value(metrics, "coordd_quarantined_values_total", role="rootcoord") == 3
     assert value(metrics, "coordd_takeover_phase_seconds", role="rootcoord", phase="fence") == 0.004
     assert value(metrics, "coordd_build_info", version="0.1.0", milvus_version="2.3.5") == 1
+
+
+async def test_terms_are_counted_from_zero_by_cause_and_by_end(scene: Scene) -> None:
+    metrics, log = scene.metrics, scene.view.term_log
+    assert value(metrics, "coordd_terms_total", role="rootcoord", cause="crash") == 0
+    assert value(metrics, "coordd_term_ends_total", role="rootcoord", end="handed over") == 0
+    lengths = {"detect": 0.4, "fence": 3.0}
+    record = TermRecord("rootcoord", 77, 4, "a:1", "h", TermCause.CRASH, 3, 1000, lengths)
+    log.began(record)
+    log.ended(record.ended(TermEnd.HANDED_OVER, 2000))
+    assert value(metrics, "coordd_terms_total", role="rootcoord", cause="crash") == 1
+    assert value(metrics, "coordd_terms_total", role="rootcoord", cause="silence") == 0
+    assert value(metrics, "coordd_term_ends_total", role="rootcoord", end="handed over") == 1
+
+
+async def test_phases_of_take_overs_are_a_histogram(scene: Scene) -> None:
+    metrics, log = scene.metrics, scene.view.term_log
+    for epoch, fence_ms in ((77, 3.0), (90, 2000.0)):
+        lengths = {"detect": 0.4, "fence": fence_ms}
+        log.began(TermRecord("rootcoord", epoch, 4, "a:1", "h", TermCause.CRASH, 3, 1000, lengths))
+    name, labels = "coordd_term_phase_seconds", {"role": "rootcoord", "phase": "fence"}
+    assert value(metrics, f"{name}_bucket", le="0.0025", **labels) == 0
+    assert value(metrics, f"{name}_bucket", le="0.005", **labels) == 1
+    assert value(metrics, f"{name}_bucket", le="+Inf", **labels) == 2
+    assert value(metrics, f"{name}_sum", **labels) == 2.003
+    assert value(metrics, f"{name}_bucket", role="rootcoord", phase="detect", le="0.001") == 2
+    assert value(metrics, f"{name}_count", role="rootcoord", phase="serve") is None
 
 
 async def test_gauges_are_read_at_the_scrape(scene: Scene) -> None:
