@@ -15,13 +15,14 @@ import uvloop
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
-from coordd.cli import config_command, dev_command, status_command
+from coordd.cli import config_command, dev_command, status_command, switchover_command
 from coordd.config import load_config
 from coordd.daemon import Daemon
 from coordd.errors import CoorddError
 from coordd.version import MILVUS_VERSION, coordd_version
 
 Role = Literal["rootcoord", "datacoord", "querycoord", "mixcoord"]
+OneRole = Literal["rootcoord", "datacoord", "querycoord"]
 ConfigPath = Annotated[Path | None, Parameter(name=["--config", "-c"])]
 
 ROLES: dict[Role, tuple[str, ...]] = {
@@ -73,15 +74,43 @@ def status(
     config: ConfigPath = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     watch: bool = False,
+    history: bool = False,
+    role: OneRole | None = None,
 ) -> None:
     """Show for each role who is active, since when, and who stands by, as etcd has it.
+
+    A standby's lag is by how many etcd revisions its tables were behind when it last reported.
 
     Args:
         config: milvus.yaml or the directory it is in. Default: $MILVUSCONF, else ./configs.
         as_json: Print JSON, one object per report.
         watch: Go on and report each second until interrupted.
+        history: Show the terms of leadership on record instead, the newest last.
+        role: Of this role only.
     """
-    _run_async(status_command.status(load_config(config).settings, as_json=as_json, watch=watch))
+    settings = load_config(config).settings
+    _run_async(status_command.status(settings, as_json=as_json, watch=watch, history=history, role=role))
+
+
+@app.command
+def switchover(
+    role: OneRole,
+    /,
+    *,
+    to: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    wait: bool = False,
+    config: ConfigPath = None,
+) -> None:
+    """Have the active replica of a role hand its leadership to a standby, without a failed request.
+
+    Args:
+        role: Which one.
+        to: Server ID of the standby that is to take over (see `coordd status`). Default: the first to answer.
+        wait: Return only once the new active replica serves.
+        config: milvus.yaml or the directory it is in. Default: $MILVUSCONF, else ./configs.
+    """
+    settings = load_config(config).settings
+    _run_async(switchover_command.switchover(settings, role, to=to or 0, wait=wait))
 
 
 @app.command

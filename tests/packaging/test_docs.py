@@ -16,7 +16,7 @@ DOCUMENTS = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "CHANGELOG.md", ROOT 
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 OTHER_VARIABLES = ("metricsport",)
 """Read without being another spelling of a key."""
-COMMANDS = ("run", "dev", "status", "config", "version")
+COMMANDS = ("run", "dev", "status", "switchover", "config", "version")
 
 
 def text_of(path: Path) -> str:
@@ -94,7 +94,7 @@ def test_log_lines_are_those_that_are_written() -> None:
     source = text_of(ROOT / "coordd" / "ha" / "announcements.py")
     quoted = re.findall(r'^\["([^"]+)"\]', text_of(ROOT / "docs" / "operations.md"), re.MULTILINE)
     assert len(quoted) > 4
-    literals = [re.sub(r"\{[^}]*\}", "*", found) for found in re.findall(r'f"([^"]+)"', source)]
+    literals = [re.sub(r"\{[^}]*\}", "*", found) for found in re.findall(r'(?:f|info\(\s*)"([^"]+)"', source)]
     patterns = [re.escape(literal).replace(r"\*", r".+") for literal in literals]
     for line in quoted:
         assert any(re.fullmatch(one, line) for one in patterns), line
