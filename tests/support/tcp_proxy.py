@@ -1,20 +1,61 @@
-"""A TCP proxy on loopback that does to a connection what networks do: cut, stall, swallow, delay, refuse."""
+"""A TCP proxy on loopback that does to connections what networks do: cut, stall, swallow, delay, refuse.
+
+Each direction has its own faults: `up` is from clients to the target, `down` is back. What a TCP connection
+never does is not done here either: bytes are not reordered, and a connection that has lost bytes carries none
+after them, so `heal()` resets it.
+"""
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+CHUNK_BYTES: Final = 16 * 1024
+CHUNKS_HELD: Final = 16
+"""Of one direction of one connection: more is left with the sender, which then feels that nobody reads."""
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class Direction:
+    """The faults of one direction. `delay_s`: latency of each byte; the rate is not limited by it.
+
+    `swallow`: bytes, and ends of connections, vanish. `passed`: bytes passed on so far.
+    """
+
+    def __init__(self) -> None:
+        self.delay_s = 0.0
+        self.swallow = False
+        self.passed = 0
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def stall(self) -> None:
+        """Hold bytes, and ends of connections, back until `heal()`."""
+        self._open.clear()
+
+    def heal(self) -> None:
+        """Let held bytes through, lose no more, be fast."""
+        self.delay_s = 0.0
+        self.swallow = False
+        self._open.set()
+
+    async def opened(self) -> None:
+        """Until it is not stalled."""
+        await self._open.wait()
 
 
 class TcpProxy:
     """Forwards connections on `port` to `target` ("host:port").
 
-    Faults, each switchable at any time: `stall_up` / `stall_down` hold the bytes of one direction back (and
-    so a "partition" is both); `swallow_down` throws answers away; `delay_s` adds latency to both directions;
-    `refuse()` closes the listener (connect fails with RST), `accept()` opens it again; `cut()` resets all
-    connections. `accepted` counts connections, `bytes_down` what was passed on to clients.
+    Faults, each switchable at any time: those of `up` and `down`, see `Direction`; `partition()` is a stall
+    of both; `delay_s` sets the latency of both; `refuse()` closes the listener (connect fails with RST),
+    `accept()` opens it again; `cut()` resets all connections. One direction that stalls or swallows while the
+    other works is a half-open connection. `accepted` counts connections.
     """
 
     def __init__(self, target: str, *, tls: ssl.SSLContext | None = None) -> None:
@@ -22,22 +63,39 @@ class TcpProxy:
         host, port = target.rsplit(":", 1)
         self._target = (host, int(port))
         self.port = 0
-        self.swallow_down = False
-        self.delay_s = 0.0
+        self.up = Direction()
+        self.down = Direction()
         self.accepted = 0
-        self.bytes_down = 0
-        self._up_open = asyncio.Event()
-        self._up_open.set()
-        self._down_open = asyncio.Event()
-        self._down_open.set()
         self._tls = tls
         self._server: asyncio.Server | None = None
-        self._handlers = 0
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._links: set[_Link] = set()
 
     @property
     def endpoint(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def bytes_down(self) -> int:
+        """What was passed on to clients so far."""
+        return self.down.passed
+
+    @property
+    def swallow_down(self) -> bool:
+        """Whether answers are thrown away."""
+        return self.down.swallow
+
+    @swallow_down.setter
+    def swallow_down(self, value: bool) -> None:
+        self.down.swallow = value
+
+    @property
+    def delay_s(self) -> float:
+        """Latency of both directions; of clients' bytes if they differ."""
+        return self.up.delay_s
+
+    @delay_s.setter
+    def delay_s(self, value: float) -> None:
+        self.up.delay_s = self.down.delay_s = value
 
     async def __aenter__(self) -> Self:
         await self.accept()
@@ -47,8 +105,7 @@ class TcpProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.refuse()
-        self.heal()
-        while self._handlers:
+        while self._links:
             self.cut()
             await asyncio.sleep(0)
 
@@ -66,60 +123,121 @@ class TcpProxy:
 
     def cut(self) -> None:
         """Reset all open connections."""
-        for writer in list(self._writers):
-            writer.transport.abort()
+        for link in self._links:
+            link.reset()
 
     def partition(self) -> None:
         """Both directions go silent; connections stay open, new ones are accepted and stay silent."""
-        self._up_open.clear()
-        self._down_open.clear()
+        self.up.stall()
+        self.down.stall()
 
     def stall_down(self) -> None:
         """Answers are held back until `heal()`."""
-        self._down_open.clear()
+        self.down.stall()
 
     def heal(self) -> None:
-        """Let held bytes through."""
-        self._up_open.set()
-        self._down_open.set()
-        self.swallow_down = False
+        """Let held bytes through, and end the connections that have lost some. Does not listen again."""
+        for link in self._links:
+            if link.lost_bytes:
+                link.reset()
+        self.up.heal()
+        self.down.heal()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        self._handlers += 1
+        link = _Link(reader, writer)
+        self._links.add(link)
         try:
-            up_reader, up_writer = await asyncio.open_connection(*self._target)
-        except OSError:
-            writer.transport.abort()
-            self._handlers -= 1
-            return
-        pair = (writer, up_writer)
-        self._writers.update(pair)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, up_writer, up=True), name="proxy-up")
-                group.create_task(self._pump(up_reader, writer, up=False), name="proxy-down")
-        except* OSError:
-            pass
+            await link.run(self._target, self.up, self.down)
         finally:
-            for one in pair:
-                self._writers.discard(one)
-                one.transport.abort()
-            self._handlers -= 1
+            self._links.discard(link)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
-        gate = self._up_open if up else self._down_open
-        while data := await reader.read(65536):
-            if self.delay_s:
-                await asyncio.sleep(self.delay_s)
-            await gate.wait()
-            if not up and self.swallow_down:
-                continue
-            writer.write(data)
-            await writer.drain()
-            if not up:
-                self.bytes_down += len(data)
-        raise ConnectionResetError  # one side ended: end the other, too
+
+class _Link:
+    """One connection through the proxy: two sockets, two pumps."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.lost_bytes = False
+        self._client = (reader, writer)
+        self._writers = [writer]
+        self._task: asyncio.Task[None] | None = None
+
+    def reset(self) -> None:
+        """RST to both sides, whatever is held back."""
+        for writer in self._writers:
+            _reset(writer)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def run(self, target: tuple[str, int], up: Direction, down: Direction) -> None:
+        """Until both sides know that it has ended."""
+        self._task = asyncio.get_running_loop().create_task(self._pump_both(target, up, down), name="proxy")
+        try:
+            await asyncio.wait([self._task])
+            if not self._task.cancelled():
+                self._task.result()
+        finally:
+            for writer in self._writers:
+                writer.transport.abort()
+
+    async def _pump_both(self, target: tuple[str, int], up: Direction, down: Direction) -> None:
+        try:
+            server = await asyncio.open_connection(*target)
+        except OSError:
+            _reset(self._client[1])
+            return
+        self._writers.append(server[1])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pump(self._client[0], server[1], up), name="proxy up")
+            group.create_task(self._pump(server[0], self._client[1], down), name="proxy down")
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction
+    ) -> None:
+        """Carry one direction. Its end travels the same way as its bytes, and ends the far side."""
+        loop = asyncio.get_running_loop()
+        held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(CHUNKS_HELD)
+        lost_some = False
+
+        async def read() -> None:
+            data = b"-"
+            while data:
+                try:
+                    data = await reader.read(CHUNK_BYTES)
+                except OSError:
+                    data = b""
+                await held.put((loop.time() + direction.delay_s, data))
+
+        async def write() -> None:
+            nonlocal lost_some
+            while True:
+                due, data = await held.get()
+                if (left_s := due - loop.time()) > 0:
+                    await asyncio.sleep(left_s)
+                await direction.opened()
+                if direction.swallow:
+                    self.lost_bytes = lost_some = True
+                    if not data:
+                        await asyncio.Event().wait()  # until `heal()` or `cut()` resets this link
+                elif not lost_some:
+                    if not data:
+                        writer.transport.abort()
+                        return
+                    writer.write(data)
+                    with contextlib.suppress(OSError):  # the other pump reads the reason
+                        await writer.drain()
+                    direction.passed += len(data)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read(), name="read")
+            group.create_task(write(), name="write")
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    writer.transport.abort()
 
 
 @contextlib.asynccontextmanager
