@@ -7,10 +7,12 @@ LAB ?= .cache/lab
 FAILOVER ?= .cache/failover
 RUNS ?= 1000000
 JOBS ?= 2
+FAILOVERS ?= 2000
+SECONDS ?= 14400
 SOURCES := pyproject.toml constraints.txt hatch_build.py $(wildcard proto/coordd/pb/*.proto)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test check format unit interop simulate bench bench-failover proto constraints clean
+.PHONY: run test check format unit interop simulate soak bench bench-failover proto constraints clean
 
 run: $(VENV)/.installed  ## start an embedded etcd and an active-standby pair, and show who leads
 	$(BIN)/coordd dev
@@ -37,6 +39,9 @@ interop: $(VENV)/.installed-test $(LAB)/.installed  ## the tests with real Milvu
 
 simulate: $(VENV)/.installed-test  ## RUNS seeded runs of the election on JOBS cores
 	$(BIN)/python -m tests.simulation --runs $(RUNS) --jobs $(JOBS)
+
+soak: $(VENV)/.installed-test  ## FAILOVERS of real replicas in trouble, at most SECONDS, every answer judged
+	$(BIN)/python -m tests.faults.soak --failovers $(FAILOVERS) --seconds $(SECONDS)
 
 bench: $(VENV)/.installed-test $(LAB)/.installed  ## measure side by side with Milvus
 	$(BIN)/python -m bench

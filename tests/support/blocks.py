@@ -41,7 +41,9 @@ class Timestamps:
         self.answered += 1
         last = call.first + call.count - 1
         if call.first <= floor[0]:
-            raise Violation(f"timestamps went back:\n  {floor[1]}\nwas answered before this was asked:\n  {call}")
+            raise Violation(
+                f"timestamps went back:\n  {floor[1]}\nwas answered before this was asked:\n  {call}"
+            )
         at = bisect.bisect_left(self._blocks, (call.first,))
         for first, other_last, other in self._blocks[max(at - 1, 0) : at + 1]:
             if first <= last and call.first <= other_last:

@@ -106,13 +106,15 @@ class Launcher:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._started = 0
         self.processes: list[CoorddProcess] = []
 
     async def run(
         self, role: str, settings: Mapping[str, Any] | str, *, env: Mapping[str, str] | None = None
     ) -> CoorddProcess:
         """Start one; `settings` is the content of its milvus.yaml."""
-        home = self._folder / f"{role}-{len(self.processes) + 1}"
+        self._started += 1
+        home = self._folder / f"{role}-{self._started}"
         home.mkdir(parents=True)
         text = settings if isinstance(settings, str) else yaml.safe_dump(dict(settings))
         (home / "milvus.yaml").write_text(text)

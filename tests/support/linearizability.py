@@ -6,9 +6,9 @@ one way in which the calls so far may have happened. When a call returns, every 
 not happened yet is extended by calls under way until it has; if no configuration is left, there is no
 explanation. Equal configurations are kept once, which is the memoisation of the search.
 
-A write whose outcome is unknown may happen at any time after its start, or never. Two unknown creations of one
-database do the same, so a configuration only counts how many of each kind have happened, and one that has
-used fewer makes those that have used more superfluous.
+A write whose outcome is unknown may happen at any time after its start, or never. Two unknown creations of
+one database do the same, so a configuration only counts how many of each kind have happened, and one that
+has used fewer makes those that have used more superfluous.
 
 The database itself is a register: absent, or present with the time of its creation, which the first list
 after a creation tells and every later one must repeat.

@@ -1,0 +1,238 @@
+"""What goes wrong on a stage: one method per kind of trouble, chosen at random by a seed.
+
+Each trouble lasts for a moment and leaves everything as it found it: processes run, connections carry, etcd
+is complete. A trouble that concerns one replica keeps it busy, so that two at once concern two replicas.
+"""
+
+import asyncio
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from tests.faults.stage import Stage, StageReplica
+from tests.support.coordd import LAYOUT, active_of
+from tests.support.tcp_proxy import Direction, TcpProxy
+
+TWO_AT_ONCE: Final = 0.2
+THE_ACTIVE_ONE: Final = 0.65
+
+
+class Troubles:
+    """Troubles of one stage, drawn from one seed. `done` counts them by name."""
+
+    def __init__(self, stage: Stage, seed: int) -> None:
+        self.done: Counter[str] = Counter()
+        self._stage = stage
+        self._random = random.Random(f"troubles {seed}")
+        self._kinds: dict[Callable[[], Awaitable[None]], int] = {
+            self.kill: 5,
+            self.terminate: 4,
+            self.kill_two: 1,
+            self.pause: 3,
+            self.revoke_lease: 2,
+            self.delete_active_key: 1,
+            self.partition: 2,
+            self.half_open: 3,
+            self.delay: 2,
+            self.reset: 2,
+            self.refuse: 2,
+            self.compact: 1,
+            self.restart_etcd: 1,
+            self.pause_etcd: 1,
+        }
+
+    async def one(self) -> None:
+        """One trouble, now and then two at once; returns when they are over."""
+        count = 2 if self._random.random() < TWO_AT_ONCE else 1
+        chosen = self._random.choices(list(self._kinds), list(self._kinds.values()), k=count)
+        async with asyncio.TaskGroup() as group:
+            for kind in chosen:
+                self.done[kind.__name__] += 1
+                group.create_task(kind(), name=kind.__name__)
+
+    # --- processes ---
+
+    async def kill(self) -> None:
+        """SIGKILL; a new process comes a little later."""
+        with self._victim("kill") as replica:
+            if replica is not None:
+                await self._end_and_restart(replica, signal.SIGKILL)
+
+    async def terminate(self) -> None:
+        """SIGTERM; a new process comes a little later."""
+        with self._victim("terminate") as replica:
+            if replica is not None:
+                await self._end_and_restart(replica, signal.SIGTERM)
+
+    async def kill_two(self) -> None:
+        """SIGKILL to two of them in one moment."""
+        with self._victim("kill") as first, self._victim("kill too") as second:
+            async with asyncio.TaskGroup() as group:
+                for replica in (first, second):
+                    if replica is not None:
+                        group.create_task(self._end_and_restart(replica, signal.SIGKILL), name="kill")
+
+    async def pause(self) -> None:
+        """SIGSTOP for a moment, for longer than the guard, or for longer than the session."""
+        seconds = self._random.choice((0.2, 1.0, 2.5, 5.0))
+        with self._victim(f"pause for {seconds} s") as replica:
+            if replica is not None:
+                replica.running.send(signal.SIGSTOP)
+                try:
+                    await asyncio.sleep(seconds)
+                finally:
+                    replica.running.send(signal.SIGCONT)
+
+    async def _end_and_restart(self, replica: StageReplica, number: signal.Signals) -> None:
+        await self._stage.end(replica, number)
+        await asyncio.sleep(self._random.choice((0.0, 0.0, 1.0)))
+        await self._stage.start(replica)
+        await self._stage.wait_registered(replica)
+
+    # --- keys ---
+
+    async def revoke_lease(self) -> None:
+        """What an operator does who wants somebody else to lead."""
+        entry = await active_of(self._stage.client, "rootcoord")
+        if entry is not None:
+            self._stage.note(f"revoke lease {entry.lease:x} of the active one")
+            await self._stage.client.revoke(entry.lease)
+
+    async def delete_active_key(self) -> None:
+        """The same, by other means."""
+        self._stage.note("delete the ACTIVE key")
+        await self._stage.client.delete(LAYOUT.session("rootcoord"))
+
+    async def compact(self) -> None:
+        """etcd forgets what lies behind; watches that are behind must start again."""
+        revision = self._stage.audit.revision
+        self._stage.note(f"compact at {revision}")
+        await asyncio.to_thread(self._stage.etcd.ctl, "compact", str(revision))
+
+    # --- the way between one replica and etcd ---
+
+    async def partition(self) -> None:
+        """Silence both ways; what was sent arrives afterwards."""
+        await self._spoil("partition", TcpProxy.partition)
+
+    async def half_open(self) -> None:
+        """One direction is dead: its bytes come late, or never."""
+        up, swallow = self._random.random() < 0.5, self._random.random() < 0.5
+
+        def spoil(proxy: TcpProxy) -> None:
+            direction = proxy.up if up else proxy.down
+            if swallow:
+                direction.swallow = True
+            else:
+                direction.stall()
+
+        await self._spoil(f"{'swallow' if swallow else 'stall'} {'up' if up else 'down'}", spoil)
+
+    async def delay(self) -> None:
+        """Latency, not the same both ways."""
+        up_s, down_s = (self._random.choice((0.0, 0.02, 0.1, 0.4)) for _ in range(2))
+
+        def spoil(proxy: TcpProxy) -> None:
+            for direction, seconds in ((proxy.up, up_s), (proxy.down, down_s)):
+                _delay(direction, seconds)
+
+        await self._spoil(f"delay {up_s} s up, {down_s} s down", spoil)
+
+    async def reset(self) -> None:
+        """RST to all connections; new ones work."""
+        await self._spoil("reset", TcpProxy.cut, moment=True)
+
+    async def refuse(self) -> None:
+        """RST to all connections and to new ones."""
+        with self._victim("refuse") as replica:
+            if replica is None:
+                return
+            proxies = self._some_ways(replica)
+            for proxy in proxies:
+                await proxy.refuse()
+                proxy.cut()
+            await asyncio.sleep(self._some_time_s())
+            for proxy in proxies:
+                await proxy.accept()
+
+    async def _spoil(self, name: str, spoil: Callable[[TcpProxy], None], *, moment: bool = False) -> None:
+        with self._victim(name) as replica:
+            if replica is None:
+                return
+            for proxy in self._some_ways(replica):
+                spoil(proxy)
+            await asyncio.sleep(0.0 if moment else self._some_time_s())
+            replica.heal()
+
+    def _some_ways(self, replica: StageReplica) -> list[TcpProxy]:
+        """The way to one etcd member, or to all."""
+        every = replica.proxies
+        return every if self._random.random() < 0.7 else [self._random.choice(every)]
+
+    # --- etcd ---
+
+    async def restart_etcd(self) -> None:
+        """SIGKILL to the member that leads, and a new start with the same data."""
+        if self._stage.etcd_busy:
+            return
+        self._stage.etcd_busy = True
+        member = await asyncio.to_thread(self._stage.etcd.leader)
+        self._stage.note(f"kill etcd {member.name}")
+        await asyncio.to_thread(member.kill)
+        await asyncio.sleep(self._random.choice((0.0, 0.5, 2.0)))
+        member.start()
+        await asyncio.to_thread(member.wait_healthy, 30.0)
+        self._stage.etcd_busy = False
+
+    async def pause_etcd(self) -> None:
+        """SIGSTOP to the member that leads."""
+        if self._stage.etcd_busy:
+            return
+        self._stage.etcd_busy = True
+        member = await asyncio.to_thread(self._stage.etcd.leader)
+        self._stage.note(f"pause etcd {member.name}")
+        member.pause()
+        await asyncio.sleep(self._some_time_s())
+        member.resume()
+        await asyncio.to_thread(member.wait_healthy, 30.0)
+        self._stage.etcd_busy = False
+
+    # --- choosing ---
+
+    def _some_time_s(self) -> float:
+        return self._random.choice((0.1, 0.5, 1.5, 3.5))
+
+    @contextmanager
+    def _victim(self, what: str) -> Iterator[StageReplica | None]:
+        """A replica that nothing else happens to; None if there is none."""
+        leader = self._stage.leader()
+        free = [replica for replica in self._stage.replicas if not replica.busy]
+        if leader is not None and not leader.busy and self._random.random() < THE_ACTIVE_ONE:
+            free = [leader]
+        if not free:
+            yield None
+            return
+        replica = self._random.choice(free)
+        replica.busy = True
+        self._stage.note(f"{what}: replica {replica.number}{', the active one' if replica is leader else ''}")
+        try:
+            yield replica
+        finally:
+            replica.busy = False
+            self._stage.note(f"over: {what}: replica {replica.number}")
+
+
+def _delay(direction: Direction, seconds: float) -> None:
+    direction.delay_s = seconds
+
+
+async def trouble_for(stage: Stage, troubles: Troubles, seconds: float) -> None:
+    """One trouble after another; after each, somebody must serve again."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        await troubles.one()
+        await stage.wait_served(time.monotonic_ns())
