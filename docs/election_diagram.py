@@ -10,28 +10,29 @@ import sys
 from pathlib import Path
 
 from coordd.ha import election as el
-from coordd.ha.election import State
+from coordd.ha import election_events as ev
+from coordd.ha.election_events import State
 
 ARCHITECTURE = Path(__file__).with_name("architecture.md")
 BLOCK = re.compile(r"(<!-- election diagram: begin -->\n).*?(<!-- election diagram: end -->)", re.DOTALL)
 ME, OTHER, EPOCH = 1, 2, 10
 LATE = 1_000.0
 
-EVENTS: tuple[tuple[str, el.Event], ...] = (
-    ("the ACTIVE key is free", el.Observed(0.0, 9, 0, 0)),
-    ("the ACTIVE key is free", el.Observed(0.0, 9, 0, 8, holder_guard_s=2.0)),  # its holder has just died
-    ("another holds the ACTIVE key", el.Observed(0.0, 20, 20, 20, 2.0, OTHER)),
-    ("own campaign was carried out", el.Observed(0.0, EPOCH, EPOCH, EPOCH, 2.0, ME)),
-    ("won", el.CampaignWon(0.0, EPOCH, 0.0)),
-    ("lost", el.CampaignLost(0.0, 20, OTHER, 20)),
-    ("no answer", el.CampaignFailed(0.0)),
-    ("ready to answer", el.Activated(LATE)),
-    ("cannot be made ready", el.ActivationFailed()),
-    ("fence refused", el.FenceLost()),
-    ("lease gone", el.LeaseLost()),
-    ("asked to stop", el.StopRequested()),
-    ("nothing in flight", el.Drained()),
-    ("keys deleted", el.Resigned()),
+EVENTS: tuple[tuple[str, ev.Event], ...] = (
+    ("the ACTIVE key is free", ev.Observed(0.0, 9, 0, 0)),
+    ("the ACTIVE key is free", ev.Observed(0.0, 9, 0, 8, holder_guard_s=2.0)),  # its holder has just died
+    ("another holds the ACTIVE key", ev.Observed(0.0, 20, 20, 20, 2.0, OTHER)),
+    ("own campaign was carried out", ev.Observed(0.0, EPOCH, EPOCH, EPOCH, 2.0, ME)),
+    ("won", ev.CampaignWon(0.0, EPOCH, 0.0)),
+    ("lost", ev.CampaignLost(0.0, 20, OTHER, 20)),
+    ("no answer", ev.CampaignFailed(0.0)),
+    ("ready to answer", ev.Activated(LATE)),
+    ("cannot be made ready", ev.ActivationFailed()),
+    ("fence refused", ev.FenceLost()),
+    ("lease gone", ev.LeaseLost()),
+    ("asked to stop", ev.StopRequested()),
+    ("nothing in flight", ev.Drained()),
+    ("keys deleted", ev.Resigned()),
 )
 
 

@@ -10,7 +10,7 @@ Source: Milvus 2.3.5 internal/util/sessionutil/session_util.go, internal/distrib
 
 from dataclasses import dataclass
 
-from coordd.ha.election import State
+from coordd.ha.election_events import State
 from coordd.ha.history import TermRecord
 from coordd.ha.leadership import SessionEntry
 from coordd.log import get_logger
@@ -22,6 +22,8 @@ MILVUS_STATES = {
     State.CAMPAIGNING: "StandBy",
     State.ACTIVATING: "Initializing",
     State.ACTIVE: "Healthy",
+    State.OFFERING: "Healthy",
+    State.HANDING_OVER: "Healthy",
     State.RESIGNING: "Stopping",
     State.ENDED: "Abnormal",
 }

@@ -17,6 +17,7 @@ from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient
 from coordd.etcd.errors import EtcdError, LeaseLost
 from coordd.ha import election as el
+from coordd.ha import election_events as ev
 from coordd.ha.announcements import Announcements
 from coordd.ha.coordinator import Coordinator, RoleServer, ServerFactory, Term
 from coordd.ha.failures import is_permanent
@@ -77,7 +78,7 @@ class Candidacy:
     _say: Announcements = field(init=False)
     _guard: ServeGuard = field(init=False)
     _scope: TaskScope = field(init=False)
-    _ended: asyncio.Future[el.EndReason] = field(init=False)
+    _ended: asyncio.Future[ev.EndReason] = field(init=False)
     _campaign_trouble: Trouble = field(default_factory=Trouble)
     _holder: SessionEntry | None = None
     _server: RoleServer | None = None
@@ -114,7 +115,7 @@ class Candidacy:
         """Milvus' name of the role."""
         return self.session.record.server_name
 
-    async def run(self) -> el.EndReason:
+    async def run(self) -> ev.EndReason:
         """Stand by, lead if elected, and return why it ended. Everything started is gone by then.
 
         Cancelling it closes the gate and ends the session likewise.
@@ -141,13 +142,13 @@ class Candidacy:
             return
         active = self.around.sessions.get(self.role)
         heartbeat = self.around.heartbeats.get(self.role)
-        if active is None and not self.phases.evidence_at:
-            self.phases.evidence_at = boottime()
-        elif active is not None and self.election.state is el.State.STANDBY:
-            self.phases.evidence_at = 0.0
+        if active is None and not self.phases.observed_free_at:
+            self.phases.observed_free_at = boottime()
+        elif active is not None and self.election.state is ev.State.STANDBY:
+            self.phases.observed_free_at = 0.0
             self._note_holder(active)
         self.handle(
-            el.Observed(
+            ev.Observed(
                 now=boottime(),
                 revision=self.around.follower.revision,
                 active_mod_revision=active.mod_revision if active else 0,
@@ -168,9 +169,9 @@ class Candidacy:
 
     def request_stop(self) -> None:
         """Give leadership up, if held, and end the session."""
-        self.handle(el.StopRequested())
+        self.handle(ev.StopRequested())
 
-    def handle(self, event: el.Event) -> None:
+    def handle(self, event: ev.Event) -> None:
         """Let the election take an event and carry out what it orders."""
         if self._ended.done():
             return
@@ -182,26 +183,26 @@ class Candidacy:
             self._perform(instruction)
         self._schedule_tick()
 
-    def _only_tries_again(self, before: el.State) -> bool:
+    def _only_tries_again(self, before: ev.State) -> bool:
         """A change of state that comes many times a second for as long as campaigns fail."""
-        trying = (el.State.STANDBY, el.State.CAMPAIGNING)
+        trying = (ev.State.STANDBY, ev.State.CAMPAIGNING)
         return self._campaign_trouble.lasting and before in trying and self.election.state in trying
 
     # --- carrying instructions out ---
 
-    def _perform(self, instruction: el.Instruction) -> None:
+    def _perform(self, instruction: ev.Instruction) -> None:
         match instruction:
-            case el.Campaign(expected):
+            case ev.Campaign(expected):
                 self._start(self._campaign(expected), "campaign")
-            case el.BeginTerm(epoch):
+            case ev.BeginTerm(epoch):
                 self._begin_term(epoch)
-            case el.Serve(epoch):
+            case ev.Serve(epoch):
                 self._start(self._serve(epoch), "serve")
-            case el.Drain():
+            case ev.Drain():
                 self._start(self._drain(), "drain")
-            case el.Resign(epoch):
+            case ev.Resign(epoch):
                 self._start(self._resign(epoch), "resign")
-            case el.EndSession(reason):
+            case ev.EndSession(reason):
                 self.around.gate.close()
                 self._ended.set_result(reason)
 
@@ -218,12 +219,12 @@ class Candidacy:
             await self._stop_server(0.0)
             if self._campaign_trouble.is_news(error):
                 log.warning("could not campaign, trying again", role=self.role, reason=str(error))
-            self.handle(el.CampaignFailed(boottime()))
+            self.handle(ev.CampaignFailed(boottime()))
             return
         self._campaign_trouble.over()
         if result.epoch:
             self._guard.heartbeat_acked(result.sent_at)
-            self.handle(el.CampaignWon(boottime(), result.epoch, result.sent_at))
+            self.handle(ev.CampaignWon(boottime(), result.epoch, result.sent_at))
         else:
             await self._campaign_lost(result)
 
@@ -239,7 +240,7 @@ class Candidacy:
             except EtcdError as error:
                 log.warning("could not remove the previous record", key=holder.key, reason=str(error))
         self.handle(
-            el.CampaignLost(
+            ev.CampaignLost(
                 boottime(),
                 holder.mod_revision if holder else 0,
                 record.server_id if record else None,
@@ -264,7 +265,7 @@ class Candidacy:
             epoch=epoch,
             fence=fence,
             committer=FencedCommitter(
-                self.around.client, fence, self.around.fold, lambda: self.handle(el.FenceLost())
+                self.around.client, fence, self.around.fold, lambda: self.handle(ev.FenceLost())
             ),
             started_at=boottime(),
             task_group=self._scope,
@@ -290,11 +291,11 @@ class Candidacy:
                 self._activation_failed(error)
                 return
         self.phases.activated_at = boottime()
-        self.handle(el.Activated(boottime()))
+        self.handle(ev.Activated(boottime()))
 
     def _activation_failed(self, error: CoorddError) -> None:
         log.error("cannot become ACTIVE, giving leadership up", role=self.role, reason=str(error))
-        self.handle(el.ActivationFailed())
+        self.handle(ev.ActivationFailed())
 
     async def _serve(self, epoch: int) -> None:
         if self._ended.done():  # in the same turn of the loop: the gate is closed and stays so
@@ -309,7 +310,7 @@ class Candidacy:
     async def _drain(self) -> None:
         self.around.gate.stopping()
         await self._stop_server(self.around.settings.drain_s())
-        self.handle(el.Drained())
+        self.handle(ev.Drained())
 
     async def _resign(self, epoch: int) -> None:
         # Whoever sees the heartbeat gone serves at once, so nothing may leave from here on.
@@ -326,7 +327,7 @@ class Candidacy:
                 lease_ttl_s=self.session.ttl_s,
                 reason=str(error) or "etcd did not answer",
             )
-        self.handle(el.Resigned())
+        self.handle(ev.Resigned())
 
     # --- tasks of the session ---
 
@@ -351,12 +352,12 @@ class Candidacy:
 
     def _lease_lost(self, error: LeaseLost) -> None:
         log.warning("the session's lease is gone", role=self.role, reason=str(error))
-        self.handle(el.LeaseLost())
+        self.handle(ev.LeaseLost())
 
     async def _announce_standby(self) -> None:
         while True:
             await asyncio.sleep(STANDBY_LOG_INTERVAL_S)
-            if self.election.state not in (el.State.STANDBY, el.State.CAMPAIGNING):
+            if self.election.state not in (ev.State.STANDBY, ev.State.CAMPAIGNING):
                 return
             self._say.in_standby()
 
@@ -386,9 +387,9 @@ class Candidacy:
             self._guard.heartbeat_acked(sent_at)
             self.around.gate.guard_extended()
         else:
-            if self.election.state is not el.State.RESIGNING:  # else it was given up, not lost
+            if self.election.state is not ev.State.RESIGNING:  # else it was given up, not lost
                 log.warning("the epoch is lost: the ACTIVE key is not ours", role=self.role, epoch=epoch)
-            self.handle(el.FenceLost())
+            self.handle(ev.FenceLost())
         return True
 
     # --- ending ---
@@ -449,7 +450,7 @@ class Candidacy:
             self._tick = asyncio.get_running_loop().call_later(delay, self._tick_due)
 
     def _tick_due(self) -> None:
-        self.handle(el.Tick(boottime()))
+        self.handle(ev.Tick(boottime()))
 
     def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         self._scope.create_task(coroutine, name=f"{self.role}:{self.session.record.server_id}:{name}")

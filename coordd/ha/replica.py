@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient
 from coordd.etcd.errors import EtcdError
-from coordd.ha import election as el
+from coordd.ha import election_events as ev
 from coordd.ha.candidacy import Candidacy, Surroundings
 from coordd.ha.coordinator import Coordinator, ServerFactory
 from coordd.ha.failures import is_permanent
@@ -106,16 +106,16 @@ class Replica:
                 if session is None:
                     return
                 reason = await self._stand_for_election(session)
-                if reason is el.EndReason.STOPPED:
+                if reason is ev.EndReason.STOPPED:
                     return
-                if reason is el.EndReason.EXCLUSIVE_HELD:
+                if reason is ev.EndReason.EXCLUSIVE_HELD:
                     raise self._held_exclusively()
                 log.warning("session ended, registering anew", role=self.settings.role, reason=reason.value)
                 await self._pause(
-                    ACTIVATION_PAUSE_S if reason is el.EndReason.ACTIVATION_FAILED else SESSION_PAUSE_S
+                    ACTIVATION_PAUSE_S if reason is ev.EndReason.ACTIVATION_FAILED else SESSION_PAUSE_S
                 )
 
-    async def _stand_for_election(self, session: Session) -> el.EndReason:
+    async def _stand_for_election(self, session: Session) -> ev.EndReason:
         candidacy = Candidacy(
             Surroundings(
                 settings=self.settings,
@@ -141,7 +141,7 @@ class Replica:
             # A bug in the role or in here. The session is closed; the process and its other roles live on.
             log.exception("session failed", role=self.settings.role)
             raise_if_cancelled()
-            return el.EndReason.ACTIVATION_FAILED
+            return ev.EndReason.ACTIVATION_FAILED
         finally:
             self._candidacy = None
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from coordd.ha.election import State
+from coordd.ha.election_events import State
 from coordd.ha.history import TermLog
 from coordd.ha.replica import Replica
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from coordd.ha import election as el
+from coordd.ha import election_events as ev
 
 from .etcd_model import ACTIVE, HEARTBEAT, LEASE_NOT_FOUND, Answer, EtcdModel, Leadership
 from .process_model import Machine, Process
@@ -68,15 +69,15 @@ class CoorddProcess(Process):
         if self.session is None:
             self.exit()
         else:
-            self.session.handle(el.StopRequested())
+            self.session.handle(ev.StopRequested())
 
-    def session_ended(self, reason: el.EndReason) -> None:
+    def session_ended(self, reason: ev.EndReason) -> None:
         """Go on with a new session, unless it was the last."""
         self.session = None
         if self.stopping:
             self.exit()
             return
-        failed = reason is el.EndReason.ACTIVATION_FAILED
+        failed = reason is ev.EndReason.ACTIVATION_FAILED
         self.after(ACTIVATION_PAUSE_S if failed else SESSION_PAUSE_S, self.start)
 
     def client_request(self) -> None:
@@ -124,7 +125,7 @@ class Session:
     def observe(self, view: Leadership) -> None:
         """The leadership keys have been observed."""
         self.handle(
-            el.Observed(
+            ev.Observed(
                 now=self.process.clock(),
                 revision=view.revision,
                 active_mod_revision=view.active_mod_revision,
@@ -134,7 +135,7 @@ class Session:
             )
         )
 
-    def handle(self, event: el.Event) -> None:
+    def handle(self, event: ev.Event) -> None:
         """Let the election take an event, carry out what it orders."""
         if self.ended:
             return
@@ -154,27 +155,27 @@ class Session:
     def _tick(self, deadline: float) -> None:
         if deadline == self._tick_at:
             self._tick_at = None
-            self.handle(el.Tick(self.process.clock()))
+            self.handle(ev.Tick(self.process.clock()))
 
-    def _perform(self, instruction: el.Instruction) -> None:
+    def _perform(self, instruction: ev.Instruction) -> None:
         match instruction:
-            case el.Campaign():
+            case ev.Campaign():
                 self.world.invariants.campaigning(self)
                 self.call(self._campaign_done, self._campaign, instruction.expected_heartbeat_revision)
-            case el.BeginTerm():
+            case ev.BeginTerm():
                 self._beat()
                 self.timestamps.load()
-            case el.Serve():
+            case ev.Serve():
                 self.accepting = self.answering = True
-            case el.Drain():
+            case ev.Drain():
                 self.drain()
-            case el.Resign():
+            case ev.Resign():
                 self._resign()
-            case el.EndSession():
+            case ev.EndSession():
                 self._end(instruction.reason)
         self.world.faults.state_changed(self.process)
 
-    def _end(self, reason: el.EndReason) -> None:
+    def _end(self, reason: ev.EndReason) -> None:
         self.ended = True
         self.accepting = self.answering = False
         self.guard.close()
@@ -198,12 +199,12 @@ class Session:
             return
         now = self.process.clock()
         if answer is None:
-            self.handle(el.CampaignFailed(now))
+            self.handle(ev.CampaignFailed(now))
         elif answer is LEASE_NOT_FOUND:
-            self.handle(el.LeaseLost())
+            self.handle(ev.LeaseLost())
         elif answer.succeeded:
             self.guard.heartbeat_acked(sent_at)
-            self.handle(el.CampaignWon(now, answer.revision, sent_at))
+            self.handle(ev.CampaignWon(now, answer.revision, sent_at))
         else:
             self._campaign_lost(answer, now)
 
@@ -211,7 +212,7 @@ class Session:
         self.world.invariants.lost_campaigns += 1
         active, heartbeat = answer.keys.get(ACTIVE), answer.keys.get(HEARTBEAT)
         self.handle(
-            el.CampaignLost(
+            ev.CampaignLost(
                 now,
                 active.mod_revision if active else 0,
                 active.value if active else None,
@@ -247,7 +248,7 @@ class Session:
         if answer.succeeded:
             self.heartbeat_acked(sent_at)
         else:
-            self.handle(el.FenceLost())
+            self.handle(ev.FenceLost())
 
     def heartbeat_acked(self, sent_at: float) -> None:
         """A heartbeat was committed."""
@@ -264,7 +265,7 @@ class Session:
         if ttl_s:
             self.guard.keepalive_acked(sent_at, ttl_s)
         else:
-            self.handle(el.LeaseLost())
+            self.handle(ev.LeaseLost())
 
     # --- requests ---
 
@@ -305,9 +306,9 @@ class Session:
 
     def drained(self) -> None:
         """Nothing will be answered any more."""
-        if not self.ended and self.beating and self.election.state is el.State.RESIGNING:
+        if not self.ended and self.beating and self.election.state is ev.State.RESIGNING:
             self.answering = self.beating = False
-            self.handle(el.Drained())
+            self.handle(ev.Drained())
 
     def _resign(self) -> None:
         keys = (ACTIVE, HEARTBEAT)
@@ -316,7 +317,7 @@ class Session:
         )
 
     def _resigned(self, _answer: Answer | None, _sent_at: float) -> None:
-        self.handle(el.Resigned())
+        self.handle(ev.Resigned())
 
     def call(self, done: Done, operation: Callable[..., Any], *arguments: Any) -> None:
         """Send etcd a request with the ordinary time-out."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from coordd.ha import election as el
+from coordd.ha import election_events as ev
 from coordd.ha.guard import ServeGuard
 
 from .coordd_model import Compares, CoorddProcess, Session
@@ -73,14 +74,14 @@ class NoSecondCheck(Session):
 class ServesAtOnce(el.Election):
     """The winner does not wait for the previous holder's guard to run out."""
 
-    def _take_on_predecessor(self, view: el.Observed, now: float) -> None:
+    def _take_on_predecessor(self, view: ev.Observed, now: float) -> None:
         self.serve_after = now
 
 
 class NoMargin(el.Election):
     """The winner waits for the guard as its own clock counts it, without a margin for the other clock."""
 
-    def _take_on_predecessor(self, view: el.Observed, now: float) -> None:
+    def _take_on_predecessor(self, view: ev.Observed, now: float) -> None:
         super()._take_on_predecessor(view, now)
         self.serve_after = max(now, self.serve_after - self.settings.margin_s)
 
@@ -88,7 +89,7 @@ class NoMargin(el.Election):
 class WaitsForItsOwnGuard(el.Election):
     """The winner waits as long as its own guard would last, whatever the heartbeat says of its author's."""
 
-    def _observed(self, event: el.Observed) -> Sequence[el.Instruction]:
+    def _observed(self, event: ev.Observed) -> Sequence[ev.Instruction]:
         return super()._observed(replace(event, holder_guard_s=None))
 
 
@@ -103,7 +104,7 @@ class PublishesItsOwnGuard(el.Election):
 class ReleasesUnsettled(el.Election):
     """A replica that stops within the previous holder's guard deletes the heartbeat all the same."""
 
-    def _give_up(self, reason: el.EndReason) -> Sequence[el.Instruction]:
+    def _give_up(self, reason: ev.EndReason) -> Sequence[ev.Instruction]:
         self._settled = True
         return super()._give_up(reason)
 
@@ -111,18 +112,18 @@ class ReleasesUnsettled(el.Election):
 class ForgetsItsCampaign(el.Election):
     """A campaign without an answer is taken for one that failed."""
 
-    def _observed(self, event: el.Observed) -> Sequence[el.Instruction]:
+    def _observed(self, event: ev.Observed) -> Sequence[ev.Instruction]:
         return super()._observed(replace(event, holder_server_id=None))
 
 
 class CampaignsUnseen(el.Election):
     """Campaigns whether or not the ACTIVE key has been seen to be there."""
 
-    def _campaign_if_free(self, now: float) -> Sequence[el.Instruction]:
+    def _campaign_if_free(self, now: float) -> Sequence[ev.Instruction]:
         assert self._view is not None
         self._campaign_at = None
-        self.state = el.State.CAMPAIGNING
-        return (el.Campaign(self._view.heartbeat_mod_revision),)
+        self.state = ev.State.CAMPAIGNING
+        return (ev.Campaign(self._view.heartbeat_mod_revision),)
 
 
 class CampaignsWithoutCompare(Session):
@@ -142,8 +143,8 @@ class CampaignsPastAHeartbeat(Session):
 class KnocksAgainAndAgain(el.Election):
     """A refused campaign is repeated from the same old view."""
 
-    def _campaign_lost(self, event: el.CampaignLost) -> Sequence[el.Instruction]:
-        self.state = el.State.STANDBY
+    def _campaign_lost(self, event: ev.CampaignLost) -> Sequence[ev.Instruction]:
+        self.state = ev.State.STANDBY
         self._campaign_at = event.now + self.settings.retry_s
         return ()
 
@@ -159,9 +160,9 @@ class ResignsBeforeItsLastAnswer(Session):
     """Leadership is given up, and the heartbeat deleted, while requests are still being answered."""
 
     def drained(self) -> None:
-        if not self.ended and self.beating and self.election.state is el.State.RESIGNING:
+        if not self.ended and self.beating and self.election.state is ev.State.RESIGNING:
             self.beating = False
-            self.handle(el.Drained())
+            self.handle(ev.Drained())
 
     def drain(self) -> None:
         super().drain()
@@ -171,8 +172,8 @@ class ResignsBeforeItsLastAnswer(Session):
 class StopsOnlyAsLeader(el.Election):
     """SIGTERM is not heard in STANDBY, as in Milvus' coordinators."""
 
-    def _stop_requested(self, event: el.StopRequested) -> Sequence[el.Instruction]:
-        return () if self.state is el.State.STANDBY else super()._stop_requested(event)
+    def _stop_requested(self, event: ev.StopRequested) -> Sequence[ev.Instruction]:
+        return () if self.state is ev.State.STANDBY else super()._stop_requested(event)
 
 
 class WindowFromZero(Timestamps):

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from coordd.ha.election import EndReason, Event, Instruction, Serve, State
+from coordd.ha.election_events import EndReason, Event, Instruction, Serve, State
 
 from .__main__ import main
 from .coordd_model import CoorddProcess, Session

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordd.ha import election as el
+from coordd.ha import election_events as ev
 from coordd.rootcoord.tso import TimestampAllocator
 
 from .etcd_model import WINDOW, Answer
@@ -50,7 +50,7 @@ class Timestamps:
         if answer is None:
             self.unreadable()
         elif not answer.succeeded:
-            self.session.handle(el.FenceLost())
+            self.session.handle(ev.FenceLost())
         else:
             stored = answer.keys.get(WINDOW)
             self.start(stored.value if stored else 0, stored.mod_revision if stored else 0)
@@ -66,7 +66,7 @@ class Timestamps:
         self._known_revision = revision
         if self._allocator is None:
             if session.world.faults.activation_fails():
-                session.handle(el.ActivationFailed())
+                session.handle(ev.ActivationFailed())
                 return
             self._allocator = TimestampAllocator(floor_ms=end_ms, now_ms=session.process.wall_ms())
         self._allocator.extend(end_ms)
@@ -104,10 +104,10 @@ class Timestamps:
             self._tell_activated()
             return
         self._in_doubt = True  # read it back; if the epoch is lost, that tells
-        if session.election.state is el.State.ACTIVATING:
+        if session.election.state is ev.State.ACTIVATING:
             session.process.after(RETRY_S, self._persist)
 
     def _tell_activated(self) -> None:
         session = self.session
-        if session.election.state is el.State.ACTIVATING:
-            session.handle(el.Activated(session.process.clock()))
+        if session.election.state is ev.State.ACTIVATING:
+            session.handle(ev.Activated(session.process.clock()))

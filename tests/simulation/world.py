@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from coordd.ha.election import Election, ElectionSettings, Event, IllegalEvent, Instruction
+from coordd.ha.election import Election, ElectionSettings, IllegalEvent
+from coordd.ha.election_events import Event, Instruction
 from coordd.ha.guard import ServeGuard
 
 from .coordd_model import CoorddProcess, Session

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from coordd.ha import election as el
+from coordd.ha import election_events as ev
 
 _PART = re.compile(
     r"(?:, )?(?P<key>active|to|heartbeat) (?P<revision>\d+)(?: of (?P<of>\d+))?(?: guard (?P<guard>[\d.]+))?"
@@ -45,13 +46,13 @@ def play(election: el.Election, script: str) -> None:
     assert played == expected, "\n".join(["what happens is:", *played])
 
 
-def parse(words: str) -> el.Event:
+def parse(words: str) -> ev.Event:
     """The event that a line's left side stands for."""
     time, _, what = words.partition(" ")
     return _event(float(time), what.strip())
 
 
-def _event(now: float, what: str) -> el.Event:
+def _event(now: float, what: str) -> ev.Event:
     name, _, rest = what.partition(" ")
     parts = {part["key"]: part for part in _PART.finditer(rest)}
     active, heartbeat = parts.get("active") or parts.get("to"), parts.get("heartbeat")
@@ -59,47 +60,47 @@ def _event(now: float, what: str) -> el.Event:
     holder = int(active["of"]) if active and active["of"] else None
     heartbeat_revision = int(heartbeat["revision"]) if heartbeat else 0
     guard_s = float(heartbeat["guard"]) if heartbeat and heartbeat["guard"] else None
-    timed: dict[str, Callable[[], el.Event]] = {
-        "observed": lambda: el.Observed(
+    timed: dict[str, Callable[[], ev.Event]] = {
+        "observed": lambda: ev.Observed(
             now, int(rest.partition(",")[0]), active_revision, heartbeat_revision, guard_s, holder
         ),
-        "won": lambda: el.CampaignWon(now, int(rest), now),
-        "lost": lambda: el.CampaignLost(now, active_revision, holder, heartbeat_revision),
-        "unanswered": lambda: el.CampaignFailed(now),
-        "activated": lambda: el.Activated(now),
-        "tick": lambda: el.Tick(now),
+        "won": lambda: ev.CampaignWon(now, int(rest), now),
+        "lost": lambda: ev.CampaignLost(now, active_revision, holder, heartbeat_revision),
+        "unanswered": lambda: ev.CampaignFailed(now),
+        "activated": lambda: ev.Activated(now),
+        "tick": lambda: ev.Tick(now),
     }
     return _TIMELESS[what] if what in _TIMELESS else timed[name]()
 
 
-_TIMELESS: dict[str, el.Event] = {
-    "activation failed": el.ActivationFailed(),
-    "fence refused": el.FenceLost(),
-    "lease lost": el.LeaseLost(),
-    "stop": el.StopRequested(),
-    "drained": el.Drained(),
-    "resigned": el.Resigned(),
+_TIMELESS: dict[str, ev.Event] = {
+    "activation failed": ev.ActivationFailed(),
+    "fence refused": ev.FenceLost(),
+    "lease lost": ev.LeaseLost(),
+    "stop": ev.StopRequested(),
+    "drained": ev.Drained(),
+    "resigned": ev.Resigned(),
 }
 
 
-def _outcome(election: el.Election, instructions: Sequence[el.Instruction]) -> str:
+def _outcome(election: el.Election, instructions: Sequence[ev.Instruction]) -> str:
     orders = ", ".join(map(_order, instructions))
     deadline = election.next_deadline()
     tick = "" if deadline is None else f" [{round(deadline, 6)}]"
     return f"{election.state.value}{': ' if orders else ''}{orders}{tick}"
 
 
-def _order(instruction: el.Instruction) -> str:
+def _order(instruction: ev.Instruction) -> str:
     match instruction:
-        case el.Campaign(expected):
+        case ev.Campaign(expected):
             return f"campaign {expected}"
-        case el.BeginTerm(epoch):
+        case ev.BeginTerm(epoch):
             return f"begin term {epoch}"
-        case el.Serve(epoch):
+        case ev.Serve(epoch):
             return f"serve {epoch}"
-        case el.Drain():
+        case ev.Drain():
             return "drain"
-        case el.Resign(epoch):
+        case ev.Resign(epoch):
             return f"resign {epoch}"
-        case el.EndSession(reason):
+        case ev.EndSession(reason):
             return f"end session ({reason.value})"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from coordd.ha import election as el
+from coordd.ha import election_events as ev
 
 from .election_script import parse, play
 
@@ -23,12 +24,12 @@ DRAINING = ACTIVE + "\n10.3  stop -> resigning: drain"
 RESIGNING = DRAINING + "\n10.4  drained -> resigning: resign 2"
 
 IN_EVERY_STATE = {
-    el.State.STANDBY: "10.0  observed 20, active 7 of 3, heartbeat 19 -> standby",
-    el.State.CAMPAIGNING: FREE,
-    el.State.ACTIVATING: SETTLED,
-    el.State.ACTIVE: ACTIVE,
-    el.State.RESIGNING: RESIGNING,
-    el.State.ENDED: ACTIVE + "\n10.3  lease lost -> ended: end session (lease lost)",
+    ev.State.STANDBY: "10.0  observed 20, active 7 of 3, heartbeat 19 -> standby",
+    ev.State.CAMPAIGNING: FREE,
+    ev.State.ACTIVATING: SETTLED,
+    ev.State.ACTIVE: ACTIVE,
+    ev.State.RESIGNING: RESIGNING,
+    ev.State.ENDED: ACTIVE + "\n10.3  lease lost -> ended: end session (lease lost)",
 }
 
 
@@ -311,7 +312,7 @@ def test_a_refused_fence_deposes() -> None:
 
 
 def test_a_lost_lease_ends_the_session_in_every_state() -> None:
-    played(f"{IN_EVERY_STATE[el.State.STANDBY]}\n20.0  lease lost -> ended: end session (lease lost)")
+    played(f"{IN_EVERY_STATE[ev.State.STANDBY]}\n20.0  lease lost -> ended: end session (lease lost)")
     played(f"{FREE}\n20.0  lease lost -> ended: end session (lease lost)")
     played(f"{SETTLED}\n20.0  lease lost -> ended: end session (lease lost)")
     played(f"{ACTIVE}\n20.0  lease lost -> ended: end session (lease lost)")
@@ -338,7 +339,7 @@ def test_a_resignation_may_be_observed_before_it_is_answered() -> None:
 
 def test_a_stop_before_a_term_ends_the_session_at_once() -> None:
     played("10.0  stop -> ended: end session (stopped)")
-    played(f"{IN_EVERY_STATE[el.State.STANDBY]}\n20.0  stop -> ended: end session (stopped)")
+    played(f"{IN_EVERY_STATE[ev.State.STANDBY]}\n20.0  stop -> ended: end session (stopped)")
     played(f"{FREE}\n20.0  stop -> ended: end session (stopped)\n20.1  won 2 -> ended")
 
 
@@ -434,12 +435,12 @@ ANSWERS = {"10.9  won 2", "10.9  lost to 2 of 3", "10.9  unanswered"}
 ACTIVATION = {"10.9  activated", "10.9  activation failed"}
 EVERY_EVENT = ALWAYS | ANSWERS | ACTIVATION | {"10.9  fence refused", "10.9  drained", "10.9  resigned"}
 POSSIBLE = {
-    el.State.STANDBY: ALWAYS,
-    el.State.CAMPAIGNING: ALWAYS | ANSWERS,
-    el.State.ACTIVATING: ALWAYS | ACTIVATION | {"10.9  fence refused"},
-    el.State.ACTIVE: ALWAYS | {"10.9  fence refused"},
-    el.State.RESIGNING: ALWAYS | ACTIVATION | {"10.9  fence refused", "10.9  resigned"},
-    el.State.ENDED: EVERY_EVENT,
+    ev.State.STANDBY: ALWAYS,
+    ev.State.CAMPAIGNING: ALWAYS | ANSWERS,
+    ev.State.ACTIVATING: ALWAYS | ACTIVATION | {"10.9  fence refused"},
+    ev.State.ACTIVE: ALWAYS | {"10.9  fence refused"},
+    ev.State.RESIGNING: ALWAYS | ACTIVATION | {"10.9  fence refused", "10.9  resigned"},
+    ev.State.ENDED: EVERY_EVENT,
 }
 
 
@@ -448,9 +449,9 @@ def memory_of(subject: el.Election) -> dict[str, Any]:
     return {name: getattr(subject, name) for name in el.Election.__slots__ if name != "_handlers"}
 
 
-@pytest.mark.parametrize("state", el.State)
+@pytest.mark.parametrize("state", ev.State)
 @pytest.mark.parametrize("words", sorted(EVERY_EVENT))
-def test_an_event_that_cannot_happen_raises_and_changes_nothing(state: el.State, words: str) -> None:
+def test_an_event_that_cannot_happen_raises_and_changes_nothing(state: ev.State, words: str) -> None:
     subject = played(IN_EVERY_STATE[state])
     assert subject.state is state
     before = memory_of(subject)
@@ -466,7 +467,7 @@ def test_an_event_that_cannot_happen_raises_and_changes_nothing(state: el.State,
 
 @pytest.mark.parametrize("words", sorted(EVERY_EVENT))
 def test_after_the_end_nothing_happens_any_more(words: str) -> None:
-    subject = played(IN_EVERY_STATE[el.State.ENDED])
+    subject = played(IN_EVERY_STATE[ev.State.ENDED])
     before = memory_of(subject)
 
     assert list(subject.handle(parse(words))) == []
@@ -478,21 +479,21 @@ def test_a_resignation_cannot_be_answered_before_the_last_request_is() -> None:
     subject = played(DRAINING)
 
     with pytest.raises(el.IllegalEvent, match="Resigned"):
-        subject.handle(el.Resigned())
+        subject.handle(ev.Resigned())
 
     play(subject, "20.0  drained -> resigning: resign 2")
     with pytest.raises(el.IllegalEvent, match="second time"):
-        subject.handle(el.Drained())
+        subject.handle(ev.Drained())
     play(subject, "20.1  resigned -> ended: end session (stopped)")
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"state": el.State.ACTIVE, "epoch": 0}, "leading without an epoch"),
-        ({"state": el.State.STANDBY, "epoch": 2}, "an epoch without a term"),
-        ({"state": el.State.ACTIVE, "_activated": False}, "serving before activation"),
-        ({"state": el.State.RESIGNING, "_settled": False}, "within the previous holder's guard"),
+        ({"state": ev.State.ACTIVE, "epoch": 0}, "leading without an epoch"),
+        ({"state": ev.State.STANDBY, "epoch": 2}, "an epoch without a term"),
+        ({"state": ev.State.ACTIVE, "_activated": False}, "serving before activation"),
+        ({"state": ev.State.RESIGNING, "_settled": False}, "within the previous holder's guard"),
         ({"_campaign_at": 11.0}, "a campaign is due outside STANDBY"),
     ],
 )

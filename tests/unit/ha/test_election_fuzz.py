@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coordd.ha import election as el
+from coordd.ha import election_events as ev
 
 ME = 5
 GUARD_S = 2.0
@@ -40,28 +41,28 @@ EVENTS: st.SearchStrategy[Build] = st.one_of(
 )  # fmt: skip
 
 
-def event_of(build: Build, now: float) -> el.Event:
+def event_of(build: Build, now: float) -> ev.Event:
     name, arguments = build
     match name:
         case "observed":
             revision, active, heartbeat, guard_s, holder = arguments
-            return el.Observed(now, revision, active, heartbeat, guard_s, holder if active else None)
+            return ev.Observed(now, revision, active, heartbeat, guard_s, holder if active else None)
         case "lost":
             revision, holder, heartbeat = arguments
-            return el.CampaignLost(now, revision, holder if revision else None, heartbeat)
+            return ev.CampaignLost(now, revision, holder if revision else None, heartbeat)
         case "won":
-            return el.CampaignWon(now, arguments[0], now)
-    simple: dict[str, el.Event] = {
-        "unanswered": el.CampaignFailed(now),
-        "activated": el.Activated(now),
-        "activation failed": el.ActivationFailed(),
-        "fence refused": el.FenceLost(),
-        "lease lost": el.LeaseLost(),
-        "stop": el.StopRequested(),
-        "drained": el.Drained(),
-        "resigned": el.Resigned(),
+            return ev.CampaignWon(now, arguments[0], now)
+    simple: dict[str, ev.Event] = {
+        "unanswered": ev.CampaignFailed(now),
+        "activated": ev.Activated(now),
+        "activation failed": ev.ActivationFailed(),
+        "fence refused": ev.FenceLost(),
+        "lease lost": ev.LeaseLost(),
+        "stop": ev.StopRequested(),
+        "drained": ev.Drained(),
+        "resigned": ev.Resigned(),
     }
-    return simple.get(name, el.Tick(now))
+    return simple.get(name, ev.Tick(now))
 
 
 @dataclass
@@ -69,60 +70,60 @@ class Witness:
     """Judges instructions by the events that came before."""
 
     exclusive: bool
-    view: el.Observed | None = None
+    view: ev.Observed | None = None
     heartbeat_received_at: float = 0.0
     wait_until: float = 0.0
     longest_guard_s: float = GUARD_S
     orders: list[type] = field(default_factory=list)
     seen: list[type] = field(default_factory=list)
 
-    def told(self, event: el.Event) -> None:
+    def told(self, event: ev.Event) -> None:
         """An event was taken."""
         self.seen.append(type(event))
-        if isinstance(event, el.Observed) and (self.view is None or event.revision >= self.view.revision):
+        if isinstance(event, ev.Observed) and (self.view is None or event.revision >= self.view.revision):
             if self.view is None or self.view.heartbeat_mod_revision != event.heartbeat_mod_revision:
                 self.heartbeat_received_at = event.now
             self.view = event
 
-    def ordered(self, instruction: el.Instruction, event: el.Event, now: float) -> None:
+    def ordered(self, instruction: ev.Instruction, event: ev.Event, now: float) -> None:
         """An instruction followed."""
-        assert el.EndSession not in self.orders, "an order after the end"
+        assert ev.EndSession not in self.orders, "an order after the end"
         match instruction:
-            case el.Campaign(expected):
-                assert el.BeginTerm not in self.orders
+            case ev.Campaign(expected):
+                assert ev.BeginTerm not in self.orders
                 assert self.view is not None
                 assert self.exclusive or not self.view.active_mod_revision, "the role is known to be held"
                 assert expected == self.view.heartbeat_mod_revision
                 self._campaigns(self.view)
-            case el.BeginTerm(epoch):
-                assert el.BeginTerm not in self.orders
+            case ev.BeginTerm(epoch):
+                assert ev.BeginTerm not in self.orders
                 assert epoch == self._won_by(event)
-            case el.Serve():
-                assert self.orders.count(el.BeginTerm) == 1
-                assert el.Serve not in self.orders
-                assert el.Drain not in self.orders
-                assert el.Activated in self.seen
+            case ev.Serve():
+                assert self.orders.count(ev.BeginTerm) == 1
+                assert ev.Serve not in self.orders
+                assert ev.Drain not in self.orders
+                assert ev.Activated in self.seen
                 assert now >= self.wait_until, "within the previous holder's guard"
-            case el.Drain():
-                assert el.BeginTerm in self.orders
-                assert el.Drain not in self.orders
-            case el.Resign():
-                assert self.orders[-1] is el.Drain
-                assert el.Drained in self.seen
+            case ev.Drain():
+                assert ev.BeginTerm in self.orders
+                assert ev.Drain not in self.orders
+            case ev.Resign():
+                assert self.orders[-1] is ev.Drain
+                assert ev.Drained in self.seen
                 assert now >= self.wait_until, "the heartbeat is deleted within the previous holder's guard"
         self.orders.append(type(instruction))
 
-    def _campaigns(self, view: el.Observed) -> None:
+    def _campaigns(self, view: ev.Observed) -> None:
         if view.heartbeat_mod_revision:
             guard_s = GUARD_S if view.holder_guard_s is None else view.holder_guard_s
             self.wait_until = max(self.wait_until, self.heartbeat_received_at + guard_s + MARGIN_S)
             self.longest_guard_s = max(self.longest_guard_s, guard_s)
 
-    def _won_by(self, event: el.Event) -> int:
+    def _won_by(self, event: ev.Event) -> int:
         match event:
-            case el.CampaignWon(_, epoch, _):
+            case ev.CampaignWon(_, epoch, _):
                 return epoch
-            case el.CampaignLost(_, revision, holder, _) if holder == ME:
+            case ev.CampaignLost(_, revision, holder, _) if holder == ME:
                 return revision
         assert self.view is not None
         assert self.view.holder_server_id == ME
@@ -152,18 +153,18 @@ def run(builds: Sequence[tuple[float, Build]], *, exclusive: bool) -> Witness:
         except el.IllegalEvent:
             assert memory_of(subject) == before
             continue
-        ended = before[el.Election.__slots__.index("state")] is el.State.ENDED
+        ended = before[el.Election.__slots__.index("state")] is ev.State.ENDED
         assert not ended or memory_of(subject) == before
         witness.told(event)
         for instruction in instructions:
             witness.ordered(instruction, event, now)
         subject.check_invariants()
         after = subject.next_deadline()
-        assert after is None or after > now or not isinstance(event, el.Tick), (
+        assert after is None or after > now or not isinstance(event, ev.Tick), (
             "a tick that changes nothing spins"
         )
         if (
-            subject.state not in (el.State.ACTIVE, el.State.RESIGNING, el.State.ENDED)
+            subject.state not in (ev.State.ACTIVE, ev.State.RESIGNING, ev.State.ENDED)
             and now < witness.wait_until
         ):
             assert subject.published_guard_s >= witness.longest_guard_s
@@ -204,4 +205,4 @@ def test_nor_in_a_term(life: list[tuple[float, Build]], guard_s: float | None) -
 def test_the_witness_sees_a_whole_life(exclusive: bool) -> None:
     witness = run([FREE, WON, *quick("activated", "stop", "drained", "resigned")], exclusive=exclusive)
 
-    assert witness.orders == [el.Campaign, el.BeginTerm, el.Serve, el.Drain, el.Resign, el.EndSession]
+    assert witness.orders == [ev.Campaign, ev.BeginTerm, ev.Serve, ev.Drain, ev.Resign, ev.EndSession]
