@@ -2,14 +2,43 @@
 
 One instance per replica and process; the RPC chain holds on to it across terms. It decides nothing: the
 replica opens and closes it, the serve guard's arithmetic says whether an answer may leave right now.
+
+    closed --open--> open --hold--> holding --silence--> silent --close--> closed, or forwarding
+                      ^                |                    |
+                      +----------------+------reopen--------+
+
+While *holding* new requests wait and those under way are answered; *silent* answers nothing. What still waits
+when the gate is closed is forwarded if there is a forwarder, and turned away otherwise.
 """
 
 import asyncio
 import math
+from collections.abc import Mapping
+from typing import Protocol
 
 from coordd.clock import boottime
 from coordd.ha.guard import ServeGuard
 from coordd.pb.common_pb2 import StateCode
+
+
+class Forwarder(Protocol):
+    """Passes calls on to the replica that leadership was handed to."""
+
+    @property
+    def server_ids(self) -> tuple[int, ...]:
+        """Server IDs under which callers may address the calls: the old one's and the heir's."""
+
+    @property
+    def idle_since(self) -> float:
+        """When the last call ended (CLOCK_BOOTTIME); infinite while one is under way."""
+
+    async def forward(
+        self, path: str, body: bytes, metadata: Mapping[str, str], deadline: float | None
+    ) -> bytes:
+        """The heir's answer; raises what the caller is to see (`coordd.rpc.failure.RpcFailure`)."""
+
+    async def close(self) -> None:
+        """Drop the connection."""
 
 
 class LeadershipGate:
@@ -19,10 +48,16 @@ class LeadershipGate:
         self._role = role
         self._guard = ServeGuard(0.0)
         self._open = False
+        self._silent = False
         self._changed = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._running = 0
         self.server_id = -1
         self.epoch = 0
         self.deposed = False
+        self.holding = False
+        self.forwarder: Forwarder | None = None
         self.state_code: int = StateCode.Initializing
 
     @property
@@ -32,24 +67,34 @@ class LeadershipGate:
 
     def serving(self) -> bool:
         """Whether an answer may leave now."""
-        return self._open and self._guard.valid(boottime())
+        return self._open and not self._silent and self._guard.valid(boottime())
 
     def guard_remaining_s(self) -> float:
         """Seconds for which answers may leave without another heartbeat; 0 outside a term."""
         return self._guard.remaining_s(boottime()) if self._open else 0.0
 
-    async def wait_serving(self, deadline: float) -> None:
-        """Wait for `serving()`, the end of the term, or `deadline` (CLOCK_BOOTTIME); never raises then."""
-        while not self.serving() and not self.deposed:
-            remaining = deadline - boottime()
-            if remaining <= 0:
-                return
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(None if math.isinf(remaining) else remaining):
-                    await self._changed.wait()
-            except TimeoutError:
-                return
+    async def wait_change(self, deadline: float) -> None:
+        """Wait until anything changes that may matter to a call, or `deadline` (CLOCK_BOOTTIME)."""
+        remaining = deadline - boottime()
+        if remaining <= 0:
+            return
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(None if math.isinf(remaining) else remaining):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def call_began(self) -> None:
+        """A handler runs that will answer later."""
+        self._running += 1
+        self._idle.clear()
+
+    def call_ended(self) -> None:
+        """It has answered, or never will."""
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
 
     # --- for the replica ---
 
@@ -59,8 +104,11 @@ class LeadershipGate:
         self.state_code = StateCode.StandBy
 
     def activating(self) -> None:
-        """Leadership was won; the role is being made ready."""
+        """Leadership was won; the role is being made ready. A call that comes already waits."""
         self.state_code = StateCode.Initializing
+        self.holding = True
+        self.deposed = False
+        self.forwarder = None
 
     def open(self, epoch: int, guard: ServeGuard) -> None:
         """Requests may be answered while `guard` is valid."""
@@ -69,22 +117,49 @@ class LeadershipGate:
         self.epoch = epoch
         self.deposed = False
         self.state_code = StateCode.Healthy
-        self._changed.set()
+        self.reopen()
+
+    def hold(self) -> None:
+        """Leadership is on its way out: new requests wait, those under way are still answered."""
+        self.holding = True
 
     def stopping(self) -> None:
-        """Leadership is being given up: what is in flight may still be answered."""
+        """It will not come back: the state that is reported says so."""
         self.state_code = StateCode.Stopping
 
-    def close(self) -> None:
-        """The term is over: not one more answer, waiting requests are turned away."""
+    async def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until no handler runs; False if some still do when time is up."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def silence(self) -> None:
+        """Nothing is answered until `reopen`."""
+        self._silent = True
+
+    def reopen(self) -> None:
+        """Requests are answered again."""
+        self.holding = self._silent = False
+        self._changed.set()
+
+    def close(self, forwarder: Forwarder | None = None) -> None:
+        """The term is over: not one more answer. Waiting requests are forwarded, or turned away."""
         self._guard.close()
         self._guard = ServeGuard(0.0)
-        if self._open:
+        if self._open or self.holding:
             self.deposed = True
-        self._open = False
+            self.forwarder = forwarder
+        self._open = self.holding = self._silent = False
         self.epoch = 0
         self.state_code = StateCode.Abnormal
         self._changed.set()
+
+    def end_forwarding(self) -> None:
+        """Callers had time to move: turn away those that have not."""
+        self.forwarder = None
 
     def guard_extended(self) -> None:
         """A heartbeat or keepalive was acknowledged: whoever waits may look again."""

@@ -1,8 +1,9 @@
 """The leadership keys of one role: what is read of them (tables), and the transactions that change them.
 
 `<meta>/session/<role>` is the ACTIVE key, `<meta>/session-coordd/heartbeat/<role>` the heartbeat. A
-heartbeat's value is JSON `{"ServerID":12,"ServeGuardMs":2000}`: its author, and how long after sending it the
-author may go on answering. It hangs on no lease: only a replica that stops by itself deletes it.
+heartbeat's value is JSON `{"ServerID":12,"ServeGuardMs":2000,"Settled":true}`: its author, how long after
+sending it the author may go on answering, and whether nobody before the author can answer any more. It hangs
+on no lease: only a replica that gives leadership up by itself deletes it.
 
 Source of the campaign: Milvus 2.3.5 internal/util/sessionutil/session_util.go (ProcessActiveStandBy).
 """
@@ -11,12 +12,19 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
+from typing import NamedTuple
 
 from coordd.clock import boottime
-from coordd.etcd import Compare, Delete, EtcdClient, Event, Get, Op, Put, RangeResult
+from coordd.etcd import Compare, Delete, EtcdClient, Event, Get, Op, Put, RangeResult, TxnResult
+from coordd.ha.election import Promise
 from coordd.ha.session import SessionRecord, SessionRecordError
+from coordd.ha.standbys import encode_offer, encode_report
 from coordd.meta.codecs import DecodeError
 from coordd.meta.layout import MetaLayout
+
+HANDOVER_TIMEOUT_S = 1.0
+"""Requests are held meanwhile; asking again is safe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,15 @@ class HeartbeatEntry:
     mod_revision: int
     server_id: int | None
     serve_guard_s: float | None
+    settled: bool = False
+
+
+class Heartbeat(NamedTuple):
+    """The value of a heartbeat: author, its serve guard in seconds, whether it is settled."""
+
+    server_id: int
+    serve_guard_s: float
+    settled: bool
 
 
 class HeartbeatTable:
@@ -98,24 +115,25 @@ class HeartbeatTable:
             self._entries.pop(role, None)
             return
         try:
-            server_id, serve_guard_s = decode_heartbeat(event.value)
+            value = decode_heartbeat(event.value)
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             self._entries[role] = HeartbeatEntry(event.mod_revision, None, None)
             raise DecodeError(event.key, f"not a heartbeat: {error}") from error
-        self._entries[role] = HeartbeatEntry(event.mod_revision, server_id, serve_guard_s)
+        self._entries[role] = HeartbeatEntry(event.mod_revision, *value)
 
     def get(self, role: str) -> HeartbeatEntry | None:
         """The heartbeat of `role`, if there is one."""
         return self._entries.get(role)
 
 
-def encode_heartbeat(server_id: int, serve_guard_ms: int) -> bytes:
+def encode_heartbeat(server_id: int, serve_guard_ms: int, *, settled: bool) -> bytes:
     """The value of a heartbeat key."""
-    return json.dumps({"ServerID": server_id, "ServeGuardMs": serve_guard_ms}, separators=(",", ":")).encode()
+    fields = {"ServerID": server_id, "ServeGuardMs": serve_guard_ms, "Settled": settled}
+    return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def decode_heartbeat(value: bytes) -> tuple[int, float]:
-    """Author and serve guard in seconds.
+def decode_heartbeat(value: bytes) -> Heartbeat:
+    """The heartbeat that `value` stands for; one that does not say is not settled.
 
     Raises:
         ValueError, KeyError, TypeError, OverflowError, RecursionError: not a heartbeat.
@@ -124,7 +142,7 @@ def decode_heartbeat(value: bytes) -> tuple[int, float]:
     guard_ms = int(fields["ServeGuardMs"])
     if guard_ms < 0:
         raise ValueError(f"ServeGuardMs is {guard_ms}")
-    return int(fields["ServerID"]), guard_ms / 1000
+    return Heartbeat(int(fields["ServerID"]), guard_ms / 1000, fields.get("Settled") is True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +156,16 @@ class CampaignResult:
     sent_at: float
     holder: SessionEntry | None = None
     heartbeat_mod_revision: int = 0
+
+
+class HandoverResult(Enum):
+    """What became of a handover transaction."""
+
+    COMMITTED = "committed"
+    REFUSED = "refused"
+    """Nothing was written, and the ACTIVE key is ours."""
+    LOST = "lost"
+    """Nothing was written, and the ACTIVE key is not ours any more."""
 
 
 class Leadership:
@@ -157,59 +185,133 @@ class Leadership:
         self._layout = layout
         self.active_key = layout.session(self._role)
         self.heartbeat_key = layout.heartbeat(self._role)
+        self.offer_key = layout.offer(self._role)
+        self.report_key = layout.standby_report(self._role, record.server_id)
 
     def fence(self, epoch: int) -> Compare:
         """The compare that holds while this term does."""
         return Compare.mod_revision(self.active_key, epoch)
 
-    async def campaign(self, expected_heartbeat_revision: int, guard_s: float) -> CampaignResult:
-        """Take the ACTIVE key if it is absent and the heartbeat is the one observed; write a heartbeat too.
+    # --- standing by ---
 
-        `guard_s` is the serve guard that the heartbeat publishes (`Election.published_guard_s`).
-        Repeating it after an unknown outcome is safe: of two, only one can find the key absent.
+    async def report(self, revision: int, *, synced: bool, offer: int = 0) -> int:
+        """Write the standby's report on the session's lease; returns the revision that it took.
+
+        Raises:
+            LeaseLost: the session's lease is gone.
+            EtcdError: not written, or outcome unknown.
+        """
+        value = encode_report(self._record.server_id, revision, synced=synced, offer=offer)
+        return await self._client.put(self.report_key, value, lease=self._record.lease_id)
+
+    async def campaign(
+        self, expected_active_revision: int, expected_heartbeat_revision: int, promise: Promise
+    ) -> CampaignResult:
+        """Take the ACTIVE key if it and the heartbeat are as observed (0: absent); write a heartbeat too.
+
+        Repeating it after an unknown outcome is safe: of two, only one can find the keys unchanged.
 
         Raises:
             EtcdError: not carried out, or outcome unknown.
         """
-        lease, value = self._record.lease_id, self._record.written_now().to_json()
         sent_at = boottime()
         result = await self._client.txn(
             [
-                Compare.version(self.active_key, 0),
+                Compare.mod_revision(self.active_key, expected_active_revision),
                 Compare.mod_revision(self.heartbeat_key, expected_heartbeat_revision),
             ],
             [
-                Put(self.active_key, value, lease),
-                self._put_heartbeat(guard_s),
-                *(
-                    Put(self._layout.session(name), self._companion_value(name), lease)
-                    for name in self._companions
-                ),
+                *self._put_records(self._record.written_now(), self._record.lease_id),
+                self._put_heartbeat(promise),
+                Delete(self.offer_key),
+                Delete(self.report_key),
             ],
             [Get(self.active_key), Get(self.heartbeat_key)],
         )
         if result.succeeded:
             return CampaignResult(result.revision, sent_at)
-        active, heartbeat = result.responses
-        if not isinstance(active, RangeResult) or not isinstance(heartbeat, RangeResult):
-            raise TypeError(f"etcd answered a read with {active!r}")
+        active, heartbeat = _ranges(result)
         return CampaignResult(
             0, sent_at, _entry(active), heartbeat.kvs[0].mod_revision if heartbeat.kvs else 0
         )
 
-    async def heartbeat(self, epoch: int, guard_s: float) -> bool:
-        """Rewrite the heartbeat under the fence; False if the epoch is lost."""
-        return (await self._client.txn([self.fence(epoch)], [self._put_heartbeat(guard_s)])).succeeded
+    # --- leading ---
 
-    async def resign(self, epoch: int) -> bool:
+    async def heartbeat(self, epoch: int, promise: Promise) -> int:
+        """Rewrite the heartbeat under the fence; returns the revision, 0 if the epoch is lost."""
+        result = await self._client.txn([self.fence(epoch)], [self._put_heartbeat(promise)])
+        return result.revision if result.succeeded else 0
+
+    async def write(self, epoch: int, ops: Sequence[Op], compares: Sequence[Compare] = ()) -> bool:
+        """Write something about the term under the fence; False if the epoch is lost or a compare fails."""
+        return (await self._client.txn([self.fence(epoch), *compares], ops)).succeeded
+
+    async def make_offer(self, epoch: int, to: int) -> bool:
+        """Ask the standbys (`to` 0), or one of them, for an heir; False if the epoch is lost."""
+        return await self.write(epoch, [Put(self.offer_key, encode_offer(self._record.server_id, to))])
+
+    async def withdraw_offer(self, epoch: int) -> bool:
+        """Take the offer back; False if the epoch is lost."""
+        return await self.write(epoch, [Delete(self.offer_key)])
+
+    async def hand_over(
+        self,
+        epoch: int,
+        heir: SessionEntry,
+        report_revision: int,
+        ops: Sequence[Op] = (),
+        compares: Sequence[Compare] = (),
+    ) -> HandoverResult:
+        """Make `heir` the holder of the ACTIVE key, on its own lease, and end this term; `ops` go along.
+
+        Only while the heir's session and the report in which it says that it is ready are as observed. Sent
+        again after an unknown outcome it finds out what became of the first.
+
+        Raises:
+            LeaseLost: the heir's lease is gone; nothing was written.
+            EtcdError: outcome unknown.
+        """
+        record = heir.record
+        if record is None:
+            return HandoverResult.REFUSED
+        report_key = self._layout.standby_report(self._role, record.server_id)
+        result = await self._client.txn(
+            [
+                self.fence(epoch),
+                Compare.mod_revision(heir.key, heir.mod_revision),
+                Compare.mod_revision(report_key, report_revision),
+                *compares,
+            ],
+            [
+                *self._put_records(record.written_now(), heir.lease),
+                Delete(self.heartbeat_key),
+                Delete(self.offer_key),
+                Delete(report_key),
+                *ops,
+            ],
+            [Get(self.active_key)],
+            timeout_s=HANDOVER_TIMEOUT_S,
+        )
+        if result.succeeded:
+            return HandoverResult.COMMITTED
+        holder = _entry(_ranges(result)[0])
+        if holder is not None and holder.mod_revision == epoch:
+            return HandoverResult.REFUSED
+        inherited = holder is not None and holder.record is not None
+        if inherited and holder.record.server_id == record.server_id:
+            return HandoverResult.COMMITTED  # by an earlier copy, whose answer was lost
+        return HandoverResult.LOST
+
+    async def resign(self, epoch: int, ops: Sequence[Op] = ()) -> bool:
         """Delete the ACTIVE and the heartbeat key under the fence; False if the epoch was lost before."""
         keys = [
             self.active_key,
             self.heartbeat_key,
+            self.offer_key,
             *(self._layout.session(name) for name in self._companions),
         ]
         deletes: list[Op] = [Delete(key) for key in keys]
-        return (await self._client.txn([self.fence(epoch)], deletes)).succeeded
+        return await self.write(epoch, [*deletes, *ops])
 
     async def remove_predecessor(self, holder: SessionEntry) -> bool:
         """Delete the ACTIVE key of an earlier process on this very address, as Milvus does on a restart.
@@ -229,11 +331,26 @@ class Leadership:
         )
         return result.succeeded
 
-    def _put_heartbeat(self, guard_s: float) -> Put:
-        return Put(self.heartbeat_key, encode_heartbeat(self._record.server_id, math.ceil(guard_s * 1000)))
+    def _put_records(self, record: SessionRecord, lease: int) -> list[Op]:
+        """The ACTIVE key and those of the companions, for `record`."""
+        return [
+            Put(self._layout.session(name), replace(record, server_name=name).to_json(), lease)
+            for name in (self._role, *self._companions)
+        ]
 
-    def _companion_value(self, name: str) -> bytes:
-        return replace(self._record, server_name=name).to_json()
+    def _put_heartbeat(self, promise: Promise) -> Put:
+        value = encode_heartbeat(
+            self._record.server_id, math.ceil(promise.serve_guard_s * 1000), settled=promise.settled
+        )
+        return Put(self.heartbeat_key, value)
+
+
+def _ranges(result: TxnResult) -> list[RangeResult]:
+    """The reads of a transaction whose compares failed."""
+    ranges = [response for response in result.responses if isinstance(response, RangeResult)]
+    if len(ranges) != len(result.responses):
+        raise TypeError(f"etcd answered a read with {result.responses!r}")
+    return ranges
 
 
 def _entry(result: RangeResult) -> SessionEntry | None:

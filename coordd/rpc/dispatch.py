@@ -7,7 +7,8 @@ Order, as Milvus' own servers have it: unknown method, undecodable request, `clu
 header, state. Then, for guarded methods, the serve guard: before the handler starts and again before its
 answer leaves, because the process may have been stopped in between. A guard that has passed holds the call
 until the replica may serve again, bounded by the caller's deadline; the end of the term fails it with
-UNAVAILABLE, so that the caller looks the coordinator up anew.
+UNAVAILABLE, so that the caller looks the coordinator up anew. While leadership is on its way out new calls
+wait, and after a handover they are forwarded to the heir, as they came.
 """
 
 import asyncio
@@ -24,7 +25,8 @@ from coordd.log import get_logger
 from coordd.pb import common_pb2, milvus_pb2
 from coordd.rpc.call import Call
 from coordd.rpc.failure import RpcCode, RpcFailure
-from coordd.rpc.gate import ServeGate
+from coordd.rpc.gate import Forwarder, ServeGate
+from coordd.rpc.stats import MethodStats
 from coordd.rpc.status import CrossClusterRouting, MilvusError, NodeNotMatch, not_ready
 from coordd.rpc.table import DispatchTable, Handler, Method, Policy
 from coordd.rpc.translate import translate, unexpected
@@ -45,6 +47,7 @@ class Dispatcher:
 
     Attributes:
         in_flight: calls that have started and have not been answered, held ones included.
+        hold_cap_s: how long a call without a deadline is held.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class Dispatcher:
         self.gate = gate
         self.in_flight = 0
         self._cluster = cluster
-        self._hold_cap_s = hold_cap_s
+        self.hold_cap_s = hold_cap_s
         self._log = get_logger("coordd.rpc").bind(role=gate.role)
         self._known_bugs: set[tuple[str, str, int]] = set()
 
@@ -80,16 +83,18 @@ class Dispatcher:
         gate = self.gate
         try:
             request = self._receive(method, body, call)
-            at_once = gate.serving() if method.guarded else method.policy is Policy.ALWAYS
+            at_once = (
+                gate.serving() and not gate.holding if method.guarded else method.policy is Policy.ALWAYS
+            )
             if method.is_async or not at_once:
-                return self._serve(method, request, call, started)
+                return self._serve(method, request, body, call, started)
             epoch = gate.epoch
             response = self._invoke(method, request, call)
             if not isinstance(response, Message):
-                return self._serve(method, request, call, started, begun=(epoch, response))
+                return self._serve(method, request, body, call, started, begun=(epoch, response))
             answer = response.SerializeToString()
             if method.guarded and not (gate.serving() and gate.epoch == epoch):
-                return self._serve(method, request, call, started, begun=(epoch, response))
+                return self._serve(method, request, body, call, started, begun=(epoch, response))
         except RpcFailure as failure:
             method.stats.fail(failure.code)
             raise
@@ -109,21 +114,28 @@ class Dispatcher:
             mismatch = CrossClusterRouting(expectedCluster=self._cluster, actualCluster=cluster)
             raise RpcFailure(RpcCode.UNKNOWN, mismatch.message)
         wanted = metadata.get("serverid")
-        if wanted is not None and (expected := _parse_int64(wanted)) not in (None, self.gate.server_id):
+        if wanted is not None and not self._is_addressed(expected := _parse_int64(wanted)):
             other = NodeNotMatch(expectedNodeID=expected, actualNodeID=self.gate.server_id)
             raise RpcFailure(RpcCode.UNKNOWN, other.message)
         return request
+
+    def _is_addressed(self, server_id: int | None) -> bool:
+        """Whether a call to this server id is for us, or for the one to whom it would be forwarded."""
+        if server_id in (None, self.gate.server_id):
+            return True
+        return self.gate.forwarder is not None and server_id in self.gate.forwarder.server_ids
 
     async def _serve(
         self,
         method: Method,
         request: Message,
+        body: bytes,
         call: Call,
         started: float,
         *,
         begun: tuple[int, Message | Awaitable[Message]] | None = None,
     ) -> bytes:
-        """What takes time: a call that must wait for the guard or be refused, an answer that is yet to come.
+        """What takes time: a call that must wait, be forwarded or be refused, an answer that is yet to come.
 
         `begun`: epoch and outcome of a handler that has run already.
         """
@@ -131,17 +143,16 @@ class Dispatcher:
         try:
             if begun is None:
                 try:
-                    epoch = await self._admit(method, call)
+                    admitted = await self._admit(method, call)
                 except MilvusError as refusal:
                     response = self._refusal(method, refusal)
                     method.stats.answer(refusal.code, 0.0)
                     return response.SerializeToString()
-                begun = epoch, self._invoke(method, request, call)
-            epoch, outcome = begun
-            response = outcome if isinstance(outcome, Message) else await self._resolve(method, outcome)
-            answer = response.SerializeToString()
-            if method.guarded:
-                await self._wait_serving(method, call, epoch)
+                if not isinstance(admitted, int):
+                    method.stats.forwarded += 1
+                    return await admitted.forward(method.path, body, call.metadata, call.deadline)
+                begun = admitted, self._invoke(method, request, call)
+            response, answer = await self._finish(method, call, *begun)
         except RpcFailure as failure:
             method.stats.fail(failure.code)
             raise
@@ -153,8 +164,22 @@ class Dispatcher:
         method.stats.answer(method.status_code(response), time.perf_counter() - started)
         return answer
 
-    async def _admit(self, method: Method, call: Call) -> int:
-        """The epoch the call starts in.
+    async def _finish(
+        self, method: Method, call: Call, epoch: int, outcome: Message | Awaitable[Message]
+    ) -> tuple[Message, bytes]:
+        """The answer of a handler that runs, once it may leave."""
+        self.gate.call_began()
+        try:
+            response = outcome if isinstance(outcome, Message) else await self._resolve(method, outcome)
+            answer = response.SerializeToString()
+            if method.guarded:
+                await self._wait_to_answer(method, call, epoch)
+        finally:
+            self.gate.call_ended()
+        return response, answer
+
+    async def _admit(self, method: Method, call: Call) -> int | Forwarder:
+        """The epoch the call starts in, or who answers it instead.
 
         Raises:
             MilvusError: this state does not answer the method; the caller may try again here.
@@ -162,35 +187,42 @@ class Dispatcher:
         """
         gate = self.gate
         if method.guarded:
-            await self._wait_serving(method, call, None)
-        elif method.policy is Policy.HEALTHY_OR_STANDBY and gate.state_code not in (_HEALTHY, _STANDBY):
+            return await self._wait_to_start(method, call)
+        if method.policy is Policy.HEALTHY_OR_STANDBY and gate.state_code not in (_HEALTHY, _STANDBY):
             raise not_ready(gate.role, gate.server_id, gate.state_code)
         return gate.epoch
 
-    async def _wait_serving(self, method: Method, call: Call, epoch: int | None) -> None:
-        """Return while serving, in `epoch` if one is given; see `_admit` for what it raises."""
+    async def _wait_to_start(self, method: Method, call: Call) -> int | Forwarder:
         gate = self.gate
-        deadline = boottime() + self._hold_cap_s
-        if call.deadline is not None:
-            deadline = min(deadline, call.deadline)
-        held = False
+        hold = _Hold(self, method, call)
         while True:
-            if gate.deposed or (epoch is not None and gate.epoch != epoch):
+            if gate.forwarder is not None:
+                return gate.forwarder
+            if gate.deposed:
                 raise _elsewhere(gate)
+            if not gate.holding:
+                if gate.serving():
+                    return gate.epoch
+                if gate.state_code != _HEALTHY:
+                    raise not_ready(gate.role, gate.server_id, gate.state_code)
+            await hold.wait()
+
+    async def _wait_to_answer(self, method: Method, call: Call, epoch: int) -> None:
+        """Return when an answer of `epoch` may leave.
+
+        Raises:
+            RpcFailure: the epoch is over, or the caller's deadline passed.
+        """
+        gate = self.gate
+        hold = _Hold(self, method, call)
+        while gate.epoch == epoch and not gate.deposed:
             if gate.serving():
                 return
-            if gate.state_code != _HEALTHY:
-                if epoch is not None:
-                    raise _elsewhere(gate)
-                raise not_ready(gate.role, gate.server_id, gate.state_code)
-            if boottime() >= deadline:
-                raise self._hold_ended(call)
-            if not held:
-                held = True
-                method.stats.held += 1
-            await gate.wait_serving(deadline)
+            await hold.wait()
+        raise _elsewhere(gate)
 
-    def _hold_ended(self, call: Call) -> RpcFailure:
+    def hold_ended(self, call: Call) -> RpcFailure:
+        """What a call ends with that was held for too long."""
         gate = self.gate
         text = f"{gate.role} {gate.server_id} cannot confirm that it still leads (no heartbeat acknowledged)"
         if call.deadline is not None and call.deadline <= boottime():
@@ -249,6 +281,35 @@ class Dispatcher:
             return
         self._known_bugs.add(place)
         self._log.error("unexpected error in a handler", method=method.path, exc_info=error)
+
+
+class _Hold:
+    """The wait of one call: until its deadline, counted once."""
+
+    __slots__ = ("_call", "_deadline", "_dispatcher", "_stats")
+
+    def __init__(self, dispatcher: Dispatcher, method: Method, call: Call) -> None:
+        self._dispatcher = dispatcher
+        self._call = call
+        self._stats: MethodStats | None = method.stats
+        self._deadline: float | None = None
+
+    async def wait(self) -> None:
+        """Wait for a change at the gate.
+
+        Raises:
+            RpcFailure: the call has waited for as long as it may.
+        """
+        if self._deadline is None:
+            self._deadline = boottime() + self._dispatcher.hold_cap_s
+            if self._call.deadline is not None:
+                self._deadline = min(self._deadline, self._call.deadline)
+        if boottime() >= self._deadline:
+            raise self._dispatcher.hold_ended(self._call)
+        if self._stats is not None:
+            self._stats.held += 1
+            self._stats = None
+        await self._dispatcher.gate.wait_change(self._deadline)
 
 
 def _elsewhere(gate: ServeGate) -> RpcFailure:

@@ -1,10 +1,24 @@
 """What the chain asks of the replica before it lets a handler answer.
 
 The replica (package `ha`) implements this protocol; the chain knows nothing else about leadership. All times
-are seconds of CLOCK_BOOTTIME. Nothing here may block: all but `wait_serving` read state that is in memory.
+are seconds of CLOCK_BOOTTIME. Nothing here may block: all but `wait_change` read state that is in memory.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
+
+
+class Forwarder(Protocol):
+    """The way to the replica that leadership was handed to."""
+
+    @property
+    def server_ids(self) -> tuple[int, ...]:
+        """Server ids under which callers may address the calls."""
+
+    async def forward(
+        self, path: str, body: bytes, metadata: Mapping[str, str], deadline: float | None
+    ) -> bytes:
+        """Its answer. Raises RpcFailure."""
 
 
 class ServeGate(Protocol):
@@ -34,11 +48,22 @@ class ServeGate(Protocol):
         replica that never was active is not deposed.
         """
 
+    @property
+    def holding(self) -> bool:
+        """True while new calls wait: the role is being made ready, or leadership is on its way out."""
+
+    @property
+    def forwarder(self) -> Forwarder | None:
+        """Where calls go that are not answered here any more; None: they are turned away."""
+
     def serving(self) -> bool:
         """True while the term is active and its serve guard has not passed. Called twice per request."""
 
-    async def wait_serving(self, deadline: float) -> None:
-        """Return when `serving()`, when waiting no longer helps (the term is over), or at `deadline`.
+    async def wait_change(self, deadline: float) -> None:
+        """Return when one of the above may have changed, or at `deadline`. Safe to cancel."""
 
-        Does not raise for any of the three; the caller looks at the gate again. Safe to cancel.
-        """
+    def call_began(self) -> None:
+        """A handler runs that answers later; a handover waits for it, though not for ever."""
+
+    def call_ended(self) -> None:
+        """It has answered, or never will."""

@@ -19,7 +19,8 @@ class MethodStats:
         failed: calls that ended as a gRPC error, by its number.
         buckets: successful answers per bucket of `BUCKETS_MS`, not cumulated; the last one is +Inf.
         total_s: sum of the latencies of successful answers.
-        held: calls that had to wait for the serve guard.
+        held: calls that had to wait for the serve guard, or for a handover to end.
+        forwarded: calls that were passed on to the replica that leadership was handed to.
         bugs: answers "unexpected error".
     """
 
@@ -28,6 +29,7 @@ class MethodStats:
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_MS) + 1))
     total_s: float = 0.0
     held: int = 0
+    forwarded: int = 0
     bugs: int = 0
 
     def answer(self, merr_code: int, seconds: float) -> None:
