@@ -34,6 +34,7 @@ from coordd.meta.layout import MetaLayout
 from coordd.querycoord import QueryCoord
 from coordd.rootcoord import RootCoord
 from coordd.rpc.dispatch import Dispatcher, DispatchTable
+from coordd.rpc.forward import GrpcForwarder
 from coordd.rpc.port import PortReservation
 from coordd.rpc.server import GrpcServer, ServerOptions
 from coordd.version import MILVUS_VERSION, coordd_version
@@ -237,6 +238,7 @@ class Daemon:
                 heartbeat_interval_ms=failover.heartbeat_interval_ms,
                 serve_guard_ms=failover.serve_guard_ms,
                 margin_ms=failover.margin_ms,
+                forward_grace_ms=failover.forward_grace_ms,
                 drain_s=self._drain_s,
                 milvus_version=MILVUS_VERSION,
                 switch_key=f"{SECTION_NAMES[role]}.enableActiveStandby",
@@ -245,6 +247,8 @@ class Daemon:
             layout=layout,
             coordinator=coordinator,
             server_factory=lambda: TermServer(GrpcServer(dispatcher, options), host, port.port, setting),
+            make_forwarder=GrpcForwarder,
+            detect=None,
         )
         table = DispatchTable()
         coordinator.add_services(table, replica)

@@ -39,6 +39,17 @@ class FailoverSettings(Section):
     keep to 0.0001, and a time daemon slews by 0.0005 at most.
     """
 
+    crash_detection: Annotated[bool, Key("coordd.failover.crashDetection")] = True
+    """Whether a standby takes over at once when the active replica's process is gone: on the same machine it
+    watches the process itself, elsewhere a connection to it. Switch it off where something between the
+    machines may refuse connections in the name of a process that lives; then only silence counts.
+    """
+    forward_grace_ms: Annotated[int, Field(ge=0, le=600_000), Key("coordd.failover.forwardGrace")] = 5000
+    """For how long a replica that has handed leadership over forwards calls that still come to it, at most,
+    milliseconds. It ends sooner when none has come for a second. A process that is asked to stop lives on for
+    as long.
+    """
+
     @model_validator(mode="after")
     def _safe_and_live(self) -> "FailoverSettings":
         heartbeat, guard, margin = self.heartbeat_interval_ms, self.serve_guard_ms, self.margin_ms

@@ -1,9 +1,10 @@
 """One session of one replica: runs its election against etcd, from standing by to the end of its term.
 
-The decisions are the election's (`coordd.ha.election`); this module carries its instructions out and tells it
-what happened. Events are handled synchronously the moment they are known, so nothing can be answered
-between the sign that a term is lost and the closing of the gate. Whatever was started for the session is
-cancelled and awaited before its lease is revoked and a new session may begin.
+The decisions are the election's (`coordd.ha.election`); this module carries its instructions out, by way of
+`coordd.ha.standing_by` and `coordd.ha.tenure`, and tells it what happened. Events are handled synchronously
+the moment they are known, so nothing can be answered between the sign that a term is lost and the closing of
+the gate. Whatever was started for the session is cancelled and awaited before its lease is revoked and a new
+session may begin.
 """
 
 import asyncio
@@ -14,56 +15,32 @@ from typing import Any
 
 from coordd.clock import boottime
 from coordd.errors import CoorddError
-from coordd.etcd import EtcdClient
 from coordd.etcd.errors import EtcdError, LeaseLost
 from coordd.ha import election as el
 from coordd.ha import election_events as ev
 from coordd.ha.announcements import Announcements
-from coordd.ha.coordinator import Coordinator, RoleServer, ServerFactory, Term
-from coordd.ha.failures import is_permanent
-from coordd.ha.follower import Follower
-from coordd.ha.gate import LeadershipGate
+from coordd.ha.context import SessionContext, Surroundings
+from coordd.ha.gate import Forwarder
 from coordd.ha.guard import ServeGuard
-from coordd.ha.leadership import CampaignResult, HeartbeatTable, Leadership, SessionEntry, SessionTable
+from coordd.ha.leadership import CampaignResult, Leadership, SessionEntry
 from coordd.ha.phases import Phases
 from coordd.ha.registration import Session
-from coordd.ha.settings import ReplicaSettings
+from coordd.ha.standing_by import StandingBy
 from coordd.ha.tasks import TaskScope
+from coordd.ha.tenure import ETCD_PARTING_TIMEOUT_S, Tenure
 from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
-from coordd.meta.commit import CommitConflict, FencedCommitter, FenceLost
-from coordd.meta.fold import Fold
-from coordd.meta.layout import MetaLayout
 
 log = get_logger("coordd.ha.candidacy")
 
 STANDBY_LOG_INTERVAL_S = 10.0
-HEARTBEAT_RETRY_S = 0.05
-"""After a heartbeat that failed at once; short, so that service resumes with etcd's first commit."""
-ACTIVATION_RETRY_S = 0.2
-KEEPALIVE_RETRY_S = 0.5
-ETCD_PARTING_TIMEOUT_S = 1.0
-"""How long a stopping replica waits for etcd to take its leadership and its lease back."""
+KEEPALIVE_RETRY_S = 0.05
+FORWARDING = "forwarding"
+"""Name under which the server is held after a handover, until `Replica` releases it."""
 DEPOSED_LINGER_S = 0.3
 """How long a deposed replica goes on turning calls away before its server stops. A call that is cut off by
 the stop itself ends as CANCELLED, on which Milvus' clients stay with their address; UNAVAILABLE makes them
 look the coordinator up anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a replica owns for the life of the process, as its sessions use it."""
-
-    settings: ReplicaSettings
-    client: EtcdClient
-    layout: MetaLayout
-    coordinator: Coordinator
-    server_factory: ServerFactory
-    gate: LeadershipGate
-    fold: Fold
-    follower: Follower
-    sessions: SessionTable
-    heartbeats: HeartbeatTable
 
 
 @dataclass(slots=True, eq=False)
@@ -74,16 +51,16 @@ class Candidacy:
     session: Session
     phases: Phases = field(default_factory=Phases)
     election: el.Election = field(init=False)
-    _leadership: Leadership = field(init=False)
-    _say: Announcements = field(init=False)
+    _context: SessionContext = field(init=False)
+    _standing_by: StandingBy = field(init=False)
+    _tenure: Tenure | None = None
     _guard: ServeGuard = field(init=False)
     _scope: TaskScope = field(init=False)
     _ended: asyncio.Future[ev.EndReason] = field(init=False)
     _campaign_trouble: Trouble = field(default_factory=Trouble)
     _holder: SessionEntry | None = None
-    _server: RoleServer | None = None
+    _forwarder: Forwarder | None = None
     _tick: asyncio.TimerHandle | None = None
-    _term_began: bool = False
     _served: bool = False
 
     def __post_init__(self) -> None:
@@ -93,19 +70,25 @@ class Candidacy:
                 server_id=record.server_id,
                 serve_guard_s=settings.serve_guard_ms / 1000,
                 margin_s=settings.margin_ms / 1000,
+                heartbeat_interval_s=settings.heartbeat_interval_ms / 1000,
                 exclusive=not settings.active_standby,
                 exclusive_attempts=settings.registration_attempts,
             )
         )
-        self._leadership = Leadership(
-            self.around.client,
-            self.around.layout,
-            record,
-            self.around.coordinator.companions,
+        leadership = Leadership(
+            self.around.client, self.around.layout, record, self.around.coordinator.companions
         )
-        self._say = Announcements(
-            self.role, settings.display_name, record.server_id, self._leadership.active_key
+        self._context = SessionContext(
+            around=self.around,
+            session=self.session,
+            election=self.election,
+            leadership=leadership,
+            say=Announcements(self.role, settings.display_name, record.server_id, leadership.active_key),
+            phases=self.phases,
+            handle=self.handle,
+            start=self._start,
         )
+        self._standing_by = StandingBy(self._context)
         self._guard = ServeGuard(settings.serve_guard_ms / 1000)
         self._guard.keepalive_acked(self.session.granted_at, self.session.ttl_s)
         self._ended = asyncio.get_running_loop().create_future()
@@ -115,48 +98,50 @@ class Candidacy:
         """Milvus' name of the role."""
         return self.session.record.server_name
 
-    async def run(self) -> ev.EndReason:
+    @property
+    def _hold(self) -> str:
+        """Name under which the session holds the server."""
+        return f"session {self.session.record.server_id}"
+
+    async def run(self) -> tuple[ev.EndReason, Forwarder | None]:
         """Stand by, lead if elected, and return why it ended. Everything started is gone by then.
 
-        Cancelling it closes the gate and ends the session likewise.
+        If leadership was handed over, the way to the heir comes with it: the gate forwards by it, and the
+        server goes on until the caller releases `FORWARDING`. Cancelling it closes the gate and ends the
+        session likewise.
         """
         self.around.gate.new_session(self.session.record.server_id)
-        self._say.state(self.election.state)
+        self._context.say.state(self.election.state)
         try:
             async with TaskScope() as self._scope:
                 self._start(self._keep_alive(), "keepalive")
                 if self.around.settings.active_standby:
-                    self._say.entered_standby()
+                    self._context.say.entered_standby()
                     self._start(self._announce_standby(), "standby")
+                    self._start(self._standing_by.report_regularly(), "report")
                 self.observe()
                 try:
-                    return await self._ended
+                    reason = await self._ended
                 finally:
-                    self.around.gate.close()  # before the tasks of the term are awaited
+                    self._close_gate()  # before the tasks of the term are awaited
         finally:
             await self._leave()
+        return reason, self._forwarder
 
     def observe(self) -> None:
         """The follower has moved on: show the election the leadership keys as they are now."""
         if self.around.follower.revision == 0:
             return
-        active = self.around.sessions.get(self.role)
-        heartbeat = self.around.heartbeats.get(self.role)
-        if active is None and not self.phases.observed_free_at:
-            self.phases.observed_free_at = boottime()
+        active = self.around.tables.sessions.get(self.role)
+        if active is None and not self.phases.evidence_at:
+            self.phases.evidence_at = boottime()
         elif active is not None and self.election.state is ev.State.STANDBY:
-            self.phases.observed_free_at = 0.0
+            self.phases.evidence_at = 0.0
             self._note_holder(active)
-        self.handle(
-            ev.Observed(
-                now=boottime(),
-                revision=self.around.follower.revision,
-                active_mod_revision=active.mod_revision if active else 0,
-                heartbeat_mod_revision=heartbeat.mod_revision if heartbeat else 0,
-                holder_guard_s=heartbeat.serve_guard_s if heartbeat else None,
-                holder_server_id=active.record.server_id if active and active.record else None,
-            )
-        )
+            self._standing_by.watch(active)
+        self.handle(self.around.tables.observed(self.role, boottime(), self.around.follower.revision))
+        if self._tenure is not None:
+            self._tenure.look_at_request()
 
     def _note_holder(self, holder: SessionEntry | None) -> None:
         """Say who is active, once per term of another."""
@@ -165,11 +150,11 @@ class Candidacy:
         record = holder.record
         if record is None or record.server_id != self.session.record.server_id:
             self._holder = holder
-            self._say.held(holder)
+            self._context.say.held(holder)
 
     def request_stop(self) -> None:
-        """Give leadership up, if held, and end the session."""
-        self.handle(ev.StopRequested())
+        """Pass leadership on, if held, and end the session."""
+        self.handle(ev.StopRequested(boottime()))
 
     def handle(self, event: ev.Event) -> None:
         """Let the election take an event and carry out what it orders."""
@@ -178,7 +163,9 @@ class Candidacy:
         before = self.election.state
         instructions = self.election.handle(event)
         if self.election.state is not before and not self._only_tries_again(before):
-            self._say.state(self.election.state, before, why=type(event).__name__, epoch=self.election.epoch)
+            self._context.say.state(
+                self.election.state, before, why=type(event).__name__, epoch=self.election.epoch
+            )
         for instruction in instructions:
             self._perform(instruction)
         self._schedule_tick()
@@ -192,31 +179,66 @@ class Candidacy:
 
     def _perform(self, instruction: ev.Instruction) -> None:
         match instruction:
-            case ev.Campaign(expected):
-                self._start(self._campaign(expected), "campaign")
-            case ev.BeginTerm(epoch):
-                self._begin_term(epoch)
-            case ev.Serve(epoch):
-                self._start(self._serve(epoch), "serve")
-            case ev.Drain():
-                self._start(self._drain(), "drain")
-            case ev.Resign(epoch):
-                self._start(self._resign(epoch), "resign")
+            case ev.Campaign():
+                self._start(self._campaign(instruction), "campaign")
+            case ev.Probe():
+                self._start(self._standing_by.probe(), "probe")
+            case ev.Prepare(offer):
+                self._standing_by.be_ready_for(offer)
+            case ev.Unprepare():
+                self._standing_by.be_ready_for(0)
+            case ev.BeginTerm(epoch, cause):
+                self._begin_term(epoch, cause)
             case ev.EndSession(reason):
-                self.around.gate.close()
+                if reason is ev.EndReason.HANDED_OVER and self._tenure is not None:
+                    self._forwarder, self._tenure.forwarder = self._tenure.forwarder, None
+                self._close_gate()
                 self._ended.set_result(reason)
+            case _:
+                self._perform_in_term(instruction)
 
-    async def _campaign(self, expected_heartbeat: int) -> None:
+    def _perform_in_term(self, instruction: ev.Instruction) -> None:
+        tenure = self._tenure
+        if tenure is None:
+            raise el.IllegalEvent(f"{instruction} outside a term")
+        match instruction:
+            case ev.Serve():
+                self._served = True
+                self._start(tenure.serve(), "serve")
+            case ev.MakeOffer(_, to):
+                self._start(tenure.make_offer(to), "offer")
+            case ev.WithdrawOffer():
+                self._start(tenure.withdraw_offer(), "withdraw offer")
+            case ev.Refuse(reason):
+                tenure.refuse(reason)
+            case ev.Drain():
+                self._start(tenure.drain(), "drain")
+            case ev.HandOver(_, heir, report_revision):
+                self._start(tenure.hand_over(heir, report_revision), "hand over")
+            case ev.Reopen():
+                self.around.gate.reopen()
+            case ev.Resign():
+                self._start(tenure.resign(), "resign")
+
+    async def _campaign(self, order: ev.Campaign) -> None:
         if not self._campaign_trouble.lasting:
-            self._say.campaigning(self._holder)
+            self._context.say.campaigning(self._holder)
+        if not self.phases.evidence_at:
+            self.phases.evidence_at = boottime()
+        if order.cause is not ev.TermCause.CRASH:
+            self.phases.last_sign_at = self.election.last_sign_at
         try:
-            await self._listen()
-            result = await self._leadership.campaign(expected_heartbeat, self.election.published_guard_s)
+            await self.around.server.hold(self._hold)
+            result = await self._context.leadership.campaign(
+                order.expected_active_revision,
+                order.expected_heartbeat_revision,
+                self.election.promise(boottime()),
+            )
         except LeaseLost as error:
-            self._lease_lost(error)
+            self._context.lease_lost(error)
             return
         except CoorddError as error:
-            await self._stop_server(0.0)
+            await self.around.server.release(self._hold)
             if self._campaign_trouble.is_news(error):
                 log.warning("could not campaign, trying again", role=self.role, reason=str(error))
             self.handle(ev.CampaignFailed(boottime()))
@@ -233,12 +255,13 @@ class Candidacy:
         record = holder.record if holder else None
         if record is None or record.server_id != self.session.record.server_id:
             self._note_holder(holder)
-            await self._stop_server(0.0)
+            await self.around.server.release(self._hold)
         if not self.around.settings.active_standby and holder is not None:
             try:
-                await self._leadership.remove_predecessor(holder)
+                await self._context.leadership.remove_predecessor(holder)
             except EtcdError as error:
                 log.warning("could not remove the previous record", key=holder.key, reason=str(error))
+        self.phases.evidence_at = 0.0
         self.handle(
             ev.CampaignLost(
                 boottime(),
@@ -248,86 +271,15 @@ class Candidacy:
             )
         )
 
-    def _begin_term(self, epoch: int) -> None:
+    def _begin_term(self, epoch: int, cause: ev.TermCause) -> None:
         self._campaign_trouble.over()
         self.phases.won_at = boottime()
-        self._say.won(epoch)
-        self.around.gate.activating()
-        self._term_began = True
-        self._start(self._beat(epoch), "heartbeat")
-        self._start(self._activate(epoch), "activate")
-
-    async def _activate(self, epoch: int) -> None:
-        fence = self._leadership.fence(epoch)
-        term = Term(
-            role=self.role,
-            server_id=self.session.record.server_id,
-            epoch=epoch,
-            fence=fence,
-            committer=FencedCommitter(
-                self.around.client, fence, self.around.fold, lambda: self.handle(ev.FenceLost())
-            ),
-            started_at=boottime(),
-            task_group=self._scope,
-        )
-        trouble = Trouble()
-        while True:
-            try:
-                # It listens already, unless this campaign was given up as unanswered and won all the same.
-                await self._listen()
-                await self.around.follower.catch_up(epoch)
-                await self.around.coordinator.activate(term)
-                break
-            except FenceLost:
-                return  # the committer has told the election
-            except (EtcdError, CommitConflict) as error:
-                if isinstance(error, EtcdError) and is_permanent(error):
-                    self._activation_failed(error)
-                    return
-                if trouble.is_news(error):
-                    log.warning("activation failed, trying again", role=self.role, reason=str(error))
-                await asyncio.sleep(ACTIVATION_RETRY_S)
-            except CoorddError as error:
-                self._activation_failed(error)
-                return
-        self.phases.activated_at = boottime()
-        self.handle(ev.Activated(boottime()))
-
-    def _activation_failed(self, error: CoorddError) -> None:
-        log.error("cannot become ACTIVE, giving leadership up", role=self.role, reason=str(error))
-        self.handle(ev.ActivationFailed())
-
-    async def _serve(self, epoch: int) -> None:
-        if self._ended.done():  # in the same turn of the loop: the gate is closed and stays so
-            return
-        self._served = True
-        self.around.gate.open(epoch, self._guard)
-        if self._server is not None:
-            await self._server.start()
-        self.phases.serving_at = boottime()
-        self._say.serving(epoch, self.session.record.address, self.phases.durations_s())
-
-    async def _drain(self) -> None:
-        self.around.gate.stopping()
-        await self._stop_server(self.around.settings.drain_s())
-        self.handle(ev.Drained())
-
-    async def _resign(self, epoch: int) -> None:
-        # Whoever sees the heartbeat gone serves at once, so nothing may leave from here on.
-        self._guard.close()
-        log.info("giving leadership up", role=self.role, epoch=epoch)
-        try:
-            async with asyncio.timeout(ETCD_PARTING_TIMEOUT_S):
-                await self._leadership.resign(epoch)
-        except (EtcdError, TimeoutError) as error:
-            log.warning(
-                "could not give leadership up, it ends with the lease",
-                role=self.role,
-                epoch=epoch,
-                lease_ttl_s=self.session.ttl_s,
-                reason=str(error) or "etcd did not answer",
-            )
-        self.handle(ev.Resigned())
+        if cause is ev.TermCause.HANDOVER:
+            self.phases.last_sign_at = self.phases.evidence_at = self.phases.won_at
+        self._context.say.won(epoch)
+        self._standing_by.watch(None)
+        self._tenure = Tenure(self._context, self._guard, epoch, cause, self._holder, self._scope)
+        self._tenure.start()
 
     # --- tasks of the session ---
 
@@ -343,75 +295,49 @@ class Candidacy:
                         self._guard.keepalive_acked(ack.sent_at, ack.ttl_s)
                         self.around.gate.guard_extended()
             except LeaseLost as error:
-                self._lease_lost(error)
+                self._context.lease_lost(error)
                 return
             except EtcdError as error:
                 if trouble.is_news(error):
                     log.warning("could not renew the lease, trying again", role=self.role, reason=str(error))
             await asyncio.sleep(KEEPALIVE_RETRY_S)
 
-    def _lease_lost(self, error: LeaseLost) -> None:
-        log.warning("the session's lease is gone", role=self.role, reason=str(error))
-        self.handle(ev.LeaseLost())
-
     async def _announce_standby(self) -> None:
         while True:
             await asyncio.sleep(STANDBY_LOG_INTERVAL_S)
             if self.election.state not in (ev.State.STANDBY, ev.State.CAMPAIGNING):
                 return
-            self._say.in_standby()
-
-    async def _beat(self, epoch: int) -> None:
-        """Start a heartbeat each interval, whether or not the one before was answered.
-
-        A slow etcd then costs no more than its own latency, and a request lost on a dead connection costs
-        one interval instead of its time-out.
-        """
-        interval = self.around.settings.heartbeat_interval_ms / 1000
-        while True:
-            started = boottime()
-            beat = self._scope.create_task(self._one_beat(epoch), name=f"{self.role}:{epoch}:beat")
-            await asyncio.wait({beat}, timeout=interval)
-            failed = beat.done() and not beat.cancelled() and not beat.result()
-            await asyncio.sleep(HEARTBEAT_RETRY_S if failed else max(0.0, started + interval - boottime()))
-
-    async def _one_beat(self, epoch: int) -> bool:
-        sent_at = boottime()
-        try:
-            async with asyncio.timeout(self.around.settings.serve_guard_ms / 1000):
-                held = await self._leadership.heartbeat(epoch, self.election.published_guard_s)
-        except (EtcdError, TimeoutError) as error:
-            log.debug("heartbeat not acknowledged", role=self.role, epoch=epoch, reason=str(error))
-            return False
-        if held:
-            self._guard.heartbeat_acked(sent_at)
-            self.around.gate.guard_extended()
-        else:
-            if self.election.state is not ev.State.RESIGNING:  # else it was given up, not lost
-                log.warning("the epoch is lost: the ACTIVE key is not ours", role=self.role, epoch=epoch)
-            self.handle(ev.FenceLost())
-        return True
+            self._context.say.in_standby()
 
     # --- ending ---
 
+    def _close_gate(self) -> None:
+        self.around.gate.close(self._forwarder)
+
     async def _leave(self) -> None:
-        self.around.gate.close()
+        self._close_gate()
         if self._tick is not None:
             self._tick.cancel()
         try:
-            if self._term_began:
-                self._deactivate()
-            if self._server is not None and self._served:
+            if self._tenure is not None:
+                await self._end_tenure(self._tenure)
+            if self._forwarder is not None:
+                await self.around.server.hold(FORWARDING)
+            elif self._served:
                 await asyncio.sleep(DEPOSED_LINGER_S)
-            await self._stop_server(0.0)
+            await self.around.server.release(self._hold)
         finally:
             await self._revoke_lease()
+            await self._standing_by.leave()
 
-    def _deactivate(self) -> None:
+    async def _end_tenure(self, tenure: Tenure) -> None:
+        if self._ended.done() and not self._ended.cancelled():
+            tenure.ended(self._ended.result())
         try:
             self.around.coordinator.deactivate()
         except Exception:
             log.exception("the role could not drop what belongs to the term", role=self.role)
+        await tenure.drop_forwarder()
 
     async def _revoke_lease(self) -> None:
         try:
@@ -425,21 +351,6 @@ class Candidacy:
                 reason=str(error) or "etcd did not answer",
             )
 
-    async def _listen(self) -> None:
-        """Be reachable, whether or not anything is accepted yet.
-
-        Raises:
-            CoorddError: the port is in use.
-        """
-        if self._server is None:
-            self._server = self.around.server_factory()
-            await self._server.listen()
-
-    async def _stop_server(self, grace_s: float) -> None:
-        if self._server is not None:
-            await self._server.stop(grace_s)
-            self._server = None  # not before: if this is cancelled, `_leave` has to stop it
-
     def _schedule_tick(self) -> None:
         if self._tick is not None:
             self._tick.cancel()
@@ -452,5 +363,5 @@ class Candidacy:
     def _tick_due(self) -> None:
         self.handle(ev.Tick(boottime()))
 
-    def _start(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
-        self._scope.create_task(coroutine, name=f"{self.role}:{self.session.record.server_id}:{name}")
+    def _start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        return self._scope.create_task(coroutine, name=f"{self.role}:{self.session.record.server_id}:{name}")

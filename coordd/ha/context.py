@@ -1,5 +1,6 @@
 """What the parts of one session share: its record, its surroundings, and the way to its election."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,7 @@ from coordd.etcd.errors import LeaseLost
 from coordd.ha import election as el
 from coordd.ha import election_events as ev
 from coordd.ha.announcements import Announcements
-from coordd.ha.coordinator import Coordinator, ForwarderFactory
-from coordd.ha.detector import Detector
+from coordd.ha.coordinator import Coordinator, Detect, ForwarderFactory
 from coordd.ha.follower import Follower
 from coordd.ha.gate import LeadershipGate
 from coordd.ha.history import TermLog
@@ -29,7 +29,10 @@ log = get_logger("coordd.ha.context")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a replica owns for the life of the process, as its sessions use it."""
+    """What a replica owns for the life of the process, as its sessions use it.
+
+    `detect` waits for evidence that another replica's process is gone; None: nobody looks.
+    """
 
     settings: ReplicaSettings
     client: EtcdClient
@@ -37,7 +40,7 @@ class Surroundings:
     coordinator: Coordinator
     server: ServerSlot
     make_forwarder: ForwarderFactory
-    detector: Detector
+    detect: Detect | None
     gate: LeadershipGate
     fold: Fold
     follower: Follower
@@ -56,7 +59,7 @@ class SessionContext:
     say: Announcements
     phases: Phases
     handle: Callable[[ev.Event], None]
-    start: Callable[[Coroutine[Any, Any, None], str], None]
+    start: Callable[[Coroutine[Any, Any, Any], str], asyncio.Task[Any]]
 
     @property
     def role(self) -> str:

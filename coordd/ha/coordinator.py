@@ -5,12 +5,14 @@ A role package (rootcoord, datacoord, querycoord) provides a `Coordinator`; the 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from coordd.etcd import Compare
+from coordd.ha.gate import Forwarder
+from coordd.ha.session import SessionRecord
 from coordd.meta.commit import FencedCommitter, FenceLost
 from coordd.meta.fold import Table
 
@@ -100,3 +102,21 @@ class RoleServer(Protocol):
 
 
 ServerFactory = Callable[[], RoleServer]
+ForwarderFactory = Callable[[str, int, int], Forwarder]
+"""Address and server ID of the heir, own server ID -> the way to the heir."""
+
+
+class Evidence(Protocol):
+    """What tells that a process is gone. Times are seconds on CLOCK_BOOTTIME."""
+
+    @property
+    def kind(self) -> str:
+        """In words, for the log."""
+
+    @property
+    def noticed_at(self) -> float:
+        """When the first sign came."""
+
+
+Detect = Callable[[SessionRecord], Awaitable[Evidence]]
+"""Waits, for ever if need be, for evidence that the process which wrote this record is gone."""

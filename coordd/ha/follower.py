@@ -97,6 +97,9 @@ class Follower:
             while self.revision < revision:
                 await self._load()
 
+    def committed(self, revision: int) -> None:
+        """The replica itself has written into the range at `revision`; the watch has to deliver that."""
+
     def _tell(self) -> None:
         self._progress.set()
         for listener in self._listeners:

@@ -297,8 +297,8 @@ class Leadership:
         holder = _entry(_ranges(result)[0])
         if holder is not None and holder.mod_revision == epoch:
             return HandoverResult.REFUSED
-        inherited = holder is not None and holder.record is not None
-        if inherited and holder.record.server_id == record.server_id:
+        active = holder.record if holder is not None else None
+        if active is not None and active.server_id == record.server_id:
             return HandoverResult.COMMITTED  # by an earlier copy, whose answer was lost
         return HandoverResult.LOST
 

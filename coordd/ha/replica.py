@@ -7,21 +7,25 @@ the same process; the tables stay warm in between. etcd out of reach is waited o
 import asyncio
 from dataclasses import dataclass, field
 
+from coordd.clock import boottime
 from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient
 from coordd.etcd.errors import EtcdError
 from coordd.ha import election_events as ev
-from coordd.ha.candidacy import Candidacy, Surroundings
-from coordd.ha.coordinator import Coordinator, ServerFactory
+from coordd.ha.candidacy import DEPOSED_LINGER_S, FORWARDING, Candidacy
+from coordd.ha.context import Surroundings
+from coordd.ha.coordinator import Coordinator, Detect, ForwarderFactory, ServerFactory
 from coordd.ha.failures import is_permanent
 from coordd.ha.follower import Follower
-from coordd.ha.gate import LeadershipGate
+from coordd.ha.gate import Forwarder, LeadershipGate
 from coordd.ha.history import TermLog
-from coordd.ha.leadership import HeartbeatTable, SessionTable
+from coordd.ha.leadership import SessionTable
 from coordd.ha.phases import Phases
 from coordd.ha.registration import ServerIdCounterCorrupt, Session, allocate_server_id, register
+from coordd.ha.server_slot import ServerSlot
 from coordd.ha.session import Safety, SessionRecord, host_name
 from coordd.ha.settings import ReplicaSettings
+from coordd.ha.tables import CoordinationTables
 from coordd.ha.tasks import TaskScope, raise_if_cancelled
 from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
@@ -36,40 +40,65 @@ ACTIVATION_PAUSE_S = 1.0
 """After a failed activation: time for another replica to take the role."""
 
 
+FORWARD_QUIET_S = 1.0
+"""No call for so long after a handover: the callers have moved. Milvus' proxies call every 0.2 s."""
+
+
 class RoleHeldExclusively(CoorddError):
     """Active-standby is off and another process holds the role."""
 
 
 @dataclass(eq=False)
 class Replica:
-    """See the module's docstring."""
+    """See the module's docstring. `detect`: see `Surroundings`."""
 
     settings: ReplicaSettings
     client: EtcdClient
     layout: MetaLayout
     coordinator: Coordinator
     server_factory: ServerFactory
+    make_forwarder: ForwarderFactory
+    detect: Detect | None = None
     gate: LeadershipGate = field(init=False)
-    sessions: SessionTable = field(init=False)
-    heartbeats: HeartbeatTable = field(init=False)
+    tables: CoordinationTables = field(init=False)
     fold: Fold = field(init=False)
     follower: Follower = field(init=False)
     phases: Phases = field(default_factory=Phases)
     term_log: TermLog = field(default_factory=TermLog)
+    _around: Surroundings = field(init=False)
     _candidacy: Candidacy | None = None
+    _forwarding: asyncio.Task[None] | None = None
     _registered_once: bool = False
     _registering: asyncio.Timeout | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.gate = LeadershipGate(self.settings.role)
-        self.sessions = SessionTable(self.layout)
-        self.heartbeats = HeartbeatTable(self.layout)
-        self.fold = Fold([*self.coordinator.tables, self.sessions, self.heartbeats])
+        self.tables = CoordinationTables(self.layout)
+        self.fold = Fold([*self.coordinator.tables, *self.tables.all])
         self.follower = Follower(
             self.client, self.fold, self.coordinator.follow_from, self.layout.session_end
         )
         self.follower.on_progress(self._observe)
+        self._around = Surroundings(
+            settings=self.settings,
+            client=self.client,
+            layout=self.layout,
+            coordinator=self.coordinator,
+            server=ServerSlot(self.server_factory),
+            make_forwarder=self.make_forwarder,
+            detect=self.detect,
+            gate=self.gate,
+            fold=self.fold,
+            follower=self.follower,
+            tables=self.tables,
+            term_log=self.term_log,
+        )
+
+    @property
+    def sessions(self) -> SessionTable:
+        """All session keys."""
+        return self.tables.sessions
 
     @property
     def state(self) -> str:
@@ -104,33 +133,38 @@ class Replica:
             while not self._stop.is_set():
                 session = await self._register()
                 if session is None:
-                    return
-                reason = await self._stand_for_election(session)
-                if reason is ev.EndReason.STOPPED:
-                    return
+                    break
+                reason, forwarder = await self._stand_for_election(session)
+                if forwarder is not None:
+                    self._forwarding = scope.create_task(
+                        self._forward(forwarder), name=f"{self.settings.role}:forwarding"
+                    )
+                if reason is ev.EndReason.STOPPED or self._stop.is_set():
+                    break
                 if reason is ev.EndReason.EXCLUSIVE_HELD:
                     raise self._held_exclusively()
                 log.warning("session ended, registering anew", role=self.settings.role, reason=reason.value)
                 await self._pause(
                     ACTIVATION_PAUSE_S if reason is ev.EndReason.ACTIVATION_FAILED else SESSION_PAUSE_S
                 )
+            if self._forwarding is not None:
+                await self._forwarding
 
-    async def _stand_for_election(self, session: Session) -> ev.EndReason:
-        candidacy = Candidacy(
-            Surroundings(
-                settings=self.settings,
-                client=self.client,
-                layout=self.layout,
-                coordinator=self.coordinator,
-                server_factory=self.server_factory,
-                gate=self.gate,
-                fold=self.fold,
-                follower=self.follower,
-                sessions=self.sessions,
-                heartbeats=self.heartbeats,
-            ),
-            session,
-        )
+    async def _forward(self, forwarder: Forwarder) -> None:
+        """Let the callers move: forward until none has come for a while, but not for ever."""
+        until = boottime() + self.settings.forward_grace_ms / 1000
+        try:
+            while (left := min(until, forwarder.idle_since + FORWARD_QUIET_S) - boottime()) > 0:
+                await asyncio.sleep(min(left, FORWARD_QUIET_S))
+            if self.gate.forwarder is forwarder:
+                self.gate.end_forwarding()
+                await asyncio.sleep(DEPOSED_LINGER_S)
+        finally:
+            await self._around.server.release(FORWARDING)
+            await forwarder.close()
+
+    async def _stand_for_election(self, session: Session) -> tuple[ev.EndReason, Forwarder | None]:
+        candidacy = Candidacy(self._around, session)
         self._candidacy = candidacy
         self.phases = candidacy.phases
         if self._stop.is_set():  # asked for in the moment in which the registration was confirmed
@@ -141,7 +175,7 @@ class Replica:
             # A bug in the role or in here. The session is closed; the process and its other roles live on.
             log.exception("session failed", role=self.settings.role)
             raise_if_cancelled()
-            return ev.EndReason.ACTIVATION_FAILED
+            return ev.EndReason.ACTIVATION_FAILED, None
         finally:
             self._candidacy = None
 

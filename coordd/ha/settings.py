@@ -11,7 +11,8 @@ class ReplicaSettings:
     `address` is what clients connect to. `ttl_s` is the session lease's (Milvus: `common.session.ttl`),
     `registration_attempts` Milvus' `common.session.retryTimes`. With `active_standby` off the replica
     registers exclusively, as Milvus does. `drain_s` bounds how long a stopping replica finishes calls in
-    flight before it gives leadership up; it is asked when that happens.
+    flight before it gives leadership up; it is asked when that happens. `forward_grace_ms` bounds for how
+    long it forwards calls after a handover.
     """
 
     role: str
@@ -22,6 +23,7 @@ class ReplicaSettings:
     heartbeat_interval_ms: int
     serve_guard_ms: int
     margin_ms: int
+    forward_grace_ms: int
     drain_s: Callable[[], float]
     milvus_version: str
     switch_key: str

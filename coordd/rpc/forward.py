@@ -55,7 +55,9 @@ class GrpcForwarder:
         """
         method = self._methods.get(path)
         if method is None:
-            method = self._methods[path] = self._channel.unary_unary(path)
+            method = self._methods[path] = self._channel.unary_unary(
+                path, request_serializer=None, response_deserializer=None
+            )
         headers = [(name, value) for name, value in metadata.items() if _may_pass(name)]
         if "serverid" in metadata:
             headers.append(self._header)
@@ -73,7 +75,7 @@ class GrpcForwarder:
 
     async def close(self) -> None:
         """Drop the connection; calls under way fail."""
-        await self._channel.close()
+        await self._channel.close(None)
 
 
 def _may_pass(name: str) -> bool:

@@ -12,6 +12,7 @@ from coordd.ha.replica import Replica
 from coordd.ha.settings import ReplicaSettings
 from coordd.meta.fold import Table
 from coordd.meta.layout import MetaLayout
+from coordd.rpc.forward import GrpcForwarder
 
 
 class CannotActivate(CoorddError):
@@ -121,11 +122,14 @@ class Group:
             heartbeat_interval_ms=100,
             serve_guard_ms=serve_guard_ms,
             margin_ms=margin_ms,
+            forward_grace_ms=1000,
             drain_s=lambda: 0.1,
             milvus_version="2.3.5",
             switch_key="rootCoord.enableActiveStandby",
         )
-        replica = Replica(settings, client or self.client, self.layout, coordinator, new_server)
+        replica = Replica(
+            settings, client or self.client, self.layout, coordinator, new_server, GrpcForwarder
+        )
         task = asyncio.get_running_loop().create_task(replica.run(), name=f"replica {settings.address}")
         member = RunningReplica(replica, coordinator, servers, task)
         self.members.append(member)
