@@ -43,7 +43,7 @@ the stop itself ends as CANCELLED, on which Milvus' clients stay with their addr
 look the coordinator up anew."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Candidacy:
     """See the module's docstring. `run` once, then throw away."""
 
@@ -225,8 +225,8 @@ class Candidacy:
             self._context.say.campaigning(self._holder)
         if not self.phases.evidence_at:
             self.phases.evidence_at = boottime()
-        if order.cause is not ev.TermCause.CRASH:
-            self.phases.last_sign_at = self.election.last_sign_at
+        if order.cause is not ev.TermCause.CRASH and self._holder is not None:
+            self.phases.last_sign_at = min(self.election.last_sign_at, self.phases.evidence_at)
         try:
             await self.around.server.hold(self._hold)
             result = await self._context.leadership.campaign(

@@ -27,7 +27,7 @@ from coordd.meta.layout import MetaLayout
 log = get_logger("coordd.ha.context")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Surroundings:
     """What a replica owns for the life of the process, as its sessions use it.
 
@@ -48,7 +48,7 @@ class Surroundings:
     term_log: TermLog
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SessionContext:
     """One session as its parts see it. `start(coroutine, name)` runs a task that ends with the session."""
 

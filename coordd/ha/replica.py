@@ -48,7 +48,7 @@ class RoleHeldExclusively(CoorddError):
     """Active-standby is off and another process holds the role."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Replica:
     """See the module's docstring. `detect`: see `Surroundings`."""
 

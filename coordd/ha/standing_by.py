@@ -1,8 +1,8 @@
 """What a standby does besides waiting: it reports, probes etcd, gets ready for offers, watches the holder.
 
 Its report (`coordd.ha.standbys`) is rewritten every few seconds for people, and at once to probe etcd and
-to answer an offer. All of it ends with the session; readiness is taken back in etcd before the port is closed, so
-that leadership is never handed to a replica that does not listen.
+to answer an offer. All of it ends with the session. Readiness is taken back in etcd before the port is
+closed, so that leadership is never handed to a replica that does not listen.
 """
 
 import asyncio

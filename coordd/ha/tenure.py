@@ -1,6 +1,6 @@
 """One term of one session: heartbeats, activation, serving, and passing leadership on.
 
-Each step is ordered by the election and reports back to it. Everything written is under the fence of the term.
+Each step is ordered by the election and reports back to it. All that is written is under the fence.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ REVOKE_ATTEMPTS = 5
 REVOKE_RETRY_S = 1.0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Tenure:
     """A term that has been won. `predecessor` is who held the ACTIVE key before, if that was seen."""
 

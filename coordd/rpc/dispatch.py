@@ -218,6 +218,8 @@ class Dispatcher:
         while gate.epoch == epoch and not gate.deposed:
             if gate.serving():
                 return
+            if gate.state_code != _HEALTHY and not gate.holding:
+                break
             await hold.wait()
         raise _elsewhere(gate)
 

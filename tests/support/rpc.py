@@ -22,6 +22,9 @@ class FakeGate:
         self.epoch = 7
         self.deposed = False
         self.guard_valid = True
+        self.holding = False
+        self.forwarder: Any = None
+        self.running = 0
         self.waiting = 0
         self.someone_waits = asyncio.Event()
         self._changed = asyncio.Event()
@@ -29,7 +32,13 @@ class FakeGate:
     def serving(self) -> bool:
         return self.guard_valid and self.state_code == common_pb2.StateCode.Healthy and not self.deposed
 
-    async def wait_serving(self, deadline: float) -> None:
+    def call_began(self) -> None:
+        self.running += 1
+
+    def call_ended(self) -> None:
+        self.running -= 1
+
+    async def wait_change(self, deadline: float) -> None:
         self.waiting += 1
         self.someone_waits.set()
         try:

@@ -58,7 +58,7 @@ async def test_a_clean_stop_passes_the_role_on_at_once_and_leaves_nothing(group:
     own_key = group.layout.session("rootcoord", active.server_id)
     await active.stop()
     await eventually(lambda: standby.serving, 2)
-    assert active.servers[0].calls == ["listen", "start", "stop 0.1"]
+    assert active.servers[0].calls == ["listen", "start", "stop 0"]
     assert (await group.client.get(own_key)).kv is None
 
 
@@ -79,7 +79,7 @@ async def test_the_heir_of_a_silent_end_waits_out_the_guard_of_the_dead(group: G
     heir = group.start()
     await eventually(lambda: heir.replica.state == "standby" and heir.replica.follower.revision > 0)
     before = boottime()
-    await client.put(layout.heartbeat("rootcoord"), encode_heartbeat(900, 1500))
+    await client.put(layout.heartbeat("rootcoord"), encode_heartbeat(900, 1500, settled=True))
     await client.delete(layout.session("rootcoord"))
     await eventually(lambda: heir.replica.state == "activating", 1)
     await eventually(lambda: heir.serving, 4)

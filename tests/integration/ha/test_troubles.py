@@ -126,13 +126,14 @@ async def test_a_term_that_is_lost_while_it_drains_still_stops_its_server(group:
     member = group.start()
     await eventually(lambda: member.serving)
     server = member.servers[0]
-    server.slow_stop_s = 60
+    member.replica.gate.call_began()  # and never ends
     member.replica.request_stop()
-    await eventually(lambda: "stop 0.1" in server.calls)
-    server.slow_stop_s = 0
+    await eventually(lambda: member.replica.gate.holding)
+    assert "stop 0" not in server.calls, "it listens until leadership is given up"
     await group.client.delete(group.layout.session("rootcoord"))
     async with asyncio.timeout(5):
         await member.task
+    assert server.calls[-1] == "stop 0"
     assert server.calls[-1] == "stop 0"
 
 

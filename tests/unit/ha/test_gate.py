@@ -52,7 +52,7 @@ async def test_waiting_ends_with_the_next_heartbeat() -> None:
     gate.open(42, guard)
     assert not gate.serving()
     async with asyncio.TaskGroup() as group:
-        waiters = [group.create_task(gate.wait_serving(boottime() + 30)) for _ in range(3)]
+        waiters = [group.create_task(gate.wait_change(boottime() + 30)) for _ in range(3)]
         await asyncio.sleep(0)
         assert not any(waiter.done() for waiter in waiters)
         guard.heartbeat_acked(boottime())
@@ -64,7 +64,7 @@ async def test_waiting_ends_with_the_term() -> None:
     gate = LeadershipGate("rootcoord")
     gate.open(42, ServeGuard(60))
     async with asyncio.TaskGroup() as group:
-        waiter = group.create_task(gate.wait_serving(boottime() + 30))
+        waiter = group.create_task(gate.wait_change(boottime() + 30))
         await asyncio.sleep(0)
         assert not waiter.done()
         gate.close()
@@ -75,6 +75,6 @@ async def test_waiting_ends_at_the_deadline() -> None:
     gate = LeadershipGate("rootcoord")
     gate.open(42, ServeGuard(60))
     deadline = boottime() + 0.02
-    await gate.wait_serving(deadline)
+    await gate.wait_change(deadline)
     assert boottime() >= deadline
     assert not gate.serving()

@@ -52,7 +52,7 @@ def test_an_active_record_that_does_not_decode_still_holds_the_role() -> None:
 def test_heartbeats_say_who_and_how_long() -> None:
     table = HeartbeatTable(LAYOUT)
     key = LAYOUT.heartbeat("rootcoord")
-    table.apply(put(key, encode_heartbeat(12, 2500), 8))
+    table.apply(put(key, encode_heartbeat(12, 2500, settled=True), 8))
     beat = table.get("rootcoord")
     assert beat is not None
     assert (beat.mod_revision, beat.server_id, beat.serve_guard_s) == (8, 12, 2.5)

@@ -45,7 +45,7 @@ def test_nobody_active_and_a_record_that_cannot_be_read() -> None:
         LAYOUT,
         [
             kv(LAYOUT.session("rootcoord", 5), b"garbage", 60, 901),
-            kv(LAYOUT.heartbeat("rootcoord"), encode_heartbeat(4, 2000), 59, 0),
+            kv(LAYOUT.heartbeat("rootcoord"), encode_heartbeat(4, 2000, settled=True), 59, 0),
         ],
     )
     status = role_status("rootcoord", sessions, heartbeats, reports, {})
