@@ -38,6 +38,8 @@ class TermCause(Enum):
     """The holder sent no heartbeat for longer than it may answer without one."""
     HANDOVER = "handover"
     """The holder passed it on."""
+    UNKNOWN = "unknown"
+    """Only in the history: not said there, or a word of another version."""
 
 
 class EndReason(Enum):

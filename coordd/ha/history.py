@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from coordd.etcd import Delete, Event, Put
+from coordd.ha.election_events import TermCause
 from coordd.ha.json_object import JsonObject, encode_object
 from coordd.ha.phases import PHASES
 from coordd.meta.codecs import DecodeError
@@ -38,25 +39,6 @@ PHASE_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 """From a handover on one host to the end of a lease."""
 
 E = TypeVar("E", bound=Enum)
-
-
-class TermCause(Enum):
-    """Why a term could begin; the value is what the record says."""
-
-    FIRST = "first"
-    """There was nobody before."""
-    RELEASED = "released"
-    """The predecessor gave leadership up: ACTIVE key and heartbeat were deleted."""
-    LEASE_ENDED = "lease ended"
-    """The ACTIVE key went with its lease (or was deleted by a person)."""
-    CRASH = "crash"
-    """The predecessor's process was seen to be gone."""
-    SILENCE = "silence"
-    """The predecessor's heartbeat stood still for longer than it may serve."""
-    HANDOVER = "handover"
-    """The predecessor made this replica its heir."""
-    UNKNOWN = "unknown"
-    """Not said, or a word of another version."""
 
 
 class TermEnd(Enum):

@@ -154,7 +154,10 @@ class Replica:
         """Let the callers move: forward until none has come for a while, but not for ever."""
         until = boottime() + self.settings.forward_grace_ms / 1000
         try:
-            while (left := min(until, forwarder.idle_since + FORWARD_QUIET_S) - boottime()) > 0:
+            while True:
+                left = min(until, forwarder.idle_since + FORWARD_QUIET_S) - boottime()
+                if left <= 0:
+                    break
                 await asyncio.sleep(min(left, FORWARD_QUIET_S))
             if self.gate.forwarder is forwarder:
                 self.gate.end_forwarding()

@@ -16,7 +16,7 @@ from coordd.ha.coordinator import Term
 from coordd.ha.failures import is_permanent
 from coordd.ha.gate import Forwarder
 from coordd.ha.guard import ServeGuard
-from coordd.ha.history import TermCause, TermEnd, TermRecord, phases_ms, plan_begin, plan_end
+from coordd.ha.history import TermEnd, TermRecord, phases_ms, plan_begin, plan_end
 from coordd.ha.leadership import HandoverResult, SessionEntry
 from coordd.ha.switchover import SwitchoverEntry, answer_done, answer_refused
 from coordd.ha.trouble import Trouble
@@ -141,16 +141,14 @@ class Tenure:
         known = any(
             entry.epoch < self.epoch for entry in self.context.around.tables.history.of_role(self.role)
         )
-        cause = TermCause(self.cause.value)
-        if self.cause is ev.TermCause.RELEASED and before is None and not known:
-            cause = TermCause.FIRST
+        first = self.cause is ev.TermCause.RELEASED and before is None and not known
         return TermRecord(
             role=self.role,
             epoch=self.epoch,
             server_id=record.server_id,
             address=record.address,
             host_name=record.host_name,
-            cause=cause,
+            cause=ev.TermCause.FIRST if first else self.cause,
             predecessor=before.server_id if before else 0,
             started_ms=self._started_ms,
             phases_ms=phases_ms(self.context.phases.durations_s()),

@@ -17,7 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from coordd.ha.history import PHASE_BUCKETS_S, TermCause, TermEnd
+from coordd.ha.election_events import TermCause
+from coordd.ha.history import PHASE_BUCKETS_S, TermEnd
 from coordd.management.view import STATES, ReplicaView
 from coordd.pb.common_pb2 import StateCode
 from coordd.rpc.dispatch import Dispatcher

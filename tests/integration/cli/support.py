@@ -11,7 +11,8 @@ import yaml
 
 from coordd.etcd import Compare, EtcdClient, Put
 from coordd.etcd.child import bound_to_parent
-from coordd.ha.history import TermCause, TermRecord
+from coordd.ha.election_events import TermCause
+from coordd.ha.history import TermRecord
 from coordd.ha.session import Safety, SessionRecord
 from coordd.ha.switchover import SwitchoverEntry, answer_done, answer_refused, decode_request
 from coordd.meta.layout import MetaLayout

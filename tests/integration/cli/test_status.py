@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from coordd.ha.history import TermCause, TermEnd
+from coordd.ha.election_events import TermCause
+from coordd.ha.history import TermEnd
 from coordd.ha.standbys import encode_report
 from tests.integration.cli.support import Role, coordd
 

@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 
 from coordd.cli.history_report import PIPE_WIDTH, HistoryReport, duration, history_table
-from coordd.ha.history import HistoryEntry, TermCause, TermEnd, TermRecord
+from coordd.ha.election_events import TermCause
+from coordd.ha.history import HistoryEntry, TermEnd, TermRecord
 
 STARTED = 1_700_000_000_000
 

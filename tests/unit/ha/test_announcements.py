@@ -9,7 +9,8 @@ import pytest
 
 from coordd import log
 from coordd.ha.announcements import Announcements
-from coordd.ha.history import TermCause, TermEnd, TermRecord
+from coordd.ha.election_events import TermCause
+from coordd.ha.history import TermEnd, TermRecord
 
 SAY = Announcements("rootcoord", "RootCoord", 14, "by-dev/meta/session/rootcoord")
 TERM = TermRecord(

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from coordd.etcd import Delete, Event, Put
 from coordd.etcd.types import MAX_TXN_OPS
+from coordd.ha.election_events import TermCause
 from coordd.ha.history import (
     MAX_DELETES,
     SEEN_END,
     HistoryTable,
-    TermCause,
     TermEnd,
     TermLog,
     TermRecord,

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from coordd.ha.history import TermCause, TermEnd, TermRecord
+from coordd.ha.election_events import TermCause
+from coordd.ha.history import TermEnd, TermRecord
 from coordd.management.metrics import Metrics
 from coordd.pb import root_coord_pb2
 from coordd.pb.common_pb2 import StateCode
