@@ -89,10 +89,8 @@ class RoleView:
         """The term that is led; 0 if none is."""
         return self.active.mod_revision if self.active is not None else 0
 
-    def may_ask(self, to: int, own_id: str = "") -> SessionRecord:
+    def may_ask(self, to: int) -> SessionRecord:
         """The record of the active replica, if it can be asked to hand over to `to` (0: any standby).
-
-        A request with ID `own_id` is no obstacle.
 
         Raises:
             NobodyActive, ActiveCannotHandOver, NotAStandby, SwitchoverPending: it cannot.
@@ -116,7 +114,7 @@ class RoleView:
         if to:
             self._check_heir(to, record)
         pending = self.request.request if self.request else None
-        if pending is not None and pending.asked and pending.id != own_id:
+        if pending is not None and pending.asked:
             raise SwitchoverPending(
                 f"a switchover of {self.role} is under way, asked by {pending.by} at {since(pending.at_ms)}",
                 hint=f"it ends within {LEASE_TTL_S} s; `coordd status` shows who is active then",
@@ -149,7 +147,7 @@ class RoleView:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answered request, and the revision of the answer."""
+    """The request as it was found or written, in most places answered; and the revision of that."""
 
     request: SwitchoverRequest
     revision: int
@@ -238,12 +236,12 @@ class Asking:
             EtcdError: etcd did not answer.
         """
         view = await read_role(self._client, self._layout, self._role)
-        view.may_ask(self._to)
+        active = view.may_ask(self._to)
         lease = await self._client.grant(LEASE_TTL_S)
         try:
             asked_at = boottime()
-            active, revision = await self._write(lease, view.epoch)
-            answer = await self._answer(active, revision)
+            written = await self._write(lease, view.epoch)
+            answer = await self._answer(active, written.revision) if written.request.asked else written
             took_s = boottime() - asked_at
             with suppress(EtcdError):  # left behind, it does no harm: the next request overwrites it
                 await self._remove(answer.revision)
@@ -258,14 +256,15 @@ class Asking:
             )
         return answer, active, took_s
 
-    async def _write(self, lease: Lease, epoch: int) -> tuple[SessionRecord, int]:
-        """Write the request for the term `epoch`; returns its leader and the revision."""
+    async def _write(self, lease: Lease, epoch: int) -> Answer:
+        """Write the request for the term `epoch`, and return it: perhaps answered, if the writing was not."""
+        unknown: OutcomeUnknown | None = None
         for _ in range(ASK_ATTEMPTS):
             view = await read_role(self._client, self._layout, self._role)
-            record = view.may_ask(self._to, self._id)
             entry = view.request
             if entry is not None and entry.request is not None and entry.request.id == self._id:
-                return record, entry.mod_revision  # an attempt of unknown outcome was carried out
+                return Answer(entry.request, entry.mod_revision)  # an attempt of unknown outcome was applied
+            record = view.may_ask(self._to)
             if view.epoch != epoch:
                 raise LeadershipMoved(
                     f"server {record.server_id} became active {self._role} just now, nothing was asked of it",
@@ -278,10 +277,16 @@ class Asking:
                 Compare.mod_revision(self._layout.session(self._role), epoch),
                 Compare.mod_revision(self._key, entry.mod_revision if entry else 0),
             ]
-            with suppress(OutcomeUnknown):  # what came of it is read in the next round
+            unknown = None
+            try:
                 result = await self._client.txn(compares, [Put(self._key, request.to_json(), lease.id)])
-                if result.succeeded:
-                    return record, result.revision
+            except OutcomeUnknown as error:  # what came of it is read in the next round
+                unknown = error
+                continue
+            if result.succeeded:
+                return Answer(request, result.revision)
+        if unknown is not None:
+            raise unknown
         raise SwitchoverPending(
             f"other switchovers of {self._role} came first, {ASK_ATTEMPTS} times",
             hint="`coordd status` shows who is active now",
@@ -312,7 +317,8 @@ class Asking:
     async def _late_answer(self) -> Answer:
         """The answer that came at the very moment in which the request was withdrawn."""
         kv = (await self._client.get(self._key)).kv
-        if kv is None or (request := decode_request(self._key, kv.value)).id != self._id:
+        request = None if kv is None else decode_request(self._key, kv.value)
+        if kv is None or request is None or request.id != self._id or request.asked:
             raise ActiveSilent(
                 f"the answer to the request to hand {self._role} over was removed by somebody else",
                 hint="`coordd status` shows who is active now",

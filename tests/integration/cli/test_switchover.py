@@ -2,15 +2,27 @@
 
 import asyncio
 import re
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from coordd.cli import switchover_command
-from coordd.cli.switchover_command import ActiveSilent, HeirNotServing, SwitchoverPending, switchover
+from coordd.cli.switchover_command import (
+    ActiveSilent,
+    Asking,
+    HeirNotServing,
+    LeadershipMoved,
+    SwitchoverPending,
+    switchover,
+)
 from coordd.config import Settings, load_config
+from coordd.etcd import Delete, EtcdClient, TxnResult, WatchBatch
+from coordd.etcd.errors import NoSpace, OutcomeUnknown
 from coordd.ha.switchover import SwitchoverEntry, SwitchoverRequest, SwitchoverState
 from tests.integration.cli.support import Role, coordd
+from tests.support.etcd import EtcdCluster
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -131,6 +143,93 @@ async def test_many_at_the_same_moment_move_leadership_once(role: Role) -> None:
     assert outcomes.count(None) == 1, outcomes
     assert all(isinstance(one, switchover_command.SwitchoverError | None) for one in outcomes), outcomes
     assert await role.request_is_gone()
+
+
+async def test_leadership_that_moves_while_this_is_about_to_ask_is_not_moved_again(role: Role) -> None:
+    seen = await role.make(12, 13)
+    moved = await role.client.put(role.layout.session("rootcoord"), role.record(13).to_json())
+    assert moved > seen
+    lease = await role.client.grant(60)
+    with pytest.raises(LeadershipMoved, match="server 13 became active rootcoord just now"):
+        await Asking(role.client, role.layout, "rootcoord", to=0)._write(lease, seen)
+    assert await role.request_is_gone()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_request_of_unknown_outcome_is_found_with_its_answer_or_without(
+    role: Role, etcd_server: EtcdCluster, at_once: bool
+) -> None:
+    epoch = await role.make(12, 13)
+    lost, answered = asyncio.Event(), asyncio.Event()
+
+    class Forgetful(EtcdClient):
+        """Loses the answer to its first transaction, which is carried out."""
+
+        async def txn(self, *arguments: Any, **options: Any) -> TxnResult:
+            result = await super().txn(*arguments, **options)
+            if lost.is_set():
+                return result
+            if at_once:
+                await answered.wait()
+            lost.set()
+            raise OutcomeUnknown("the answer was lost")
+
+    async def hand_over(entry: SwitchoverEntry) -> None:
+        if not at_once:
+            await lost.wait()
+        await role.hand_over(entry, 13)
+        answered.set()
+
+    async with Forgetful(etcd_server.settings()) as client, role.reacting(epoch, hand_over):
+        answer, active, _ = await Asking(client, role.layout, "rootcoord", to=13).ask()
+    assert lost.is_set()
+    assert (answer.request.heir, active.server_id) == (13, 12)
+    assert await role.request_is_gone()
+
+
+async def test_an_etcd_that_takes_no_writes_is_what_is_told(role: Role, etcd_server: EtcdCluster) -> None:
+    await role.make(12, 13)
+
+    class Full(EtcdClient):
+        """Whose writes are refused, as by an etcd whose quota is used up."""
+
+        async def txn(self, *_arguments: Any, **_options: Any) -> TxnResult:
+            raise NoSpace("database space exceeded")
+
+    async with Full(etcd_server.settings()) as client:
+        with pytest.raises(NoSpace):
+            await Asking(client, role.layout, "rootcoord", to=0).ask()
+
+
+async def test_an_answer_that_comes_as_the_request_is_withdrawn_counts(
+    role: Role, etcd_server: EtcdCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(switchover_command, "ANSWER_LIMIT_S", 1.0)
+    epoch = await role.make(12, 13)
+    answered = asyncio.Event()
+
+    class Deaf(EtcdClient):
+        """Whose watch delivers nothing, and who reads on only when the answer is there."""
+
+        def watch(self, *_arguments: Any, **_options: Any) -> AsyncGenerator[WatchBatch, None]:
+            async def nothing() -> AsyncGenerator[WatchBatch, None]:
+                await asyncio.Event().wait()
+                yield WatchBatch(0, ())
+
+            return nothing()
+
+        async def txn(self, compares: Any, success: Any, *more: Any, **options: Any) -> TxnResult:
+            if any(isinstance(op, Delete) for op in success):
+                await answered.wait()
+            return await super().txn(compares, success, *more, **options)
+
+    async def hand_over(entry: SwitchoverEntry) -> None:
+        await role.hand_over(entry, 13)
+        answered.set()
+
+    async with Deaf(etcd_server.settings()) as client, role.reacting(epoch, hand_over):
+        answer, _, _ = await Asking(client, role.layout, "rootcoord", to=0).ask()
+    assert answer.request.heir == 13
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,7 @@ def test_what_cannot_be_asked(seen: RoleView, to: int, kind: type[CoorddError], 
         assert word in str(raised.value)
 
 
-def test_an_own_an_answered_and_an_unreadable_request_are_no_obstacle() -> None:
-    assert view(pending=request()).may_ask(0, own_id="5e0a").server_id == 12
+def test_an_answered_and_an_unreadable_request_are_no_obstacle() -> None:
     assert view(pending=request(SwitchoverState.DONE)).may_ask(0).server_id == 12
     assert view(pending=request(SwitchoverState.REFUSED)).may_ask(0).server_id == 12
     assert view(pending=SwitchoverEntry("switchover/rootcoord", 500, None)).may_ask(0).server_id == 12
