@@ -43,6 +43,9 @@ simulate: $(VENV)/.installed-test  ## RUNS seeded runs of the election on JOBS c
 soak: $(VENV)/.installed-test  ## FAILOVERS of real replicas in trouble, at most SECONDS, every answer judged
 	$(BIN)/python -m tests.faults.soak --failovers $(FAILOVERS) --seconds $(SECONDS)
 
+mutants: $(VENV)/.installed-test  ## take each safeguard out, one at a time: the suite must notice
+	$(BIN)/python -m tests.mutation.run
+
 bench: $(VENV)/.installed-test $(LAB)/.installed  ## measure side by side with Milvus
 	$(BIN)/python -m bench
 

@@ -1,0 +1,84 @@
+"""One safeguard taken out at a time, and the tests that have to fail then.
+
+A mutant is a replacement of text in one file of `coordd/`. The tests are those of the suite that are meant to
+guard the place, not all that would fail.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+LEADERSHIP: Final = "coordd/ha/leadership.py"
+DISPATCH: Final = "coordd/rpc/dispatch.py"
+ELECTION: Final = "coordd/ha/election.py"
+TRANSACTIONS: Final = "tests/integration/ha/test_leadership_transactions.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`old`, which stands in `file` exactly once, becomes `new`; one of `tests` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTANTS: Final = (
+    Mutant(
+        "the fence",
+        LEADERSHIP,
+        "return Compare.mod_revision(self.active_key, epoch)",
+        'return Compare.mod_revision(self.active_key + "-never-there", 0)',
+        (TRANSACTIONS,),
+    ),
+    Mutant(
+        "the guard's second check, of answers that took time",
+        DISPATCH,
+        "await self._wait_to_answer(method, call, epoch)",
+        "method.stats.held += 0",
+        ("tests/unit/rpc/test_rpc_dispatch.py",),
+    ),
+    Mutant(
+        "the guard's second check, of answers from memory",
+        DISPATCH,
+        "if method.guarded and not (gate.serving() and gate.epoch == epoch):",
+        "if method.guarded and gate.epoch < 0:",
+        ("tests/unit/rpc/test_rpc_dispatch.py",),
+    ),
+    Mutant(
+        "the heartbeat's compare in a campaign",
+        LEADERSHIP,
+        "                Compare.mod_revision(self.heartbeat_key, expected_heartbeat_revision),\n",
+        "",
+        (TRANSACTIONS,),
+    ),
+    Mutant(
+        "the compare of the ACTIVE key in a campaign",
+        LEADERSHIP,
+        "                Compare.mod_revision(self.active_key, expected_active_revision),\n",
+        "",
+        (TRANSACTIONS,),
+    ),
+    Mutant(
+        "the compare of the heir's report",
+        LEADERSHIP,
+        "                Compare.mod_revision(report_key, report_revision),\n",
+        "",
+        (TRANSACTIONS,),
+    ),
+    Mutant(
+        "the wait for the guard of a holder that crashed unsettled",
+        ELECTION,
+        "if view.heartbeat_mod_revision == 0 or (crashed and view.heartbeat_settled):",
+        "if view.heartbeat_mod_revision == 0 or crashed:",
+        ("tests/unit/ha/test_election.py",),
+    ),
+    Mutant(
+        "the new count of silence after a gap",
+        ELECTION,
+        "        if event.now - self._proof_at > self.settings.commit_gap_s:\n",
+        "        if event.now < self._proof_at:\n",
+        ("tests/unit/ha/test_election.py",),
+    ),
+)
