@@ -10,13 +10,13 @@ import json
 import os
 import socket
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import psutil
 
 from coordd.clock import unix_ms
 from coordd.errors import CoorddError
+from coordd.ha.procfs import boot_id, pid_namespace, start_ticks
 
 T = TypeVar("T")
 
@@ -26,12 +26,27 @@ class SessionRecordError(CoorddError):
 
 
 @dataclass(frozen=True, slots=True)
+class LocalIdentity:
+    """Where this process runs, to be compared with where a record's author runs. "" = unknown."""
+
+    host_name: str
+    boot_id: str
+    pid_namespace: str
+
+    @classmethod
+    def of_this_process(cls) -> Self:
+        """The identity of the running process."""
+        return cls(host_name=host_name(), boot_id=boot_id(), pid_namespace=pid_namespace())
+
+
+@dataclass(frozen=True, slots=True)
 class Safety:
     """What a coordd replica promises about itself.
 
     `serve_guard_ms`: it answers nothing later than this after sending its last acknowledged heartbeat.
     `since_ms` is the wall clock (Unix ms) when the key was written: for people, not for decisions.
-    `boot_id`, `pid_namespace` and `pid` name the process to observers on the same machine.
+    `boot_id`, `pid_namespace` and `pid` name the process to observers on the same machine, and `start_ticks`
+    (clock ticks from boot to its start, 0 = unknown) tells it from a later one with the same pid.
     """
 
     serve_guard_ms: int
@@ -39,16 +54,19 @@ class Safety:
     boot_id: str = ""
     pid_namespace: str = ""
     pid: int = 0
+    start_ticks: int = 0
 
     @classmethod
     def of_this_process(cls, serve_guard_ms: int) -> Self:
         """The promise of the running process."""
+        pid = os.getpid()
         return cls(
             serve_guard_ms=serve_guard_ms,
             since_ms=unix_ms(),
-            boot_id=_read_text(Path("/proc/sys/kernel/random/boot_id")),
-            pid_namespace=_read_link(Path("/proc/self/ns/pid")),
-            pid=os.getpid(),
+            boot_id=boot_id(),
+            pid_namespace=pid_namespace(),
+            pid=pid,
+            start_ticks=start_ticks(pid),
         )
 
 
@@ -104,6 +122,7 @@ class SessionRecord:
                 "BootID": self.safety.boot_id,
                 "PidNamespace": self.safety.pid_namespace,
                 "Pid": self.safety.pid,
+                "StartTicks": self.safety.start_ticks,
             }
         return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -165,6 +184,7 @@ def _safety(value: object) -> Safety | None:
         boot_id=_field(value, "BootID", str, default=""),
         pid_namespace=_field(value, "PidNamespace", str, default=""),
         pid=_field(value, "Pid", int, default=0),
+        start_ticks=_field(value, "StartTicks", int, default=0),
     )
 
 
@@ -173,17 +193,3 @@ def _field(fields: dict[str, Any], name: str, kind: type[T], *, default: T) -> T
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise SessionRecordError(f"{name} is {value!r}, not {kind.__name__}")
     return value
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
-
-
-def _read_link(path: Path) -> str:
-    try:
-        return str(path.readlink())
-    except OSError:
-        return ""

@@ -31,14 +31,19 @@ def test_coordds_promise_is_one_more_object() -> None:
         server_name="rootcoord",
         address="a:1",
         version="2.3.5",
-        safety=Safety(2000, 17, "b", "n", 4),
+        safety=Safety(2000, 17, "b", "n", 4, 5),
     )
     fields = json.loads(record.to_json())
     assert list(fields)[-1] == "Coordd"
     assert fields["Coordd"] == {
-        "ServeGuardMs": 2000, "SinceMs": 17, "BootID": "b", "PidNamespace": "n", "Pid": 4,
+        "ServeGuardMs": 2000, "SinceMs": 17, "BootID": "b", "PidNamespace": "n", "Pid": 4, "StartTicks": 5,
     }  # fmt: skip
     assert SessionRecord.from_json(record.to_json()) == record
+
+
+def test_a_promise_without_a_start_parses() -> None:
+    record = SessionRecord.from_json(b'{"Coordd":{"ServeGuardMs":2000,"BootID":"b","Pid":4}}')
+    assert record.safety == Safety(2000, boot_id="b", pid=4, start_ticks=0)
 
 
 @pytest.mark.parametrize(
