@@ -30,8 +30,6 @@ from coordd.etcd.settings import PlainSettings
 from coordd.ha.tasks import TaskScope
 from coordd.meta.layout import MetaLayout
 
-SESSION_TTL_S = 5
-"""Short, so that one who kills a replica does not wait half a minute for its lease to end."""
 REFRESH_S = 0.25
 RESTART_AFTER_S = 3.0
 STOP_TIMEOUT_S = 5.0
@@ -127,7 +125,6 @@ def _replica(folder: Path, number: int, endpoints: Sequence[str]) -> DevReplica:
     home.mkdir(exist_ok=True)
     settings = {
         "etcd": {"endpoints": list(endpoints)},
-        "common": {"session": {"ttl": SESSION_TTL_S}},
         "rootCoord": {"ip": "127.0.0.1", "port": 0, "enableActiveStandby": True},
         "coordd": {
             "rpc": {"listenHost": "127.0.0.1"},
