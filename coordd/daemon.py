@@ -21,9 +21,11 @@ from coordd.etcd.errors import EtcdError
 from coordd.etcd.settings import ClientSettings, PlainSettings
 from coordd.etcd.version import version_warnings
 from coordd.ha.coordinator import Coordinator
+from coordd.ha.detector import wait_gone
+from coordd.ha.evidence import Evidence
 from coordd.ha.failures import is_permanent
 from coordd.ha.replica import Replica
-from coordd.ha.session import advertised_address
+from coordd.ha.session import LocalIdentity, SessionRecord, advertised_address
 from coordd.ha.settings import ReplicaSettings
 from coordd.ha.tasks import TaskScope, raise_if_cancelled
 from coordd.management.metrics import Metrics, RootCoordFigures
@@ -248,7 +250,7 @@ class Daemon:
             coordinator=coordinator,
             server_factory=lambda: TermServer(GrpcServer(dispatcher, options), host, port.port, setting),
             make_forwarder=GrpcForwarder,
-            detect=None,
+            detect=_watch_process if failover.crash_detection else None,
         )
         table = DispatchTable()
         coordinator.add_services(table, replica)
@@ -354,6 +356,11 @@ def _configure_logging(settings: Settings, roles: tuple[str, ...]) -> None:
             f"cannot write the log file {path}: {error.strerror}",
             hint="its folder is set by log.file.rootPath",
         ) from error
+
+
+async def _watch_process(record: SessionRecord) -> Evidence:
+    """Wait for evidence that the process which wrote this record is gone."""
+    return await wait_gone(record, LocalIdentity.of_this_process())
 
 
 def _reserve_port(settings: Settings, role: str) -> PortReservation:
