@@ -331,8 +331,8 @@ class Candidacy:
             await self._standing_by.leave()
 
     async def _end_tenure(self, tenure: Tenure) -> None:
-        if self._ended.done() and not self._ended.cancelled():
-            tenure.ended(self._ended.result())
+        known = self._ended.done() and not self._ended.cancelled()
+        tenure.ended(self._ended.result() if known else None)
         try:
             self.around.coordinator.deactivate()
         except Exception:

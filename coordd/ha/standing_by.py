@@ -49,7 +49,8 @@ class StandingBy:
         trouble = Trouble()
         while self._waiting:
             try:
-                await self._report()
+                if not self._ready:  # the report that answers an offer has to stay as the active has seen it
+                    await self._report()
                 trouble.over()
             except LeaseLost as error:
                 self._context.lease_lost(error)

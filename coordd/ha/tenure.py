@@ -352,10 +352,11 @@ class Tenure:
 
     # --- the end ---
 
-    def ended(self, reason: ev.EndReason) -> None:
-        """The term is over."""
+    def ended(self, reason: ev.EndReason | None) -> None:
+        """The term is over; without a reason it was broken off."""
         if self.record is not None:
-            record = self.record.ended(_TERM_ENDS[reason], unix_ms())
+            end = TermEnd.UNKNOWN if reason is None else _TERM_ENDS[reason]
+            record = self.record.ended(end, unix_ms())
             self.context.around.term_log.ended(record)
             self.context.say.term_ended(record)
 
