@@ -30,7 +30,7 @@ from coordd.ha.settings import ReplicaSettings
 from coordd.ha.tasks import TaskScope, raise_if_cancelled
 from coordd.management.metrics import Metrics, RootCoordFigures
 from coordd.management.server import ManagementServer
-from coordd.management.systemd import SystemdNotifier
+from coordd.management.systemd import ServiceManager, SystemdNotifier
 from coordd.management.view import HaReplicaView
 from coordd.meta.layout import MetaLayout
 from coordd.querycoord import QueryCoord
@@ -39,6 +39,7 @@ from coordd.rpc.dispatch import Dispatcher, DispatchTable
 from coordd.rpc.forward import GrpcForwarder
 from coordd.rpc.port import PortReservation
 from coordd.rpc.server import GrpcServer, ServerOptions
+from coordd.supervisor import ParentLink
 from coordd.version import MILVUS_VERSION, coordd_version
 
 log = logging.get_logger("coordd.daemon")
@@ -116,20 +117,28 @@ class TermServer:
 
 @dataclass(eq=False)
 class Daemon:
-    """A process that runs `roles`. `mixed`: they were asked for as mixcoord."""
+    """A process that runs `roles`. `mixed`: they were asked for as mixcoord.
+
+    `parent`: the supervising process, which then also speaks to systemd; `watchdog`: whether it may judge us.
+    """
 
     loaded: LoadedConfig
     roles: tuple[str, ...]
     mixed: bool = False
+    parent: ParentLink | None = None
+    watchdog: bool = True
     replicas: list[Replica] = field(default_factory=list)
     _watcher: ConfigWatcher | None = None
     _embedded: EmbeddedEtcd | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    _notifier: SystemdNotifier = field(default_factory=SystemdNotifier)
+    _notifier: ServiceManager = field(init=False)
     _failures: list[Exception] = field(default_factory=list)
     _metrics: Metrics = field(
         default_factory=lambda: Metrics(version=coordd_version(), milvus_version=MILVUS_VERSION)
     )
+
+    def __post_init__(self) -> None:
+        self._notifier = SystemdNotifier() if self.parent is None else self.parent
 
     async def run(self) -> None:
         """Run until SIGTERM, SIGINT, SIGHUP or SIGQUIT; leadership is given up before it returns.
@@ -146,10 +155,14 @@ class Daemon:
             roles=self.roles,
             version=coordd_version(),
             files=[str(p) for p in self.loaded.paths],
+            **({"after_hangs": self.parent.hangs} if self.parent and self.parent.hangs else {}),
         )
         for number in STOP_SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._stop, signal.Signals(number).name)
         async with AsyncExitStack() as stack:
+            if self.parent is not None:
+                stack.callback(self.parent.close)
+            self._beat()
             # Before etcd is asked for anything: a port that is taken is an error at once.
             ports = {role: stack.enter_context(_reserve_port(settings, role)) for role in self.roles}
             if settings.etcd.use_embed:
@@ -158,6 +171,7 @@ class Daemon:
             if not await self._overlay_etcd(client):
                 return
             _configure_logging(self.loaded.settings, self.roles)
+            self._beat()
             for role in self.roles:
                 if _port_settings(self.loaded.settings, role) != _port_settings(settings, role):
                     ports[role].release()
@@ -319,6 +333,17 @@ class Daemon:
         return self.loaded if self._watcher is None else self._watcher.loaded
 
     # --- small tasks ---
+
+    def _beat(self) -> None:
+        """Beat for the supervising process, as the settings say now."""
+        if self.parent is not None:
+            settings = self.loaded.settings
+            self.parent.watch(
+                asyncio.get_running_loop(),
+                enabled=self.watchdog and settings.coordd.watchdog.enabled,
+                timeout_ms=settings.coordd.watchdog.timeout_ms,
+                json_lines=settings.log.format == "json",
+            )
 
     async def _report(self) -> None:
         """Keep the service manager's status line true; READY is said once every role has a session."""

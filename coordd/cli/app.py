@@ -19,6 +19,7 @@ from coordd.cli import config_command, dev_command, status_command, switchover_c
 from coordd.config import load_config
 from coordd.daemon import Daemon
 from coordd.errors import CoorddError
+from coordd.supervisor import ParentLink
 from coordd.version import MILVUS_VERSION, coordd_version
 
 Role = Literal["rootcoord", "datacoord", "querycoord", "mixcoord"]
@@ -44,15 +45,24 @@ app.command(config_command.app)
 
 
 @app.command
-def run(role: Role, /, *, config: ConfigPath = None) -> None:
+def run(
+    role: Role,
+    /,
+    *,
+    config: ConfigPath = None,
+    watchdog: bool = True,
+    parent: Annotated[ParentLink | None, Parameter(parse=False)] = None,
+) -> None:
     """Run a coordinator until it is told to stop (SIGTERM, SIGINT).
 
     Args:
         role: Which one; mixcoord is all three in one process.
         config: milvus.yaml or the directory it is in. Default: $MILVUSCONF, else ./configs.
+        watchdog: Let a small parent process kill it and start it again when it hangs.
+        parent: The way to that process, if there is one.
     """
     loaded = load_config(config)
-    _run_async(Daemon(loaded, ROLES[role], mixed=role == "mixcoord").run())
+    _run_async(Daemon(loaded, ROLES[role], mixed=role == "mixcoord", parent=parent, watchdog=watchdog).run())
 
 
 @app.command
@@ -121,14 +131,17 @@ def version() -> None:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point; ends the process."""
-    sys.exit(_main(arguments))
+def main(arguments: list[str], parent: ParentLink | None = None) -> None:
+    """Run the command and end the process. `parent`: the way to the supervising process, if there is one."""
+    sys.exit(_main(arguments, parent))
 
 
-def _main(arguments: list[str] | None) -> int:
+def _main(arguments: list[str], parent: ParentLink | None) -> int:
     try:
-        result = app(arguments)
+        command, bound, unparsed = app.parse_args(arguments)
+        if "parent" in unparsed:
+            bound.arguments["parent"] = parent
+        result = command(*bound.args, **bound.kwargs)
     except CycloptsError:
         return 2
     except KeyboardInterrupt:

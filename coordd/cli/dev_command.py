@@ -1,8 +1,8 @@
 """`coordd dev`: an embedded etcd and a group of rootcoord replicas, to watch and to kill.
 
-Each replica is a real `coordd run rootcoord` in a process of its own. A replica that dies is started again
-after a moment, so that there is always another to kill. Ctrl-C ends everything; if this process is killed
-itself, the kernel ends the children.
+Each replica is a real `coordd run rootcoord` in a process of its own, watchdog and all. A replica that dies
+is started again after a moment, so that there is always another to kill. Ctrl-C ends everything; if this
+process is killed itself, the kernel ends the children.
 """
 
 import asyncio

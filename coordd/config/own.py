@@ -101,6 +101,20 @@ class ManagementSettings(Section):
     """
 
 
+class WatchdogSettings(Section):
+    """The parent process of `coordd run`, which kills and restarts a replica that hangs."""
+
+    enabled: Annotated[bool, Key("coordd.watchdog.enabled")] = True
+    """Whether a replica that hangs is killed. Off, the parent process only forwards signals and the exit
+    code; `coordd run --no-watchdog`, or this in the environment (COORDD_WATCHDOG_ENABLED=false), makes do
+    without it.
+    """
+    timeout_ms: Annotated[int, Field(ge=200, le=600_000), Key("coordd.watchdog.timeout")] = 1000
+    """How long the replica's event loop may give no sign of life before it is killed, milliseconds. Time
+    that it waits for a processor does not count.
+    """
+
+
 class CoorddSettings(Section):
     """Settings that Milvus does not have."""
 
@@ -110,3 +124,5 @@ class CoorddSettings(Section):
     """The gRPC server of a role."""
     management: ManagementSettings = ManagementSettings()
     """The HTTP port for health checks, metrics and the log level."""
+    watchdog: WatchdogSettings = WatchdogSettings()
+    """The parent process of `coordd run`, which kills and restarts a replica that hangs."""

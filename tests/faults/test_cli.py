@@ -113,6 +113,12 @@ async def wait_for(path: Path, pattern: str, timeout_s: float = 30.0) -> re.Matc
         await asyncio.sleep(0.05)
 
 
+def descendants_of(pid: int) -> set[int]:
+    """Its children and theirs: a replica is the child of its watchdog."""
+    children = children_of(pid)
+    return children.union(*map(descendants_of, children))
+
+
 def children_of(pid: int) -> set[int]:
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -132,9 +138,9 @@ async def test_dev_shows_a_takeover_after_kill_9_and_leaves_nothing_running(tmp_
         active = await wait_for(out, r"^\s*rootcoord\s+coordd (\d+)\s+ACTIVE\s+(\d+)\s.*?(\d+)\s*$")
         server_id, epoch, pid = (int(group) for group in active.groups())
         assert f"kill -9 {pid}" in out.read_text()
-        children = children_of(process.pid)
+        children = descendants_of(process.pid)
         assert pid in children
-        assert len(children) == 3, "etcd and two replicas"
+        assert len(children_of(process.pid)) == 3, "etcd and two replicas"
         printed = len(out.read_text())
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + 30
@@ -145,7 +151,7 @@ async def test_dev_shows_a_takeover_after_kill_9_and_leaves_nothing_running(tmp_
                 break
             assert time.monotonic() < deadline, out.read_text()
         assert int(heirs[-1][1]) > epoch
-        children |= children_of(process.pid)
+        children |= descendants_of(process.pid)
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), 20) == 0
         assert not any(Path(f"/proc/{child}").exists() for child in children)
@@ -156,7 +162,7 @@ async def test_dev_shows_a_takeover_after_kill_9_and_leaves_nothing_running(tmp_
 async def test_dev_ends_with_its_etcd(tmp_path: Path) -> None:
     async with dev(tmp_path) as (process, out):
         await wait_for(out, r"STANDBY")
-        children = children_of(process.pid)
+        children = descendants_of(process.pid)
         (etcd,) = (child for child in children if "--data-dir" in Path(f"/proc/{child}/cmdline").read_text())
         os.kill(etcd, signal.SIGKILL)
         assert await asyncio.wait_for(process.wait(), 20) == 1
@@ -175,7 +181,7 @@ async def test_dev_without_replicas_is_a_wrong_command_line() -> None:
 async def test_killing_dev_itself_leaves_nothing_running(tmp_path: Path) -> None:
     async with dev(tmp_path) as (process, out):
         await wait_for(out, r"STANDBY")
-        children = children_of(process.pid)
+        children = descendants_of(process.pid)
         process.kill()
         await process.wait()
         deadline = time.monotonic() + 10

@@ -222,7 +222,10 @@ class MilvusLab:
         env["DEPLOY_MODE"] = "DISTRIBUTED"
         if kind == "coordd":
             env["PYTHONPATH"] = str(PROJECT)
-            return [sys.executable, "-m", "coordd", "run", role, "--config", str(folder)], env
+            # Without a parent: the process whose memory is measured, and which is killed and paused, is the
+            # replica itself, as it is with Milvus.
+            options = ["--config", str(folder), "--no-watchdog"]
+            return [sys.executable, "-m", "coordd", "run", role, *options], env
         env["LD_LIBRARY_PATH"] = str(self.files.bin_dir)
         env["MILVUSCONF"] = str(folder)
         shutil.copy(self.files.glog_conf, folder / "glog.conf")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from coordd.config import Settings
 from tests.packaging.files import COORDD, ROOT, clean_env, poll, run, running
 from tests.packaging.unit_file import INSTALLED, command_line, directives, environment, instance
 from tests.support.etcd import EtcdCluster, free_ports, unique_root
@@ -69,10 +70,21 @@ def test_the_example_of_a_second_replica_is_the_documented_one() -> None:
         assert line in (ROOT / "docs" / "operations.md").read_text("utf-8")
 
 
+def test_systemds_own_watchdog_leaves_ours_time_to_act() -> None:
+    service = directives("Service")
+    (limit,) = service["WatchdogSec"]
+    assert limit.endswith("s")
+    assert 1000 * int(limit.removesuffix("s")) >= 10 * Settings().coordd.watchdog.timeout_ms
+    assert service["WatchdogSignal"] == ["SIGKILL"], "SIGABRT would leave a core of the parent"
+    assert service["Restart"] == ["on-failure"]
+    assert service["KillMode"] == ["mixed"], "the parent hands the signal on; twice is once too often"
+
+
 def test_what_it_starts_says_ready_and_stops_on_its_signal(tmp_path: Path, etcd_server: EtcdCluster) -> None:
     service = directives("Service")
     assert service["Type"] == ["notify"]
     assert service["NotifyAccess"] == ["main"]
+    (limit,) = service["WatchdogSec"]
     configs = tmp_path / "etc"
     configs.mkdir()
     (configs / "milvus.yaml").write_bytes((ROOT / "config" / "milvus.yaml").read_bytes())
@@ -96,11 +108,13 @@ def test_what_it_starts_says_ready_and_stops_on_its_signal(tmp_path: Path, etcd_
             except BlockingIOError:
                 return any(text in line for line in said)
 
-        env = clean_env(**env, NOTIFY_SOCKET=str(tmp_path / "notify"))
+        limit_us = str(int(limit.removesuffix("s")) * 1_000_000)
+        env = clean_env(**env, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC=limit_us)
         with running(argv, cwd=Path("/"), env=env, log=tmp_path / "log") as process:
             poll(lambda: hears("ACTIVE"), "STATUS= says ACTIVE", process=process, log=tmp_path / "log")
             assert said.count("READY=1") == 1
             assert any(line.startswith("STATUS=rootcoord ") for line in said)
+            assert "WATCHDOG=1" in said
             process.send_signal(getattr(signal, service["KillSignal"][0]))
             assert process.wait(15) == 0
             assert hears("STOPPING=1")

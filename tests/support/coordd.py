@@ -110,9 +110,17 @@ class Launcher:
         self.processes: list[CoorddProcess] = []
 
     async def run(
-        self, role: str, settings: Mapping[str, Any] | str, *, env: Mapping[str, str] | None = None
+        self,
+        role: str,
+        settings: Mapping[str, Any] | str,
+        *,
+        env: Mapping[str, str] | None = None,
+        watchdog: bool = False,
     ) -> CoorddProcess:
-        """Start one; `settings` is the content of its milvus.yaml."""
+        """Start one; `settings` is the content of its milvus.yaml.
+
+        With the watchdog the process is the replica's parent; a signal to it is not one to the replica.
+        """
         self._started += 1
         home = self._folder / f"{role}-{self._started}"
         home.mkdir(parents=True)
@@ -121,7 +129,10 @@ class Launcher:
         log_path = home / "coordd.log"
         with log_path.open("wb") as log_file:
             process = await asyncio.create_subprocess_exec(
-                *bound_to_parent([sys.executable, "-m", "coordd", "run", role, "--config", str(home)]),
+                *bound_to_parent(
+                    [sys.executable, "-m", "coordd", "run", role, "--config", str(home)]
+                    + ([] if watchdog else ["--no-watchdog"])
+                ),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=log_file,
