@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 
 from coordd.supervisor.silence import Sample
 
@@ -59,7 +60,8 @@ def end_by_signal(number: int) -> None:
     """Die of a signal without a core of our own; exit with 128 + n where that does not kill (process 1)."""
     import resource  # noqa: PLC0415 - at the very end only
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError, ValueError):  # the systemd unit does not allow it; then there may be a core
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
