@@ -28,9 +28,10 @@ from tests.support.coordd import (
 )
 from tests.support.etcd import etcd_cluster
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
+"""For what takes a second or two; other tests may keep the processors busy."""
 HUNG = "the replica hangs, killing it"
 NOWHERE = ("127.0.0.1:1",)
 
@@ -78,22 +79,22 @@ async def test_a_stopped_replica_is_killed_and_another_registers(tmp_path: Path)
         coordd_processes(tmp_path) as launcher,
     ):
         process = await launcher.run("rootcoord", milvus_yaml(etcd.endpoints, ttl_s=5), watchdog=True)
-        first = await wait_active(client, "rootcoord")
+        first = await wait_active(client, "rootcoord", timeout_s=LIMIT_S)
         assert first.record is not None
         replica = await replica_of(process)
-        await process.wait_log("RootCoord startup success")
+        await process.wait_log("RootCoord startup success", timeout_s=LIMIT_S)
         os.kill(replica, signal.SIGSTOP)
-        log = await process.wait_log(HUNG)
+        log = await process.wait_log(HUNG, timeout_s=LIMIT_S)
         (line,) = [line for line in log.splitlines() if HUNG in line]
         assert re.search(rf"\[WARN\] .*\[pid={replica}\] \[silent_s=[\d.]+\] \[restart=true\]", line)
         second = await replica_of(process, other_than=replica)
         assert not is_there(replica)
-        heir = await wait_active(client, "rootcoord", other_than=first.record.server_id)
+        heir = await wait_active(client, "rootcoord", other_than=first.record.server_id, timeout_s=LIMIT_S)
         assert heir.record is not None
         assert "[after_hangs=1]" in process.log()
         assert await replica_of(process) == second
         process.send(signal.SIGTERM)
-        assert await process.wait() == 0
+        assert await process.wait(LIMIT_S) == 0
         assert await active_of(client, "rootcoord") is None, "leadership was given up"
 
 
@@ -107,14 +108,14 @@ async def test_a_standby_takes_over_from_a_hung_active_and_the_restarted_one_sta
     ):
         settings = milvus_yaml(etcd.endpoints, ttl_s=5)
         first = await launcher.run("rootcoord", settings, watchdog=True)
-        active = await wait_active(client, "rootcoord")
+        active = await wait_active(client, "rootcoord", timeout_s=LIMIT_S)
         assert active.record is not None
-        await first.wait_log("RootCoord startup success")
+        await first.wait_log("RootCoord startup success", timeout_s=LIMIT_S)
         second = await launcher.run("rootcoord", settings, watchdog=True)
-        await second.wait_log("enter STANDBY mode")
+        await second.wait_log("enter STANDBY mode", timeout_s=LIMIT_S)
         os.kill(await replica_of(first), signal.SIGSTOP)
-        await second.wait_log("RootCoord startup success", timeout_s=30)
-        await first.wait_log("enter STANDBY mode")
+        await second.wait_log("RootCoord startup success", timeout_s=LIMIT_S)
+        await first.wait_log("enter STANDBY mode", timeout_s=LIMIT_S)
         assert HUNG not in second.log()
 
 
@@ -123,14 +124,14 @@ async def test_the_watchdog_can_be_switched_off_by_a_setting(tmp_path: Path) -> 
         settings = milvus_yaml(etcd.endpoints)
         settings["coordd"]["watchdog"] = {"enabled": False, "timeout": 200}
         process = await launcher.run("rootcoord", settings, watchdog=True)
-        await process.wait_log("RootCoord startup success")
+        await process.wait_log("RootCoord startup success", timeout_s=LIMIT_S)
         replica = await replica_of(process)
         os.kill(replica, signal.SIGSTOP)
         await asyncio.sleep(2)
         assert is_there(replica)
         os.kill(replica, signal.SIGCONT)
         process.send(signal.SIGTERM)
-        assert await process.wait() == 0
+        assert await process.wait(LIMIT_S) == 0
         assert HUNG not in process.log()
 
 
@@ -140,10 +141,10 @@ async def test_the_watchdog_can_be_switched_off_by_a_setting(tmp_path: Path) -> 
 async def test_without_it_there_is_one_process(tmp_path: Path, watchdog: bool, env: dict[str, str]) -> None:
     async with coordd_processes(tmp_path) as launcher:
         process = await launcher.run("rootcoord", milvus_yaml(NOWHERE), watchdog=watchdog, env=env)
-        await process.wait_log("etcd cannot be reached")
+        await process.wait_log("etcd cannot be reached", timeout_s=LIMIT_S)
         assert child_of(process.pid) is None
         process.send(signal.SIGTERM)
-        assert await process.wait() == 0
+        assert await process.wait(LIMIT_S) == 0
 
 
 # --- signals and ends ---
@@ -159,10 +160,10 @@ async def test_a_stop_signal_to_the_parent_stops_the_replica_in_good_order(
         coordd_processes(tmp_path) as launcher,
     ):
         process = await launcher.run("rootcoord", milvus_yaml(etcd.endpoints), watchdog=True)
-        await process.wait_log("RootCoord startup success")
+        await process.wait_log("RootCoord startup success", timeout_s=LIMIT_S)
         replica = await replica_of(process)
         process.send(number)
-        assert await process.wait() == 0
+        assert await process.wait(LIMIT_S) == 0
         assert not is_there(replica)
         log = process.log()
         assert f"[signal={number.name}]" in log
@@ -180,7 +181,7 @@ async def test_a_signal_at_any_moment_of_the_start_ends_both(tmp_path: Path) -> 
             replica = await replica_of(process)
             await asyncio.sleep(number * 0.15)
             process.send(signal.SIGTERM)
-            assert await process.wait() in (0, -signal.SIGTERM)
+            assert await process.wait(LIMIT_S) in (0, -signal.SIGTERM)
             assert not is_there(replica)
             assert "Traceback" not in process.log()
 
@@ -188,35 +189,35 @@ async def test_a_signal_at_any_moment_of_the_start_ends_both(tmp_path: Path) -> 
 async def test_an_error_is_told_once_and_its_exit_code_is_the_parents(tmp_path: Path) -> None:
     async with coordd_processes(tmp_path) as launcher:
         wrong = await launcher.run("rootcoord", "etcd:\n  requestTimeout: soon\n", watchdog=True)
-        assert await wrong.wait() == 1
+        assert await wrong.wait(LIMIT_S) == 1
         assert wrong.log().count("etcd.requestTimeout") == 1
         unknown = await launcher.run("proxycoord", "", watchdog=True)
-        assert await unknown.wait() == 2
+        assert await unknown.wait(LIMIT_S) == 2
 
 
 async def test_the_end_of_the_parent_is_that_of_the_replica(tmp_path: Path) -> None:
     async with coordd_processes(tmp_path) as launcher:
         process = await launcher.run("rootcoord", milvus_yaml(NOWHERE), watchdog=True)
-        await process.wait_log("etcd cannot be reached")
+        await process.wait_log("etcd cannot be reached", timeout_s=LIMIT_S)
         replica = await replica_of(process)
         process.send(signal.SIGKILL)
-        await process.wait()
+        await process.wait(LIMIT_S)
         await until(lambda: not is_there(replica), "the replica is gone")
 
 
 async def test_kill_9_of_the_replica_ends_the_parent_the_same_way(tmp_path: Path) -> None:
     async with coordd_processes(tmp_path) as launcher:
         process = await launcher.run("rootcoord", milvus_yaml(NOWHERE), watchdog=True)
-        await process.wait_log("etcd cannot be reached")
+        await process.wait_log("etcd cannot be reached", timeout_s=LIMIT_S)
         os.kill(await replica_of(process), signal.SIGKILL)
-        assert await process.wait() == -signal.SIGKILL
+        assert await process.wait(LIMIT_S) == -signal.SIGKILL
         assert HUNG not in process.log()
 
 
 async def test_the_parent_stays_small(tmp_path: Path) -> None:
     async with coordd_processes(tmp_path) as launcher:
         process = await launcher.run("rootcoord", milvus_yaml(NOWHERE), watchdog=True)
-        await process.wait_log("coordd starts")
+        await process.wait_log("coordd starts", timeout_s=LIMIT_S)
         replica = await replica_of(process)
 
         def libraries(pid: int) -> set[str]:
@@ -254,7 +255,7 @@ async def watched(folder: Path, *arguments: str, **options: Any) -> AsyncIterato
 
 async def test_a_stuck_loop_is_killed_and_started_again(tmp_path: Path) -> None:
     async with watched(tmp_path, "stuck-once", "exit", "7") as process:
-        assert await process.wait() == 7
+        assert await process.wait(LIMIT_S) == 7
         assert process.log().count(HUNG) == 1
         pids = re.findall(r"^pid (\d+) hangs (\d+)$", process.log(), re.MULTILINE)
         assert [hangs for _, hangs in pids] == ["0", "1"]
@@ -263,61 +264,61 @@ async def test_a_stuck_loop_is_killed_and_started_again(tmp_path: Path) -> None:
 
 async def test_one_that_keeps_hanging_is_started_ever_later_and_can_be_stopped(tmp_path: Path) -> None:
     async with watched(tmp_path, "stuck") as process:
-        await process.wait_log(HUNG, count=3, timeout_s=30)
+        await process.wait_log(HUNG, count=3, timeout_s=LIMIT_S)
         # The next one is due in a second: the signal finds none, or one that starts, or one that is stuck.
         process.send(signal.SIGTERM)
-        assert await process.wait() in (0, -signal.SIGTERM, 128 + signal.SIGKILL)
+        assert await process.wait(LIMIT_S) in (0, -signal.SIGTERM, 128 + signal.SIGKILL)
         hangs = re.findall(r"^pid \d+ hangs (\d+)$", process.log(), re.MULTILINE)
         assert hangs[:3] == ["0", "1", "2"]
 
 
 async def test_one_that_hangs_when_it_is_told_to_stop_is_killed_and_not_started_again(tmp_path: Path) -> None:
     async with watched(tmp_path, "wait") as process:
-        await process.wait_log("hangs 0")
+        await process.wait_log("hangs 0", timeout_s=LIMIT_S)
         os.kill(await replica_of(process), signal.SIGSTOP)
         process.send(signal.SIGTERM)
-        assert await process.wait() == 128 + signal.SIGKILL
+        assert await process.wait(LIMIT_S) == 128 + signal.SIGKILL
         assert "[restart=false]" in process.log()
         assert process.log().count("hangs 0") == 1
 
 
 async def test_one_that_does_not_end_after_its_loop_is_killed(tmp_path: Path) -> None:
     async with watched(tmp_path, "linger") as process:
-        await process.wait_log("hangs 0")
+        await process.wait_log("hangs 0", timeout_s=LIMIT_S)
         process.send(signal.SIGTERM)
-        assert await process.wait(30) == 128 + signal.SIGKILL
+        assert await process.wait(LIMIT_S) == 128 + signal.SIGKILL
         assert "the replica does not end, killing it" in process.log()
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
 async def test_signals_reach_it(tmp_path: Path, number: signal.Signals) -> None:
     async with watched(tmp_path, "wait") as process:
-        await process.wait_log("hangs 0")
+        await process.wait_log("hangs 0", timeout_s=LIMIT_S)
         process.send(number)
-        assert await process.wait() == 40 + number
+        assert await process.wait(LIMIT_S) == 40 + number
 
 
 async def test_a_signal_that_kills_it_kills_the_parent(tmp_path: Path) -> None:
     async with watched(tmp_path, "wait") as process:
-        await process.wait_log("hangs 0")
+        await process.wait_log("hangs 0", timeout_s=LIMIT_S)
         process.send(signal.SIGUSR2)
-        assert await process.wait() == -signal.SIGUSR2
+        assert await process.wait(LIMIT_S) == -signal.SIGUSR2
 
 
 async def test_ctrl_c_in_a_terminal_reaches_it_once(tmp_path: Path) -> None:
     # The terminal sends SIGINT to the whole foreground group, which the parent leads here.
     async with watched(tmp_path, "wait", start_new_session=True) as process:
-        await process.wait_log("hangs 0")
+        await process.wait_log("hangs 0", timeout_s=LIMIT_S)
         replica = await replica_of(process)
         assert os.getpgid(process.pid) == process.pid
         assert os.getpgid(replica) == replica
         os.killpg(process.pid, signal.SIGINT)
-        assert await process.wait() == 40 + signal.SIGINT
+        assert await process.wait(LIMIT_S) == 40 + signal.SIGINT
 
 
 async def test_a_parent_that_was_stopped_itself_gives_the_replica_time(tmp_path: Path) -> None:
     async with watched(tmp_path, "wait") as process:
-        await process.wait_log("hangs 0")
+        await process.wait_log("hangs 0", timeout_s=LIMIT_S)
         replica = await replica_of(process)
         for _ in range(3):
             os.kill(process.pid, signal.SIGSTOP)
@@ -328,7 +329,7 @@ async def test_a_parent_that_was_stopped_itself_gives_the_replica_time(tmp_path:
             os.kill(replica, signal.SIGCONT)
             await asyncio.sleep(0.5)
         process.send(signal.SIGTERM)
-        assert await process.wait() == 40 + signal.SIGTERM
+        assert await process.wait(LIMIT_S) == 40 + signal.SIGTERM
         assert HUNG not in process.log()
 
 
@@ -345,7 +346,6 @@ def crowd(size: int) -> Iterator[None]:
             one.wait()
 
 
-@pytest.mark.timeout(150)
 async def test_a_crowded_machine_is_no_hang(tmp_path: Path) -> None:
     """Pieces of work that leave time for beats, on processors that many others want at a higher priority."""
     starved = ["nice", "-n", "5", sys.executable]
@@ -362,7 +362,7 @@ async def test_a_crowded_machine_is_no_hang(tmp_path: Path) -> None:
         finally:
             if process.returncode is None:
                 process.kill()
-                await process.wait()
+                await process.wait(LIMIT_S)
     assert HUNG not in output
 
 
@@ -408,7 +408,7 @@ async def test_what_systemd_hears_from_the_parent(tmp_path: Path, manager: Manag
         await until(lambda: manager.hears(f"STATUS=replica {replica} hung for"), "the hang", process)
         await until(lambda: manager.hears("hung and was restarted: 1 x"), "the new replica", process)
         process.send(signal.SIGTERM)
-        assert await process.wait() == 0
+        assert await process.wait(LIMIT_S) == 0
         assert manager.hears("STOPPING=1")
     assert manager.said.count("READY=1") == 1
     assert manager.said.count("STOPPING=1") == 1
@@ -435,6 +435,6 @@ async def test_without_a_parent_the_replica_speaks_for_itself(tmp_path: Path, ma
         await until(lambda: manager.hears("ACTIVE"), "ACTIVE", process)
         await until(lambda: manager.hears("WATCHDOG=1", count=3), "food", process)
         process.send(signal.SIGTERM)
-        assert await process.wait() == 0
+        assert await process.wait(LIMIT_S) == 0
         assert manager.hears("STOPPING=1")
     assert manager.said.count("READY=1") == 1
