@@ -111,8 +111,10 @@ class RootCoordSettings(CoordinatorSettings):
     """
     max_partition_num: Annotated[int, Field(ge=1), Key("rootCoord.maxPartitionNum", live=True)] = 4096
     """Most partitions that a collection may have."""
-    max_database_num: Annotated[int, Field(ge=1), Key("rootCoord.maxDatabaseNum")] = 64
-    """Most databases that the cluster may have."""
+    max_database_num: Annotated[int, Field(ge=1), Key("rootCoord.maxDatabaseNum", live=True)] = 64
+    """Most databases that may be there, the default one included, when one more is created: so in the end
+    there can be one more than this, as in Milvus.
+    """
     min_segment_size_to_enable_index: Annotated[
         int, Field(ge=0), Key("rootCoord.minSegmentSizeToEnableIndex", live=True)
     ] = 1024  # fmt: skip

@@ -215,6 +215,26 @@ class FencedCommitter:
             raise FenceLost(committed=False)
         return FencedRead(result.revision, found_values(reads, result))
 
+    async def until_seen(self, conflict: CommitConflict, *, deadline: float) -> None:
+        """Wait until the fold knows another state of the key than `conflict` met, to decide upon that.
+
+        `deadline`: seconds on CLOCK_BOOTTIME. Safe to cancel.
+
+        Raises:
+            CommitConflict: the same one; no news of the key until then.
+        """
+        news = asyncio.Event()
+        unsubscribe = self._fold.subscribe(conflict.key, lambda _event: news.set())
+        try:
+            async with asyncio.timeout(deadline - boottime()):
+                while self._fold.mod_revision(conflict.key) == conflict.known:
+                    news.clear()
+                    await news.wait()
+        except TimeoutError:
+            raise conflict from None
+        finally:
+            unsubscribe()
+
     def _plan(
         self,
         ops: Sequence[Write],

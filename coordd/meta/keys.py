@@ -32,8 +32,17 @@ class SessionKey:
 
 
 @dataclass(frozen=True, slots=True)
+class DdlMarkKey:
+    """`session-coordd/ddl/<role>`: timestamp of the latest metadata change; coordd's own, like the five that
+    follow.
+    """
+
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
 class HeartbeatKey:
-    """`session-coordd/heartbeat/<role>`: coordd's own, like the four that follow."""
+    """`session-coordd/heartbeat/<role>`."""
 
     role: str
 
@@ -203,6 +212,7 @@ class IdKey:
 ParsedKey: TypeAlias = (
     ServerIdCounterKey
     | SessionKey
+    | DdlMarkKey
     | HeartbeatKey
     | HistoryKey
     | OfferKey

@@ -21,6 +21,7 @@ from coordd.meta.keys import (
     AliasKey,
     CollectionKey,
     DatabaseKey,
+    DdlMarkKey,
     FieldKey,
     FunctionKey,
     GranteeIdKey,
@@ -76,6 +77,7 @@ class MetaLayout:
         self.session_end: Final = f"{self.meta}/session0"
         self.server_id_counter: Final = f"{self.session_prefix}{_COUNTER_NAME}"
         self.coordination_prefix: Final = f"{self.meta}/session-coordd/"
+        self.ddl_prefix: Final = f"{self.coordination_prefix}ddl/"
         self.heartbeat_prefix: Final = f"{self.coordination_prefix}heartbeat/"
         self.history_prefix: Final = f"{self.coordination_prefix}history/"
         self.offer_prefix: Final = f"{self.coordination_prefix}offer/"
@@ -121,6 +123,10 @@ class MetaLayout:
         if name == _COUNTER_NAME or _SESSION_WITH_ID.fullmatch(name):
             raise ValueError(f"{role!r} cannot be a role: its session key would read as another kind of key")
         return f"{self.session_prefix}{name}"
+
+    def ddl(self, role: str) -> str:
+        """The mark that each metadata change of the role rewrites."""
+        return f"{self.ddl_prefix}{_segment(role)}"
 
     def heartbeat(self, role: str) -> str:
         """The heartbeat of the role's active replica."""
@@ -270,6 +276,7 @@ class MetaLayout:
         return {
             ServerIdCounterKey: lambda: self.server_id_counter,
             SessionKey: self.session,
+            DdlMarkKey: self.ddl,
             HeartbeatKey: self.heartbeat,
             HistoryKey: self.history,
             OfferKey: self.offer,
@@ -297,6 +304,7 @@ class MetaLayout:
     def _make_parsers(self) -> tuple[tuple[str, Callable[[str], ParsedKey | None]], ...]:
         return (
             (self.session_prefix, _parse_session),
+            (self.ddl_prefix, lambda text: _with_segments(text, 1, DdlMarkKey)),
             (self.heartbeat_prefix, lambda text: _with_segments(text, 1, HeartbeatKey)),
             (self.history_prefix, _parse_history),
             (self.offer_prefix, lambda text: _with_segments(text, 1, OfferKey)),

@@ -20,6 +20,7 @@ from coordd.meta.fold import Table
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.rootcoord import bootstrap
+from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.figures import Figures
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
 from coordd.rootcoord.known import KnownInTables
@@ -50,6 +51,7 @@ class RootCoord:
         self._layout = layout
         self._client = client
         self._oracle: Oracle | None = None
+        self._ddl: Ddl | None = None
         self._epoch = 0
         self._started_ns = clock.unix_ns()
 
@@ -74,6 +76,17 @@ class RootCoord:
             raise TermOverError("this rootcoord is not active")
         return self._oracle
 
+    @property
+    def ddl(self) -> Ddl:
+        """Metadata changes of the present term.
+
+        Raises:
+            TermOverError: there is no term.
+        """
+        if self._ddl is None:
+            raise TermOverError("this rootcoord is not active")
+        return self._ddl
+
     def add_services(self, table: DispatchTable, replica: Replica) -> None:
         """Serve RootCoord's methods through `table`, for as long as the process lives."""
 
@@ -95,6 +108,7 @@ class RootCoord:
             layout=self._layout,
             client=self._client,
             oracle=lambda: self.oracle,
+            ddl=lambda: self.ddl,
             gate=replica.gate,
             sessions=replica.sessions,
             proxies=GrpcProxyClient(),
@@ -122,6 +136,7 @@ class RootCoord:
             known = KnownInTables(self.metadata)
             oracle = await Oracle.start(self._client, self._layout, term.committer, known)
             self._oracle, self._epoch = oracle, term.epoch
+            self._ddl = Ddl(term.committer, oracle, self.metadata.ddl_mark)
             term.start_task(oracle.keep_timestamps(), "timestamp window")
             term.start_task(oracle.keep_ids(), "id window")
         await self._bootstrap(term, self._oracle)
@@ -131,6 +146,7 @@ class RootCoord:
         if self._oracle is not None:
             self._oracle.close()
             self._oracle = None
+            self._ddl = None
 
     async def _bootstrap(self, term: Term, oracle: Oracle) -> None:
         security = self._config().settings.common.security

@@ -5,6 +5,8 @@ Source of truth: Milvus 2.3.5 pkg/util/merr and internal/rootcoord, where errors
 """
 
 from coordd.pb import common_pb2
+from coordd.rootcoord.oracle import TermOverError
+from coordd.rpc.failure import RpcCode, RpcFailure
 from coordd.rpc.status import CollectionNotFound, DatabaseNotFound, MilvusError
 
 
@@ -50,3 +52,8 @@ def no_database(name: str) -> DatabaseNotFound:
 def no_database_then(name: str) -> MilvusError:
     """A look-up at a past time in an unknown database: an error without a code."""
     return MilvusError(f"database:{name} not found")
+
+
+def elsewhere(error: TermOverError) -> RpcFailure:
+    """A status would keep the caller on this connection, so the end of the term is a gRPC error."""
+    return RpcFailure(RpcCode.UNAVAILABLE, str(error))

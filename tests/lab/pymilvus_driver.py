@@ -273,13 +273,32 @@ def list_collections(db_name: str = DEFAULT_DB) -> list[str]:
         return sorted(utility.list_collections(timeout=TIMEOUT_S, using=USING))
 
 
+def create_database(name: str) -> None:
+    """CreateDatabase through the proxy."""
+    db.create_database(name, using=USING, timeout=TIMEOUT_S)
+
+
+def drop_database(name: str) -> None:
+    """DropDatabase through the proxy."""
+    db.drop_database(name, using=USING, timeout=TIMEOUT_S)
+
+
+def list_databases() -> list[str]:
+    """Names of all databases."""
+    return sorted(db.list_database(using=USING, timeout=TIMEOUT_S))
+
+
 def alter_properties(name: str, properties: dict[str, Any]) -> None:
     """AlterCollection through the proxy."""
     Collection(name, using=USING).set_properties(properties, timeout=TIMEOUT_S)
 
 
 OPS: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (connect, dataset, observe, create_collection, list_collections, alter_properties)
+    f.__name__: f
+    for f in (
+        *(connect, dataset, observe, create_collection, list_collections, alter_properties),
+        *(create_database, drop_database, list_databases),
+    )
 }
 
 

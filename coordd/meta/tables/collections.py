@@ -141,6 +141,10 @@ class CollectionTable:
             (row for row in rows if row.available or not available_only), key=lambda row: row.collection_id
         )
 
+    def any_available(self, db_id: int) -> bool:
+        """Whether a database has an available collection."""
+        return any(row.available for row in self._names.in_db(home_db(db_id)))
+
     def view(self, collection_id: int) -> CollectionView | None:
         """The collection with all parts that can be served (see its `damaged`), made anew by each call."""
         record = self._records.get(collection_id)

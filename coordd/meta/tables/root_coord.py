@@ -10,6 +10,7 @@ from coordd.meta.tables.aliases import AliasTable
 from coordd.meta.tables.collection_view import CollectionRow
 from coordd.meta.tables.collections import CollectionTable
 from coordd.meta.tables.databases import DatabaseTable
+from coordd.meta.tables.ddl_mark import DdlMark
 from coordd.meta.tables.grants import GrantTable
 
 
@@ -27,6 +28,7 @@ class RootCoordTables:
         self.roles = RoleTable(layout)
         self.user_roles = UserRoleTable(layout)
         self.grants = GrantTable(layout)
+        self.ddl_mark = DdlMark(layout, "rootcoord")
         self._parts = (
             self.databases,
             self.collections,
@@ -35,6 +37,7 @@ class RootCoordTables:
             self.roles,
             self.user_roles,
             self.grants,
+            self.ddl_mark,
         )
         self.tables: tuple[Table, ...] = tuple(family for part in self._parts for family in part.families)
 

@@ -13,9 +13,10 @@ from coordd.pb.root_coord_pb2 import (
     AllocTimestampResponse,
 )
 from coordd.rootcoord import ids, tso
+from coordd.rootcoord.errors import elsewhere
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
 from coordd.rpc.call import Call
-from coordd.rpc.failure import RpcCode, RpcFailure
+from coordd.rpc.failure import RpcFailure
 from coordd.rpc.status import MilvusError, success
 
 SUCCESS = success()
@@ -40,7 +41,7 @@ class AllocationHandlers:
         try:
             first = self._oracle().timestamps_now(count)
         except TermOverError as error:
-            raise _elsewhere(error) from error
+            raise elsewhere(error) from error
         if isinstance(first, tso.Wait):
             return self._await_timestamps(count, call)
         return AllocTimestampResponse(status=SUCCESS, timestamp=first, count=count)
@@ -53,7 +54,7 @@ class AllocationHandlers:
         try:
             first = self._oracle().ids_now(count)
         except TermOverError as error:
-            raise _elsewhere(error) from error
+            raise elsewhere(error) from error
         if isinstance(first, tso.Wait):
             return self._await_ids(count, call)
         return AllocIDResponse(status=SUCCESS, ID=first, count=count)
@@ -75,13 +76,8 @@ class AllocationHandlers:
 
 def _in_milvus_words(error: NotHandedOutError) -> MilvusError | RpcFailure:
     if isinstance(error, TermOverError):
-        return _elsewhere(error)
+        return elsewhere(error)
     return MilvusError("can not get timestamp")
-
-
-def _elsewhere(error: TermOverError) -> RpcFailure:
-    """A status would keep the caller on this connection, so the end of the term is a gRPC error."""
-    return RpcFailure(RpcCode.UNAVAILABLE, str(error))
 
 
 def _refused(count: int) -> MilvusError:

@@ -1,9 +1,9 @@
-"""Databases, collections and partitions: Describe, Show, Has, and ListDatabases.
+"""Collections and partitions: Describe, Show, Has.
 
 Lists whose order Milvus leaves to chance come by ID (creation order), names of aliases sorted.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/{describe_collection,show_collection,has_collection,
-show_partition,has_partition,list_db}_task.go, root_coord.go (convertModelToDesc); recorded replies.
+show_partition,has_partition}_task.go, root_coord.go (convertModelToDesc); recorded replies.
 """
 
 from collections.abc import Awaitable, Hashable, Iterable
@@ -17,8 +17,6 @@ from coordd.pb.milvus_pb2 import (
     DescribeCollectionResponse,
     HasCollectionRequest,
     HasPartitionRequest,
-    ListDatabasesRequest,
-    ListDatabasesResponse,
     ShowCollectionsRequest,
     ShowCollectionsResponse,
     ShowPartitionsRequest,
@@ -64,15 +62,6 @@ class CollectionHandlers:
     _lookup: CollectionLookup
     _past: PastLookup
     _described: AnswerCache
-
-    def list_databases(self, _request: ListDatabasesRequest, _call: Call) -> ListDatabasesResponse:
-        """Names and creation times (Unix nanoseconds)."""
-        databases = list(self._tables.databases)
-        return ListDatabasesResponse(
-            status=success(),
-            db_names=[database.name for database in databases],
-            created_timestamp=[database.created_time for database in databases],
-        )
 
     def describe_collection(
         self, request: DescribeCollectionRequest, _call: Call

@@ -8,10 +8,12 @@ from coordd.ha.leadership import SessionTable
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.pb import root_coord_pb2
+from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers.access import AccessHandlers
 from coordd.rootcoord.handlers.aliases import AliasHandlers
 from coordd.rootcoord.handlers.allocation import AllocationHandlers
 from coordd.rootcoord.handlers.collections import AnswerCache, CollectionHandlers
+from coordd.rootcoord.handlers.databases import DatabaseHandlers
 from coordd.rootcoord.handlers.system import SystemHandlers
 from coordd.rootcoord.lookup import CollectionLookup
 from coordd.rootcoord.oracle import Oracle
@@ -28,7 +30,7 @@ def serve(table: DispatchTable, handlers: "RootCoordHandlers") -> None:
 
 
 class RootCoordHandlers(
-    AllocationHandlers, CollectionHandlers, AliasHandlers, AccessHandlers, SystemHandlers
+    AllocationHandlers, DatabaseHandlers, CollectionHandlers, AliasHandlers, AccessHandlers, SystemHandlers
 ):
     """One method per RPC that is answered; the rest of the service says "not yet"."""
 
@@ -39,6 +41,7 @@ class RootCoordHandlers(
         layout: MetaLayout,
         client: EtcdClient,
         oracle: Callable[[], Oracle],
+        ddl: Callable[[], Ddl],
         gate: ServeGate,
         sessions: SessionTable,
         proxies: ProxyClient,
@@ -51,6 +54,7 @@ class RootCoordHandlers(
         self._past = PastLookup(client, layout, self._lookup)
         self._described = AnswerCache(tables)
         self._oracle = oracle
+        self._ddl = ddl
         self._gate = gate
         self._sessions = sessions
         self._proxies = proxies

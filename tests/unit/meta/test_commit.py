@@ -510,3 +510,44 @@ async def test_what_commits_were_told_is_true(seed: int) -> None:
     in_etcd = {key: kv.value for key, kv in replica.etcd.state.items() if key.startswith("a/")}
     assert replica.table.values == in_etcd
     assert replica.lost <= 1
+
+
+class TestUntilSeen:
+    async def conflict(self, replica: Replica) -> CommitConflict:
+        """Of a commit that was decided upon before somebody else wrote its key."""
+        replica.etcd.put("a/1", b"theirs")
+        with pytest.raises(CommitConflict) as caught:
+            await replica.committer.commit([Put("a/1", b"mine")])
+        return caught.value
+
+    async def test_it_returns_when_the_watch_has_told(self, replica: Replica) -> None:
+        conflict = await self.conflict(replica)
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(replica.committer.until_seen(conflict, deadline=boottime() + 10))
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+            replica.follow()
+        await replica.committer.commit([Put("a/1", b"mine")])
+        assert replica.value("a/1") == b"mine"
+
+    async def test_a_deletion_is_news_too(self, replica: Replica) -> None:
+        await replica.committer.commit([Put("a/1", b"mine")])
+        replica.etcd.delete("a/1")
+        with pytest.raises(CommitConflict) as caught:
+            await replica.committer.commit([Put("a/1", b"mine again")])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(replica.committer.until_seen(caught.value, deadline=boottime() + 10))
+            await asyncio.sleep(0)
+            replica.follow()
+        assert replica.table.values == {}
+
+    async def test_it_returns_at_once_if_the_watch_was_faster(self, replica: Replica) -> None:
+        conflict = await self.conflict(replica)
+        replica.follow()
+        await replica.committer.until_seen(conflict, deadline=boottime() + 10)
+
+    async def test_without_news_the_conflict_stands(self, replica: Replica) -> None:
+        conflict = await self.conflict(replica)
+        with pytest.raises(CommitConflict) as caught:
+            await replica.committer.until_seen(conflict, deadline=boottime() + 0.02)
+        assert caught.value is conflict

@@ -8,6 +8,7 @@ from coordd.meta.keys import (
     AliasKey,
     CollectionKey,
     DatabaseKey,
+    DdlMarkKey,
     FieldKey,
     FunctionKey,
     GranteeIdKey,
@@ -40,6 +41,7 @@ EXAMPLES: dict[str, ParsedKey] = {
     "by-dev/meta/session/rootcoord": SessionKey("rootcoord"),
     "by-dev/meta/session/rootcoord-12": SessionKey("rootcoord", 12),
     "by-dev/meta/session/proxy-7": SessionKey("proxy", 7),
+    "by-dev/meta/session-coordd/ddl/rootcoord": DdlMarkKey("rootcoord"),
     "by-dev/meta/session-coordd/heartbeat/rootcoord": HeartbeatKey("rootcoord"),
     "by-dev/meta/session-coordd/history/rootcoord/00000000000000000421": HistoryKey("rootcoord", 421),
     "by-dev/meta/session-coordd/offer/rootcoord": OfferKey("rootcoord"),
@@ -89,6 +91,7 @@ roles = segments.filter(lambda name: name != "id" and not name.rpartition("-")[2
 parsed_keys: st.SearchStrategy[ParsedKey] = st.one_of(
     st.builds(ServerIdCounterKey),
     st.builds(SessionKey, roles, st.none() | ids),
+    st.builds(DdlMarkKey, segments),
     st.builds(HeartbeatKey, segments),
     st.builds(HistoryKey, segments, ids),
     st.builds(OfferKey, segments),

@@ -249,3 +249,17 @@ class TestGrants:
         assert key in fold.quarantine
         assert list(tables.grants) == []
         assert (tables.grants._grants, tables.grants._grantors) == ({}, {})
+
+
+class TestDdlMark:
+    def test_its_revision_is_followed(self) -> None:
+        tables, fold = loaded(database(1, "default"))
+        assert (tables.ddl_mark.key, tables.ddl_mark.revision) == (LAYOUT.ddl("rootcoord"), 0)
+        generation = tables.generation
+        fold.apply_commit(2, [put(LAYOUT.ddl("rootcoord"), b"17", 2)])
+        assert tables.ddl_mark.revision == 2
+        fold.apply_commit(3, [put(LAYOUT.ddl("datacoord"), b"18", 3)])
+        assert tables.ddl_mark.revision == 2
+        fold.apply_commit(4, [delete(LAYOUT.ddl("rootcoord"), 4)])
+        assert tables.ddl_mark.revision == 0
+        assert tables.generation == generation

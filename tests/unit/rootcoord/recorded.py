@@ -12,6 +12,7 @@ from coordd.meta.fold import Fold
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.pb import milvus_pb2
+from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers import RootCoordHandlers
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.proxies import ProxyAddress
@@ -55,6 +56,7 @@ class World:
     handlers: RootCoordHandlers
     gate: FakeGate
     oracle: Oracle | None = None
+    ddl: Ddl | None = None
 
     @property
     def client(self) -> EtcdClient:
@@ -86,11 +88,16 @@ async def world(
         assert made.oracle is not None
         return made.oracle
 
+    def ddl() -> Ddl:
+        assert made.ddl is not None
+        return made.ddl
+
     handlers = RootCoordHandlers(
         tables=tables,
         layout=LAYOUT,
         client=cast("EtcdClient", etcd),
         oracle=oracle,
+        ddl=ddl,
         gate=gate,
         sessions=sessions,
         proxies=proxies or AllHealthy(),

@@ -8,6 +8,7 @@ from coordd import clock
 from coordd.etcd import Compare
 from coordd.ha.tasks import TaskScope
 from coordd.meta.commit import FencedCommitter
+from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.oracle import Oracle
 from tests.unit.rootcoord.memory_etcd import MemoryEtcd
@@ -45,6 +46,7 @@ async def start_oracle(
         place.client, LAYOUT, term.committer, KnownInTables(place.tables), now_ms=now_ms
     )
     place.oracle = oracle
+    place.ddl = Ddl(term.committer, oracle, place.tables.ddl_mark)
     try:
         async with TaskScope() as scope:
             scope.create_task(oracle.keep_timestamps(), name="timestamps")

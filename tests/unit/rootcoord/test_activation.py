@@ -62,7 +62,7 @@ async def test_it_is_a_coordinator() -> None:
     coordinator: Coordinator = Process(MemoryEtcd()).coordinator
     assert (coordinator.role, coordinator.companions) == ("rootcoord", ())
     assert coordinator.follow_from == "by-dev/meta/root-coord/"
-    assert all(table.prefix.startswith(coordinator.follow_from) for table in coordinator.tables)
+    assert all(coordinator.follow_from <= table.prefix < LAYOUT.session_end for table in coordinator.tables)
 
 
 async def test_a_new_cluster_is_made_ready_without_a_range_read() -> None:

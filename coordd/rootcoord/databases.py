@@ -1,0 +1,74 @@
+"""CreateDatabase and DropDatabase decided: pure functions from the tables to the writes, or a refusal.
+
+Refusals, their order and their texts are Milvus', and so are the oddities: the limit comes before the check
+for an existing name, and is passed only when more than the limit exist already (the default one counts); a
+name is not checked, which is the proxy's business; dropping what does not exist succeeds; collections that
+are being dropped do not keep a database. Not Milvus': the empty name, which all requests use for the default
+database. RootCoord there creates a database that nobody can name, and drops the default one if that has no
+collections. Here it is refused in the words of Milvus' proxy.
+
+Source of truth: Milvus 2.3.5 internal/rootcoord/{create_db,drop_db}_task.go, meta_table.go; texts and values
+recorded from a running 2.3.5.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordd.meta.codecs import encode_proto
+from coordd.meta.layout import MetaLayout
+from coordd.meta.snapshot import plan_delete, plan_put
+from coordd.meta.tables import DEFAULT_DB_NAME, RootCoordTables
+from coordd.meta.transaction import Write
+from coordd.pb.etcd_meta_pb2 import DatabaseInfo, DatabaseState
+from coordd.rpc.status import DatabaseInvalidName, DatabaseNumLimitExceeded, MilvusError
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a change gets from the oracle: a hybrid timestamp and a unique ID, both fresh."""
+
+    timestamp: int
+    id: int
+
+
+def plan_create(
+    tables: RootCoordTables, layout: MetaLayout, name: str, stamp: Stamp, *, limit: int, now_ns: int
+) -> Sequence[Write]:
+    """The writes that create a database; keep them in one transaction.
+
+    `limit`: rootCoord.maxDatabaseNum. `now_ns`: Unix nanoseconds, the creation time that clients see.
+
+    Raises:
+        MilvusError: refused.
+    """
+    _check_name(name)
+    if len(tables.databases) > limit:
+        raise DatabaseNumLimitExceeded(limit=limit)
+    if tables.databases.by_name(name) is not None:
+        raise MilvusError(f"database already exist: {name}")
+    info = DatabaseInfo(name=name, id=stamp.id, state=DatabaseState.DatabaseCreated, created_time=now_ns)
+    # No snapshot of a key that has never been.
+    return plan_put(layout, layout.database(stamp.id), encode_proto(info), stamp.timestamp, newest_ts=0)
+
+
+def plan_drop(tables: RootCoordTables, layout: MetaLayout, name: str, stamp: Stamp) -> Sequence[Write]:
+    """The writes that drop a database, none if it does not exist; keep them in one transaction.
+
+    Raises:
+        MilvusError: refused.
+    """
+    _check_name(name)
+    if name == DEFAULT_DB_NAME:
+        raise MilvusError("can not drop default database")
+    database = tables.databases.by_name(name)
+    if database is None:
+        return ()
+    if tables.collections.any_available(database.id):
+        raise MilvusError(f"database:{name} not empty, must drop all collections before drop database")
+    # All earlier snapshots are older: the oracle starts above whatever its predecessors handed out.
+    return plan_delete(layout, layout.database(database.id), stamp.timestamp, newest_ts=0)
+
+
+def _check_name(name: str) -> None:
+    if not name:
+        raise DatabaseInvalidName(database="").wrap("database name couldn't be empty")

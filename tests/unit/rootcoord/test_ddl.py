@@ -1,0 +1,285 @@
+"""Metadata changes of one term: one order for all, whatever becomes of their transactions and callers."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from coordd.clock import boottime
+from coordd.etcd import Compare, EtcdClient
+from coordd.etcd.errors import OutcomeUnknown
+from coordd.meta import commit as commit_module
+from coordd.meta.codecs import TOMBSTONE
+from coordd.meta.commit import CommitConflict, CommitsOverloaded, FencedCommitter, FenceLost
+from coordd.meta.fold import Fold
+from coordd.meta.tables import RootCoordTables
+from coordd.pb.etcd_meta_pb2 import DatabaseInfo
+from coordd.rootcoord.databases import plan_create, plan_drop
+from coordd.rootcoord.ddl import Ddl
+from coordd.rootcoord.known import KnownInTables
+from coordd.rootcoord.oracle import Oracle, TermOverError
+from coordd.rpc.status import MilvusError
+from tests.support.etcd import eventually
+from tests.unit.meta.fake_etcd import FakeEtcd, delay_request, lose_answer, lose_request
+from tests.unit.meta.samples import LAYOUT, database_value
+
+ACTIVE = LAYOUT.session("rootcoord")
+SOON_S = 5.0
+SHORTLY_S = 0.03
+FUZZ_RUNS = 40
+NOW_MS = 1_795_640_883_000
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_module, "RETRY_MIN_S", 0.0005)
+    monkeypatch.setattr(commit_module, "RETRY_MAX_S", 0.001)
+
+
+@dataclass
+class Scene:
+    """A term on a fake etcd that holds the default database; the watch tells when `follow` is called."""
+
+    etcd: FakeEtcd
+    tables: RootCoordTables
+    fold: Fold
+    oracle: Oracle
+    ddl: Ddl
+    limit: int = 64
+    told: list[str] = field(default_factory=list)
+
+    def follow(self) -> None:
+        self.fold.apply(self.etcd.since(self.fold.revision))
+
+    async def create(self, name: str, *, within_s: float = SOON_S) -> int:
+        return await self.ddl.carry_out(
+            lambda stamp: plan_create(self.tables, LAYOUT, name, stamp, limit=self.limit, now_ns=7),
+            deadline=boottime() + within_s,
+        )
+
+    async def drop(self, name: str, *, within_s: float = SOON_S) -> int:
+        return await self.ddl.carry_out(
+            lambda stamp: plan_drop(self.tables, LAYOUT, name, stamp), deadline=boottime() + within_s
+        )
+
+    def in_etcd(self) -> list[str]:
+        """Names of the databases that etcd holds, the default one left out."""
+        values = [kv.value for key, kv in self.etcd.state.items() if key.startswith(LAYOUT.database_prefix)]
+        names = [DatabaseInfo.FromString(value).name for value in values if value != TOMBSTONE]
+        return sorted(name for name in names if name != "default")
+
+    def in_tables(self) -> list[str]:
+        return sorted(one.name for one in self.tables.databases if one.name != "default")
+
+
+async def new_scene() -> Scene:
+    etcd, tables = FakeEtcd(), RootCoordTables(LAYOUT)
+    fold = Fold(tables.tables)
+    epoch = etcd.put(ACTIVE, b"me")
+    etcd.put(LAYOUT.database(1), database_value(1, "default"))
+    fold.apply(etcd.since(0))
+    committer = FencedCommitter(etcd, Compare.mod_revision(ACTIVE, epoch), fold, lambda: None)
+    oracle = await Oracle.start(
+        cast("EtcdClient", etcd), LAYOUT, committer, KnownInTables(tables), now_ms=lambda: NOW_MS
+    )
+    return Scene(etcd, tables, fold, oracle, Ddl(committer, oracle, tables.ddl_mark))
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    return await new_scene()
+
+
+@asynccontextmanager
+async def following(scene: Scene) -> AsyncIterator[None]:
+    """A watch that is a little behind."""
+
+    async def follow() -> None:
+        while True:
+            await asyncio.sleep(0.001)
+            scene.follow()
+
+    task = asyncio.get_running_loop().create_task(follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def test_key_history_and_mark_are_one_transaction(scene: Scene) -> None:
+    revision = await scene.create("a")
+    at, events = scene.etcd.history[-1]
+    assert at == revision
+    [database] = [one for one in scene.tables.databases if one.name == "a"]
+    plain, history, mark = events
+    assert plain.key == LAYOUT.database(database.id)
+    timestamp = int(mark.value or b"")
+    assert (history.key, history.value) == (LAYOUT.snapshot(plain.key, timestamp), plain.value)
+    assert mark.key == LAYOUT.ddl("rootcoord")
+    assert scene.tables.ddl_mark.revision == revision
+
+    dropped = await scene.drop("a")
+    _, events = scene.etcd.history[-1]
+    assert [event.value for event in events[:2]] == [TOMBSTONE, TOMBSTONE]
+    assert int(events[2].value or b"") > timestamp
+    assert dropped == revision + 1
+    assert await scene.drop("a") == 0
+    assert scene.etcd.revision == dropped
+
+
+async def test_of_many_at_once_one_wins(scene: Scene) -> None:
+    outcomes = await asyncio.gather(*(scene.create("a") for _ in range(20)), return_exceptions=True)
+    assert sum(isinstance(outcome, int) for outcome in outcomes) == 1
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, MilvusError)]
+    assert {refusal.message for refusal in refusals} == {"database already exist: a"}
+    assert len(refusals) == 19
+    assert scene.in_etcd() == scene.in_tables() == ["a"]
+
+
+async def test_many_at_once_do_not_pass_the_limit(scene: Scene) -> None:
+    scene.limit = 5
+    outcomes = await asyncio.gather(*(scene.create(f"n{n}") for n in range(20)), return_exceptions=True)
+    assert sum(isinstance(outcome, int) for outcome in outcomes) == 5
+    assert len(scene.in_etcd()) == 5
+
+
+@pytest.mark.parametrize("fault", [lose_request, lose_answer])
+async def test_a_lost_message_costs_nothing(scene: Scene, fault: object) -> None:
+    scene.etcd.faults += [fault]  # type: ignore[list-item]
+    await scene.create("a")
+    scene.etcd.faults += [fault]  # type: ignore[list-item]
+    await scene.drop("a")
+    await scene.create("a")
+    assert scene.in_etcd() == scene.in_tables() == ["a"]
+
+
+class TestLateTransactions:
+    """A transaction whose outcome is unknown is still on its way when its caller comes again."""
+
+    async def unknown(self, scene: Scene, name: str) -> None:
+        scene.etcd.faults += [delay_request] * 1000
+        with pytest.raises(OutcomeUnknown):
+            await scene.create(name, within_s=SHORTLY_S)
+        scene.etcd.faults.clear()
+
+    async def test_it_arrives_after_the_next_change_and_is_void(self, scene: Scene) -> None:
+        await self.unknown(scene, "a")
+        await scene.create("a")
+        scene.etcd.deliver()
+        scene.follow()
+        assert scene.in_etcd() == scene.in_tables() == ["a"]
+
+    async def test_a_dropped_database_does_not_come_back(self, scene: Scene) -> None:
+        await self.unknown(scene, "a")
+        await scene.create("a")
+        await scene.drop("a")
+        scene.etcd.deliver()
+        assert scene.in_etcd() == []
+
+    async def test_what_is_answered_without_a_write_holds_too(self, scene: Scene) -> None:
+        await self.unknown(scene, "a")
+        assert await scene.drop("a") == 0
+        scene.etcd.deliver()
+        scene.follow()
+        assert scene.in_etcd() == scene.in_tables() == []
+
+    async def test_it_arrives_before_the_next_change_which_sees_it(self, scene: Scene) -> None:
+        await self.unknown(scene, "a")
+        scene.etcd.deliver()
+        assert scene.in_tables() == []
+        async with following(scene):
+            with pytest.raises(MilvusError, match="already exist"):
+                await scene.create("a")
+        assert scene.in_etcd() == scene.in_tables() == ["a"]
+
+    async def test_while_the_watch_is_silent_the_next_one_waits(self, scene: Scene) -> None:
+        await self.unknown(scene, "a")
+        scene.etcd.deliver()
+        with pytest.raises(CommitConflict):
+            await scene.create("a", within_s=SHORTLY_S)
+        scene.follow()
+        assert await scene.drop("a") > 0
+
+    async def test_a_caller_that_went_away_changes_nothing_later(self, scene: Scene) -> None:
+        scene.etcd.faults += [delay_request] * 1000
+        gone = asyncio.get_running_loop().create_task(scene.create("a"))
+        await eventually(lambda: scene.etcd.under_way)
+        gone.cancel()
+        await asyncio.wait([gone])
+        scene.etcd.faults.clear()
+        await scene.create("a")
+        scene.etcd.deliver()
+        scene.follow()
+        assert scene.in_etcd() == scene.in_tables() == ["a"]
+
+
+async def test_what_a_deposed_milvus_did_is_seen_before_the_decision(scene: Scene) -> None:
+    await scene.create("a")
+    [database] = [one for one in scene.tables.databases if one.name == "a"]
+    scene.etcd.put(LAYOUT.database(database.id), TOMBSTONE)
+    async with following(scene):
+        assert await scene.drop("a") == 0
+        assert await scene.create("a") > 0
+    assert scene.in_etcd() == ["a"]
+
+
+async def test_a_lost_fence_changes_nothing(scene: Scene) -> None:
+    scene.etcd.put(ACTIVE, b"another")
+    with pytest.raises(FenceLost) as caught:
+        await scene.create("a")
+    assert caught.value.committed is False
+    assert scene.in_etcd() == []
+
+
+async def test_whoever_waits_for_its_turn_hears_in_time(scene: Scene) -> None:
+    scene.etcd.faults += [delay_request] * 1000
+    first = asyncio.get_running_loop().create_task(scene.create("a"))
+    await eventually(lambda: scene.etcd.under_way)
+    with pytest.raises(CommitsOverloaded):
+        await scene.create("b", within_s=SHORTLY_S)
+    scene.etcd.faults.clear()
+    await first
+    await scene.create("b")
+    assert scene.in_etcd() == ["a", "b"]
+
+
+async def test_a_term_that_is_over_says_so(scene: Scene) -> None:
+    scene.oracle.close()
+    with pytest.raises(TermOverError):
+        await scene.create("a")
+
+
+@pytest.mark.parametrize("seed", range(FUZZ_RUNS))
+async def test_no_fault_makes_two_of_one_name(seed: int) -> None:
+    """Also: what was acknowledged last is what etcd holds, of each name nobody is unsure about."""
+    draw = random.Random(seed)
+    scene = await new_scene()
+    exists = {"a": False, "b": False}
+    unsure: set[str] = set()
+    async with following(scene):
+        for _ in range(12):
+            scene.etcd.faults = draw.choices([None, lose_request, lose_answer, delay_request], k=30)
+            name, creates = draw.choice("ab"), draw.random() < 0.6
+            change = scene.create if creates else scene.drop
+            try:
+                await change(name, within_s=draw.choice([0.002, SOON_S]))
+                exists[name] = creates
+                unsure.discard(name)
+            except MilvusError:
+                assert name in unsure or exists[name]
+                exists[name] = True
+                unsure.discard(name)
+            except (OutcomeUnknown, CommitConflict, CommitsOverloaded):
+                unsure.add(name)
+            scene.etcd.deliver(draw)
+            assert len(set(scene.in_etcd())) == len(scene.in_etcd())
+            if not unsure:
+                assert scene.in_etcd() == [one for one, there in exists.items() if there]
+    scene.etcd.deliver()
+    scene.follow()
+    assert scene.in_tables() == scene.in_etcd()
+    assert len(set(scene.in_etcd())) == len(scene.in_etcd())
