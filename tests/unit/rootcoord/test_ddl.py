@@ -147,6 +147,12 @@ async def test_many_at_once_do_not_pass_the_limit(scene: Scene) -> None:
     assert len(scene.in_etcd()) == 5
 
 
+async def test_each_has_its_turn_and_needs_one_transaction(scene: Scene) -> None:
+    calls = scene.etcd.calls
+    await asyncio.gather(*(scene.create(f"n{n}") for n in range(20)))
+    assert scene.etcd.calls == calls + 20
+
+
 @pytest.mark.parametrize("fault", [lose_request, lose_answer])
 async def test_a_lost_message_costs_nothing(scene: Scene, fault: object) -> None:
     scene.etcd.faults += [fault]  # type: ignore[list-item]
