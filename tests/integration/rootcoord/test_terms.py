@@ -22,6 +22,7 @@ from coordd.rootcoord import RootCoord
 from coordd.rootcoord.oracle import NotHandedOutError
 from coordd.rootcoord.tso import LOGICAL_BITS, NS_PER_MS, Wait
 from coordd.rootcoord.windows import WindowCorruptError
+from coordd.rpc.forward import GrpcForwarder
 from tests.support.etcd import EtcdCluster, EtcdMember, etcd_cluster, eventually, unique_root
 from tests.support.replicas import SilentServer
 
@@ -74,11 +75,13 @@ async def members(client: EtcdClient, layout: MetaLayout, count: int) -> AsyncIt
             heartbeat_interval_ms=100,
             serve_guard_ms=600,
             margin_ms=200,
+            forward_grace_ms=500,
             drain_s=lambda: 0.1,
             milvus_version="2.3.5",
             switch_key="rootCoord.enableActiveStandby",
         )
-        member = Member(coordinator, Replica(settings, client, layout, coordinator, SilentServer))
+        replica = Replica(settings, client, layout, coordinator, SilentServer, GrpcForwarder)
+        member = Member(coordinator, replica)
         member.task = asyncio.get_running_loop().create_task(member.replica.run(), name=settings.address)
         started.append(member)
     try:
