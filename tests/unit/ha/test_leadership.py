@@ -3,7 +3,7 @@
 import pytest
 
 from coordd.etcd import Event
-from coordd.ha.leadership import HeartbeatTable, SessionTable, encode_heartbeat
+from coordd.ha.leadership import HeartbeatTable, SessionTable, decode_heartbeat, encode_heartbeat
 from coordd.ha.session import SessionRecord
 from coordd.meta.codecs import DecodeError
 from coordd.meta.fold import Fold
@@ -78,3 +78,58 @@ def test_a_heartbeat_that_does_not_decode_counts_as_one_that_says_nothing(value:
     beat = table.get("rootcoord")
     assert beat is not None
     assert (beat.mod_revision, beat.serve_guard_s) == (8, None)
+
+
+def test_a_heartbeat_is_the_documented_json() -> None:
+    assert encode_heartbeat(12, 2000, settled=True) == b'{"ServerID":12,"ServeGuardMs":2000,"Settled":true}'
+    assert encode_heartbeat(12, 2000, settled=False) == b'{"ServerID":12,"ServeGuardMs":2000,"Settled":false}'
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_heartbeat_reads_as_it_was_written(settled: bool) -> None:
+    assert decode_heartbeat(encode_heartbeat(12, 2500, settled=settled)) == (12, 2.5, settled)
+
+
+@pytest.mark.parametrize("settled", ["", ',"Settled":null', ',"Settled":1', ',"Settled":"true"'])
+def test_a_heartbeat_that_does_not_say_in_so_many_words_is_not_settled(settled: str) -> None:
+    """Taken for settled, it would let a successor serve while somebody before may still answer."""
+    beat = decode_heartbeat(f'{{"ServerID":12,"ServeGuardMs":2500{settled}}}'.encode())
+    assert beat == (12, 2.5, False)
+
+
+def test_a_guard_below_zero_is_no_guard() -> None:
+    with pytest.raises(ValueError, match="ServeGuardMs"):
+        decode_heartbeat(b'{"ServerID":12,"ServeGuardMs":-1,"Settled":true}')
+
+
+def test_a_heartbeat_that_goes_is_forgotten() -> None:
+    table = HeartbeatTable(LAYOUT)
+    key = LAYOUT.heartbeat("rootcoord")
+    table.apply(put(key, encode_heartbeat(12, 2500, settled=True), 8))
+    table.apply(Event(key, None, 9, 0, 0, 0))
+    assert table.get("rootcoord") is None
+
+
+def test_an_unreadable_heartbeat_is_not_settled() -> None:
+    table = HeartbeatTable(LAYOUT)
+    with pytest.raises(DecodeError):
+        table.apply(put(LAYOUT.heartbeat("rootcoord"), b'{"Settled":true}', 8))
+    beat = table.get("rootcoord")
+    assert beat is not None
+    assert not beat.settled
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"ServerName":"rootcoord","Address":"a:1","Version":"2.3.5"}',
+        b'{"ServerID":3,"ServerName":"rootcoord","Address":"a:1","Version":"2.3.5","HostName":"h","New":{}}',
+    ],
+)
+def test_a_record_without_our_promise_is_that_of_a_milvus_coordinator(value: bytes) -> None:
+    table = SessionTable(LAYOUT)
+    table.apply(put(LAYOUT.session("rootcoord"), value, 8, lease=7))
+    entry = table.get("rootcoord")
+    assert entry is not None
+    assert entry.record is not None
+    assert entry.record.safety is None
