@@ -1,5 +1,6 @@
 """A client of a real etcd whose requests can be made to fail as networks and etcd make them fail."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ class FaultyEtcd(EtcdClient):
     `watch_errors`: raised in turn at the start of each keepalive and of each watch.
 
     Attributes:
+        deliver: while it is not set, no watch delivers anything.
         ranges, watches: how many were begun.
     """
 
@@ -24,6 +26,8 @@ class FaultyEtcd(EtcdClient):
         self.after_txn: TxnFault | None = None
         self.renewal_errors: list[Exception] = []
         self.watch_errors: list[Exception] = []
+        self.deliver = asyncio.Event()
+        self.deliver.set()
         self.ranges = 0
         self.watches = 0
 
@@ -57,4 +61,5 @@ class FaultyEtcd(EtcdClient):
         if self.watch_errors:
             raise self.watch_errors.pop(0)
         async for batch in super().watch(*arguments, **more):
+            await self.deliver.wait()
             yield batch
