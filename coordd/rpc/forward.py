@@ -16,11 +16,16 @@ from coordd.rpc.failure import RpcCode, RpcFailure
 
 _CALL_CAP_S = 60.0
 """For calls without a deadline, as long as they would be held here."""
+_CONNECT_LIMIT_MS = 5_000
+"""gRPC's bound on one attempt to connect goes by the name of a back-off. An heir listens from before it is
+made one, and accepts only when it serves: on a busy machine that takes longer than the 100 ms which would do
+for a connect alone, and every call forwarded until then would fail. An heir that is gone refuses at once."""
+
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 20),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", _CONNECT_LIMIT_MS),
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
