@@ -41,7 +41,7 @@ simulate: $(VENV)/.installed-test  ## RUNS seeded runs of the election on JOBS c
 	$(BIN)/python -m tests.simulation --runs $(RUNS) --jobs $(JOBS)
 
 soak: $(VENV)/.installed-test  ## FAILOVERS of real replicas in trouble, at most SECONDS, every answer judged
-	$(BIN)/python -m tests.faults.soak --failovers $(FAILOVERS) --seconds $(SECONDS)
+	GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.faults.soak --failovers $(FAILOVERS) --seconds $(SECONDS)
 
 mutants: $(VENV)/.installed-test  ## take each safeguard out, one at a time: the suite must notice
 	$(BIN)/python -m tests.mutation.run

@@ -35,7 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of troubles and clients (default: a new one)")
     parser.add_argument("--members", type=int, default=3, help="etcd members (default 3)")
     parser.add_argument("--replicas", type=int, default=3, help="rootcoords (default 3)")
-    parser.add_argument("--ttl", type=int, default=3, help="session TTL, seconds (default 3)")
+    parser.add_argument("--ttl", type=int, default=0, help="session TTL, seconds (default: 3 or 30)")
     log.configure(level="error", stream=sys.stderr)
     return asyncio.run(soak(parser.parse_args(words)))
 
@@ -43,15 +43,18 @@ def main(words: Sequence[str] | None = None) -> int:
 async def soak(wanted: argparse.Namespace) -> int:
     """Run and judge. Returns the exit status."""
     seed = wanted.seed or random.SystemRandom().randrange(1, 1 << 32)
-    group = f"{wanted.members} etcd members, {wanted.replicas} replicas, TTL {wanted.ttl} s"
+    draw = random.Random(seed)
+    ttl_s, crash_detection = wanted.ttl or draw.choice((3, 30)), draw.random() < 0.8
+    group = f"{wanted.members} etcd members, {wanted.replicas} replicas, TTL {ttl_s} s"
+    group += "" if crash_detection else ", crash detection off"
     print(f"seed {seed}: {group}", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="coordd-soak-", ignore_cleanup_errors=True) as folder:
         failure = ""
         try:
             async with stage(
-                Path(folder), members=wanted.members, replicas=wanted.replicas, seed=seed, ttl_s=wanted.ttl,
-                ddl=False,
+                Path(folder), members=wanted.members, replicas=wanted.replicas, seed=seed, ttl_s=ttl_s,
+                crash_detection=crash_detection, ddl=False,
             ) as scene:  # fmt: skip
                 troubles = Troubles(scene, seed)
                 await _run(scene, troubles, wanted, began)

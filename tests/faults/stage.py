@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -75,6 +75,7 @@ class Stage:
     workload: Workload
     audit: EtcdAudit = field(default_factory=lambda: EtcdAudit(LAYOUT, ROLE))
     checker: HistoryChecker = field(default_factory=HistoryChecker)
+    background: asyncio.TaskGroup | None = None
     etcd_busy: bool = False
     story: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     _old_logs: deque[Path] = field(default_factory=deque)
@@ -82,6 +83,11 @@ class Stage:
     def note(self, what: str) -> None:
         """A line of the story that is told when something is wrong."""
         self.story.append(f"{datetime.now(UTC):%H:%M:%S.%f} {what}")
+
+    def spawn(self, doing: Coroutine[Any, Any, None], name: str) -> None:
+        """Let it go on beside all else; what it raises ends the scope."""
+        assert self.background is not None
+        self.background.create_task(doing, name=name)
 
     # --- replicas ---
 
@@ -170,6 +176,7 @@ class Stage:
         Raises:
             Violation: that does not come about.
         """
+        await eventually(lambda: not any(one.busy for one in self.replicas), RECOVERY_LIMIT_S)
         for replica in self.replicas:
             replica.heal()
             for proxy in replica.proxies:
@@ -261,7 +268,14 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    folder: Path, *, members: int, replicas: int, seed: int, ttl_s: int = 3, ddl: bool = True
+    folder: Path,
+    *,
+    members: int,
+    replicas: int,
+    seed: int,
+    ttl_s: int = 3,
+    crash_detection: bool = True,
+    ddl: bool = True,
 ) -> AsyncIterator[Stage]:
     """Replicas that have started, one of them serving, clients at work, judges watching.
 
@@ -277,11 +291,12 @@ async def stage(
             places.append(StageReplica(number, proxies))
         history, active = History(), ActiveKey(client, LAYOUT.session(ROLE))
         scene = Stage(
-            etcd, client, places, launcher, _settings(etcd.endpoints, ttl_s), history, active,
-            Workload(active, history, seed),
+            etcd, client, places, launcher, _settings(etcd.endpoints, ttl_s, crash_detection), history,
+            active, Workload(active, history, seed),
         )  # fmt: skip
         try:
             async with asyncio.TaskGroup() as group:
+                scene.background = group
                 tasks = [
                     group.create_task(scene.follow_etcd(), name="follow etcd"),
                     group.create_task(scene.judge(), name="judge"),
@@ -310,9 +325,10 @@ async def _at_rest(scene: Stage) -> None:
         following.cancel()
 
 
-def _settings(endpoints: Sequence[str], ttl_s: int) -> dict[str, Any]:
+def _settings(endpoints: Sequence[str], ttl_s: int, crash_detection: bool) -> dict[str, Any]:
     settings = milvus_yaml(endpoints, ttl_s=ttl_s)
     settings["rootCoord"] = {**settings["rootCoord"], "maxDatabaseNum": 1_000_000}
+    settings["coordd"] = {**settings["coordd"], "failover": {"crashDetection": crash_detection}}
     return settings
 
 

@@ -1,7 +1,8 @@
 """What goes wrong on a stage: one method per kind of trouble, chosen at random by a seed.
 
-Each trouble lasts for a moment and leaves everything as it found it: processes run, connections carry, etcd
-is complete. A trouble that concerns one replica keeps it busy, so that two at once concern two replicas.
+Each trouble lasts for a moment and leaves everything as it found it: connections carry, etcd is complete, and
+a process that ended is started again while the next trouble comes. A trouble that concerns one replica keeps
+it busy until then, so that two at once concern two replicas.
 """
 
 import asyncio
@@ -9,16 +10,19 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
+from coordd.cli.switchover_command import Asking, SwitchoverError
+from coordd.etcd.errors import EtcdError
 from tests.faults.stage import Stage, StageReplica
 from tests.support.coordd import LAYOUT, active_of
 from tests.support.tcp_proxy import Direction, TcpProxy
 
 TWO_AT_ONCE: Final = 0.2
 THE_ACTIVE_ONE: Final = 0.65
+NOBODY_FREE_S: Final = 0.2
 
 
 class Troubles:
@@ -35,6 +39,8 @@ class Troubles:
             self.pause: 3,
             self.revoke_lease: 2,
             self.delete_active_key: 1,
+            self.switchover: 4,
+            self.two_switchovers: 1,
             self.partition: 2,
             self.half_open: 3,
             self.delay: 2,
@@ -51,35 +57,40 @@ class Troubles:
         chosen = self._random.choices(list(self._kinds), list(self._kinds.values()), k=count)
         async with asyncio.TaskGroup() as group:
             for kind in chosen:
-                self.done[kind.__name__] += 1
                 group.create_task(kind(), name=kind.__name__)
 
     # --- processes ---
 
     async def kill(self) -> None:
         """SIGKILL; a new process comes a little later."""
-        with self._victim("kill") as replica:
-            if replica is not None:
-                await self._end_and_restart(replica, signal.SIGKILL)
+        await self._end_and_restart("kill", signal.SIGKILL, 1)
 
     async def terminate(self) -> None:
         """SIGTERM; a new process comes a little later."""
-        with self._victim("terminate") as replica:
-            if replica is not None:
-                await self._end_and_restart(replica, signal.SIGTERM)
+        await self._end_and_restart("terminate", signal.SIGTERM, 1)
 
     async def kill_two(self) -> None:
         """SIGKILL to two of them in one moment."""
-        with self._victim("kill") as first, self._victim("kill too") as second:
-            async with asyncio.TaskGroup() as group:
-                for replica in (first, second):
-                    if replica is not None:
-                        group.create_task(self._end_and_restart(replica, signal.SIGKILL), name="kill")
+        await self._end_and_restart("kill two", signal.SIGKILL, 2)
+
+    async def _end_and_restart(self, what: str, number: signal.Signals, count: int) -> None:
+        victims = [one for _ in range(count) if (one := await self._take_victim(what)) is not None]
+        async with asyncio.TaskGroup() as group:
+            for replica in victims:
+                group.create_task(self._stage.end(replica, number), name=what)
+        for replica in victims:
+            self._stage.spawn(self._restart(replica), f"restart {replica.number}")
+
+    async def _restart(self, replica: StageReplica) -> None:
+        await asyncio.sleep(self._random.choice((0.0, 0.0, 1.0)))
+        await self._stage.start(replica)
+        await self._stage.wait_registered(replica)
+        replica.busy = False
 
     async def pause(self) -> None:
-        """SIGSTOP for a moment, for longer than the guard, or for longer than the session."""
-        seconds = self._random.choice((0.2, 1.0, 2.5, 5.0))
-        with self._victim(f"pause for {seconds} s") as replica:
+        """SIGSTOP for a moment, for longer than the guard, or for longer than a short session."""
+        seconds = self._random.choice((0.2, 1.0, 3.0, 5.0))
+        async with self._victim(f"pause for {seconds} s") as replica:
             if replica is not None:
                 replica.running.send(signal.SIGSTOP)
                 try:
@@ -87,11 +98,31 @@ class Troubles:
                 finally:
                     replica.running.send(signal.SIGCONT)
 
-    async def _end_and_restart(self, replica: StageReplica, number: signal.Signals) -> None:
-        await self._stage.end(replica, number)
-        await asyncio.sleep(self._random.choice((0.0, 0.0, 1.0)))
-        await self._stage.start(replica)
-        await self._stage.wait_registered(replica)
+    # --- leadership ---
+
+    async def switchover(self) -> None:
+        """An operator moves the leadership, to anybody or to somebody."""
+        standbys = [one for one in self._stage.audit.servers if one != self._holder_id()]
+        to = self._random.choice([0, *standbys])
+        self._stage.note(f"switchover to {to or 'anybody'}")
+        try:
+            answer, _active, _took_s = await Asking(self._stage.client, LAYOUT, "rootcoord", to).ask()
+        except (SwitchoverError, EtcdError) as error:
+            self.done[f"switchover: {type(error).__name__}"] += 1
+            self._stage.note(f"switchover: {error}")
+        else:
+            self.done["switchover: done"] += 1
+            self._stage.note(f"switchover: {answer.request.heir} inherits at {answer.revision}")
+
+    async def two_switchovers(self) -> None:
+        """Two operators at once: one wins, the other is told."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(2):
+                group.create_task(self.switchover(), name=f"switchover {number}")
+
+    def _holder_id(self) -> int:
+        holder = self._stage.active.holder
+        return 0 if holder is None else holder.server_id
 
     # --- keys ---
 
@@ -99,17 +130,20 @@ class Troubles:
         """What an operator does who wants somebody else to lead."""
         entry = await active_of(self._stage.client, "rootcoord")
         if entry is not None:
+            self.done["revoke lease"] += 1
             self._stage.note(f"revoke lease {entry.lease:x} of the active one")
             await self._stage.client.revoke(entry.lease)
 
     async def delete_active_key(self) -> None:
         """The same, by other means."""
+        self.done["delete ACTIVE key"] += 1
         self._stage.note("delete the ACTIVE key")
         await self._stage.client.delete(LAYOUT.session("rootcoord"))
 
     async def compact(self) -> None:
         """etcd forgets what lies behind; watches that are behind must start again."""
         revision = self._stage.audit.revision
+        self.done["compact"] += 1
         self._stage.note(f"compact at {revision}")
         await asyncio.to_thread(self._stage.etcd.ctl, "compact", str(revision))
 
@@ -140,7 +174,7 @@ class Troubles:
             for direction, seconds in ((proxy.up, up_s), (proxy.down, down_s)):
                 _delay(direction, seconds)
 
-        await self._spoil(f"delay {up_s} s up, {down_s} s down", spoil)
+        await self._spoil(f"delay for {up_s} s up, {down_s} s down", spoil)
 
     async def reset(self) -> None:
         """RST to all connections; new ones work."""
@@ -148,7 +182,7 @@ class Troubles:
 
     async def refuse(self) -> None:
         """RST to all connections and to new ones."""
-        with self._victim("refuse") as replica:
+        async with self._victim("refuse") as replica:
             if replica is None:
                 return
             proxies = self._some_ways(replica)
@@ -160,7 +194,7 @@ class Troubles:
                 await proxy.accept()
 
     async def _spoil(self, name: str, spoil: Callable[[TcpProxy], None], *, moment: bool = False) -> None:
-        with self._victim(name) as replica:
+        async with self._victim(name) as replica:
             if replica is None:
                 return
             for proxy in self._some_ways(replica):
@@ -181,6 +215,7 @@ class Troubles:
             return
         self._stage.etcd_busy = True
         member = await asyncio.to_thread(self._stage.etcd.leader)
+        self.done["kill etcd"] += 1
         self._stage.note(f"kill etcd {member.name}")
         await asyncio.to_thread(member.kill)
         await asyncio.sleep(self._random.choice((0.0, 0.5, 2.0)))
@@ -194,6 +229,7 @@ class Troubles:
             return
         self._stage.etcd_busy = True
         member = await asyncio.to_thread(self._stage.etcd.leader)
+        self.done["pause etcd"] += 1
         self._stage.note(f"pause etcd {member.name}")
         member.pause()
         await asyncio.sleep(self._some_time_s())
@@ -206,24 +242,32 @@ class Troubles:
     def _some_time_s(self) -> float:
         return self._random.choice((0.1, 0.5, 1.5, 3.5))
 
-    @contextmanager
-    def _victim(self, what: str) -> Iterator[StageReplica | None]:
-        """A replica that nothing else happens to; None if there is none."""
-        leader = self._stage.leader()
-        free = [replica for replica in self._stage.replicas if not replica.busy]
-        if leader is not None and not leader.busy and self._random.random() < THE_ACTIVE_ONE:
-            free = [leader]
-        if not free:
+    @asynccontextmanager
+    async def _victim(self, what: str) -> AsyncIterator[StageReplica | None]:
+        replica = await self._take_victim(what)
+        if replica is None:
             yield None
             return
-        replica = self._random.choice(free)
-        replica.busy = True
-        self._stage.note(f"{what}: replica {replica.number}{', the active one' if replica is leader else ''}")
         try:
             yield replica
         finally:
             replica.busy = False
             self._stage.note(f"over: {what}: replica {replica.number}")
+
+    async def _take_victim(self, what: str) -> StageReplica | None:
+        """A replica that nothing else happens to, and which is busy now; None, after a moment, if none is."""
+        leader = self._stage.leader()
+        free = [replica for replica in self._stage.replicas if not replica.busy]
+        if leader is not None and not leader.busy and self._random.random() < THE_ACTIVE_ONE:
+            free = [leader]
+        if not free:
+            await asyncio.sleep(NOBODY_FREE_S)
+            return None
+        replica = self._random.choice(free)
+        replica.busy = True
+        self.done[what.partition(" for ")[0]] += 1
+        self._stage.note(f"{what}: replica {replica.number}{', the active one' if replica is leader else ''}")
+        return replica
 
 
 def _delay(direction: Direction, seconds: float) -> None:

@@ -8,7 +8,8 @@ be seen from outside:
   is written with it), a steal (it was there; the heartbeat is written with it by the new holder) or a
   handover (it was there; the heartbeat is deleted with it, and the heir had reported).
 - A heartbeat, an offer and the record of the running term name their author: it holds the ACTIVE key. A
-  heartbeat is deleted only together with a change of the ACTIVE key.
+  heartbeat is deleted only together with a change of the ACTIVE key, and a switchover is done only by a
+  handover in the same revision, to whom was asked for.
 - Windows and metadata name nobody, but whoever writes them holds the ACTIVE key, so they are never written
   while it is absent, nor in one revision with its change. Windows strictly increase. Metadata carries
   timestamps and IDs, and these come out of the windows that its author has saved: a write by somebody deposed
@@ -84,9 +85,15 @@ class EtcdAudit:
         return self._windows[self._layout.id_window] // NS_PER_MS << LOGICAL_BITS
 
     @property
-    def sessions(self) -> int:
-        """Sessions of the role that exist now."""
-        return len(self._sessions)
+    def servers(self) -> list[int]:
+        """Server IDs whose sessions exist now."""
+        return sorted(self._sessions)
+
+    @property
+    def synced_standbys(self) -> list[int]:
+        """Server IDs of standbys that have reported that their tables are up to date."""
+        holder = self.term.server_id if self.term is not None else 0
+        return [one for one in self.servers if one != holder and self._reports.get(one, {}).get("Synced")]
 
     def feed(self, events: Iterable[Event]) -> None:
         """Take whole revisions, in order.
@@ -246,8 +253,22 @@ class EtcdAudit:
             server_id = int(json.loads(event.value)["ServerID"])
             if self._sessions.get(server_id) != event.lease:
                 self._fail(revision, f"{server_id} reports, but not on the lease of its session")
-        elif key != layout.switchover(self._role):
+        elif key == layout.switchover(self._role):
+            self._judge_switchover(revision, json.loads(event.value))
+        else:
             self._fail(revision, f"{key} belongs to no known family")
+
+    def _judge_switchover(self, revision: int, request: dict[str, Any]) -> None:
+        if request["State"] == "asked":
+            return
+        self.written["answer"] += 1
+        if self.term is None:
+            self._fail(revision, "a switchover was answered outside every term")
+        handed_over = self.term.epoch == revision and self.term.began == "handed over"
+        if request["State"] == "done" and not (handed_over and request["Heir"] == self.term.server_id):
+            self._fail(revision, f"a switchover is done, but leadership was not passed on: {request}")
+        if request["State"] == "done" and request["To"] not in (0, request["Heir"]):
+            self._fail(revision, f"a switchover went to somebody else: {request}")
 
     def _judge_metadata(self, revision: int, event: Event, *, changes: bool) -> None:
         term = self._must_be_in_term(revision, event, changes=changes)

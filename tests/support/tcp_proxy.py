@@ -223,6 +223,8 @@ class _Link:
                     if not data:
                         writer.transport.abort()
                         return
+                    if writer.is_closing():
+                        continue
                     writer.write(data)
                     with contextlib.suppress(OSError):  # the other pump reads the reason
                         await writer.drain()

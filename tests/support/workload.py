@@ -103,11 +103,16 @@ class DatabaseNames:
 
 
 class Workload:
-    """The clients. `oddities`: answers that nobody expects, counted by what they said."""
+    """The clients. `oddities`: answers that nobody expects, counted by what they said.
+
+    `failed`: calls that ended in an error of gRPC, `last_failure` the last of them.
+    """
 
     def __init__(self, active: ActiveKey, history: History, seed: int, *, pause_s: float = 0.01) -> None:
         self.history = history
         self.oddities: Counter[str] = Counter()
+        self.failed = 0
+        self.last_failure = ""
         self.last_success_ns = 0
         self.longest_silence_s = 0.0
         self.names = DatabaseNames(history)
@@ -245,6 +250,8 @@ class Workload:
             return begun, await rootcoord.call(kind.value, request, response, CALL_TIMEOUT_S), ""
         except grpc.aio.AioRpcError as error:
             reason = f"{error.code().name}: {error.details()}"
+            self.failed += 1
+            self.last_failure = f"{begun}: {reason}"
             if error.code() in NOT_DONE:
                 self._note(begun, reason)
             await client.failed()

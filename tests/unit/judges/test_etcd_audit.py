@@ -51,6 +51,11 @@ def report(server_id: int, offer: int = 0, lease: int | None = None) -> Change:
     return put(key, value, 100 + server_id if lease is None else lease)
 
 
+def answer(state: str, *, to: int = 0, heir: int = 0) -> Change:
+    value = {"ID": "x", "Epoch": 3, "To": to, "State": state, "Heir": heir}
+    return put(LAYOUT.switchover("rootcoord"), value, 77 if state == "asked" else 0)
+
+
 def timestamps(end_ms: int) -> Change:
     return put(LAYOUT.timestamp, (end_ms * 1_000_000).to_bytes(8, "big"))
 
@@ -77,11 +82,8 @@ BEGIN: Revisions = [
 
 TO_TWO_BY_LEASE: Revisions = [[delete(ACTIVE), no_session(ONE)], [active(TWO), beat(TWO)]]
 TO_TWO_BY_STEAL: Revisions = [[active(TWO), beat(TWO)]]
-TO_TWO_BY_HANDOVER: Revisions = [
-    [put(OFFER, {"ServerID": ONE, "To": 0})],
-    [report(TWO, 5)],
-    [active(TWO), delete(HEARTBEAT), delete(OFFER)],
-]
+HANDOVER = [active(TWO), delete(HEARTBEAT), delete(OFFER)]
+TO_TWO_BY_HANDOVER: Revisions = [[put(OFFER, {"ServerID": ONE, "To": 0})], [report(TWO, 5)], HANDOVER]
 NEXT_WINDOWS: Revisions = [[timestamps(200), id_window(150)]]
 
 GOOD: dict[str, tuple[Revisions, dict[str, int]]] = {
@@ -97,7 +99,12 @@ GOOD: dict[str, tuple[Revisions, dict[str, int]]] = {
     "a term is recorded": ([[put(LAYOUT.history("rootcoord", 3), {"ServerID": ONE})]], {}),
     "a standby reports": ([[report(TWO)], [report(TWO)]], {}),
     "a standby comes anew": ([[no_session(TWO)], [session(3)], [report(3)]], {}),
-    "an operator asks": ([[put(LAYOUT.switchover("rootcoord"), {"ID": "x"}, 77)]], {}),
+    "an operator asks and is refused": ([[answer("asked")], [answer("refused")]], {}),
+    "an operator asks in vain": ([[answer("asked")], [delete(ACTIVE)]], {}),
+    "a switchover": (
+        [[answer("asked", to=TWO)], [report(TWO, 5)], [*HANDOVER, answer("done", to=TWO, heir=TWO)]],
+        {"handed over": 1},
+    ),
 }
 
 BAD: dict[str, tuple[Revisions, str]] = {
@@ -135,6 +142,15 @@ BAD: dict[str, tuple[Revisions, str]] = {
     "a record of another's term": (
         [[put(LAYOUT.history("rootcoord", 3), {"ServerID": TWO})]], "history was written by 2",
     ),
+    "a switchover without a handover": ([[answer("done", heir=TWO)]], "was not passed on"),
+    "a switchover by a steal": ([[*TO_TWO_BY_STEAL[0], answer("done", heir=TWO)]], "was not passed on"),
+    "a switchover that names another heir": (
+        [[report(TWO, 5)], [*HANDOVER, answer("done", heir=3)]], "was not passed on",
+    ),
+    "a switchover to somebody else": (
+        [[report(TWO, 5)], [*HANDOVER, answer("done", to=3, heir=TWO)]], "to somebody else",
+    ),
+    "a switchover refused by nobody": ([[delete(ACTIVE)], [answer("refused")]], "outside every term"),
     "a report of somebody gone": ([[no_session(TWO)], [report(TWO)]], "on the lease of its session"),
     "a server ID again": ([[no_session(TWO)], [session(TWO)]], "used again"),
     "a session on no lease": ([[session(3, 0)]], "hangs on no lease"),
