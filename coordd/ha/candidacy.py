@@ -130,7 +130,7 @@ class Candidacy:
 
     def observe(self) -> None:
         """The follower has moved on: show the election the leadership keys as they are now."""
-        if self.around.follower.revision == 0:
+        if self.around.follower.revision == 0 or self._ended.done():
             return
         active = self.around.tables.sessions.get(self.role)
         if active is None and not self.phases.evidence_at:

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from coordd.clock import boottime
 from coordd.etcd import Delete, EtcdClient, Op, Put, prefix_end
 from coordd.etcd.errors import AuthenticationFailed, Compacted, NoSpace, OutcomeUnknown, WatchCancelled
+from coordd.ha.switchover import SwitchoverRequest
 from coordd.meta.commit import FenceLost
 from coordd.rpc.port import PortInUse
 from tests.support.etcd import EtcdCluster, eventually, unique_root
@@ -297,6 +298,22 @@ async def test_nothing_is_served_while_a_failed_term_is_being_cleared_away(group
         assert not member.serving
     finally:
         cleared.set()
+
+
+async def test_a_switchover_asked_for_while_a_lost_term_is_cleared_away_is_not_its_concern(
+    group: Group,
+) -> None:
+    active = group.start()
+    await eventually(lambda: active.serving)
+    old_id, epoch = active.server_id, active.replica.epoch
+    key = group.layout.switchover("rootcoord")
+    await group.client.delete(group.layout.session("rootcoord"))
+    await eventually(lambda: active.replica.state == "ended")
+    asked = SwitchoverRequest("some-id", epoch + 1, to=0, by="test/1", at_ms=0)
+    await group.client.put(key, asked.to_json())
+    await eventually(lambda: active.server_id != old_id or active.task.done())
+    await eventually(lambda: active.serving or active.task.done())
+    assert not active.task.done(), active.task.exception()
 
 
 async def test_a_task_of_the_term_may_end_with_the_fence(group: Group) -> None:
