@@ -54,7 +54,7 @@ async def soak(wanted: argparse.Namespace) -> int:
         try:
             async with stage(
                 Path(folder), members=wanted.members, replicas=wanted.replicas, seed=seed, ttl_s=ttl_s,
-                crash_detection=crash_detection, ddl=False,
+                crash_detection=crash_detection,
             ) as scene:  # fmt: skip
                 troubles = Troubles(scene, seed)
                 await _run(scene, troubles, wanted, began)

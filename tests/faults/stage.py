@@ -275,11 +275,10 @@ async def stage(
     seed: int,
     ttl_s: int = 3,
     crash_detection: bool = True,
-    ddl: bool = True,
 ) -> AsyncIterator[Stage]:
     """Replicas that have started, one of them serving, clients at work, judges watching.
 
-    In the end all is brought to rest and judged as a whole. `ddl`: clients create and drop databases.
+    In the end all is brought to rest and judged as a whole.
     """
     async with AsyncExitStack() as stack:
         etcd = await stack.enter_async_context(etcd_cluster(members=members))
@@ -301,7 +300,7 @@ async def stage(
                     group.create_task(scene.follow_etcd(), name="follow etcd"),
                     group.create_task(scene.judge(), name="judge"),
                 ]
-                async with running(scene.workload, active, ddl=ddl):
+                async with running(scene.workload, active):
                     await scene.calm()
                     yield scene
                     await scene.calm()

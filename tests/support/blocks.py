@@ -63,9 +63,14 @@ class Timestamps:
 
 
 class Ids:
-    """Unique: no two blocks overlap, ever. What lies side by side is remembered as one stretch."""
+    """Unique: no two blocks overlap, ever. What lies side by side is remembered as one stretch.
 
-    def __init__(self) -> None:
+    Of the lowest ones, when there are more than `most`, the gaps count as handed out: IDs that nobody was told
+    (other calls take some, answers are lost) do not turn up thousands of blocks later.
+    """
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
         self._starts: list[int] = []
         self._ends: list[int] = []
         self.answered = 0
@@ -104,6 +109,8 @@ class Ids:
         else:
             self._starts.insert(at, first)
             self._ends.insert(at, end)
+        if len(self._starts) > self._most:
+            del self._starts[1], self._ends[0]
 
 
 class InOrderOfTime:

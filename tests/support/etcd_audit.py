@@ -13,7 +13,7 @@ be seen from outside:
 - Windows and metadata name nobody, but whoever writes them holds the ACTIVE key, so they are never written
   while it is absent, nor in one revision with its change. Windows strictly increase. Metadata carries
   timestamps and IDs, and these come out of the windows that its author has saved: a write by somebody deposed
-  shows by a timestamp below the term's first.
+  shows by a timestamp below the term's first. The mark of changes carries ever higher timestamps.
 - Server IDs are never used twice. Keys of no known family are not written.
 
 Source of truth: design of the leadership keys in `coordd/ha/leadership.py`; Milvus 2.3.5 session_util.go.
@@ -65,6 +65,8 @@ class EtcdAudit:
         self._role = role
         self._active_key = layout.session(role)
         self._heartbeat_key = layout.heartbeat(role)
+        self._mark_key = layout.ddl(role)
+        self._mark = 0
         self._last_end = ""
         self._windows = {layout.timestamp: 0, layout.id_window: 0}
         self._sessions: dict[int, int] = {}
@@ -207,6 +209,8 @@ class EtcdAudit:
             self._judge_heartbeat(revision, event, changes=changes)
         elif key in self._windows:
             self._judge_window(revision, event, changes=changes)
+        elif key == self._mark_key:
+            self._judge_mark(revision, event, changes=changes)
         elif key.startswith(layout.session_prefix):
             return
         elif key.startswith(layout.coordination_prefix):
@@ -235,6 +239,15 @@ class EtcdAudit:
         if value <= self._windows[event.key]:
             self._fail(revision, f"{event.key} went from {self._windows[event.key]} to {value}")
         self._windows[event.key] = value
+
+    def _judge_mark(self, revision: int, event: Event, *, changes: bool) -> None:
+        term = self._must_be_in_term(revision, event, changes=changes)
+        self.written["mark"] += 1
+        mark = int(event.value or b"0")
+        self._must_come_from(revision, event, mark, term.timestamp_floor_ns, self.timestamp_end)
+        if mark <= self._mark:
+            self._fail(revision, f"the mark of changes went from {self._mark} to {mark}")
+        self._mark = mark
 
     def _judge_coordination(self, revision: int, event: Event) -> None:
         layout, key = self._layout, event.key

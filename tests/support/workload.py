@@ -28,7 +28,11 @@ CALL_TIMEOUT_S: Final = 3.0
 
 AGAIN_S: Final = 0.02
 REFUSALS: Final = ("already exist", "not found", "not exist")
-NOT_DONE: Final = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
+IN_TROUBLE: Final = ("service unavailable", "service not ready", "can not get timestamp")
+"""Statuses by which a RootCoord says that it cannot do it now; a write may have been done all the same."""
+
+NEVER_SENT: Final = "failed to connect to all addresses"
+UNEXPECTED: Final = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 class ActiveKey:
@@ -122,13 +126,12 @@ class Workload:
         self._pause_s = pause_s
         self._stopping = False
 
-    async def run(self, *, ddl: bool = True) -> None:
+    async def run(self) -> None:
         """Task: until `stop`."""
         kinds: list[Callable[[_Client], Awaitable[None]]] = [
             self._timestamps, self._timestamps, self._ids, self._list,
+            self._change_databases, self._change_databases,
         ]  # fmt: skip
-        if ddl:
-            kinds += [self._change_databases, self._change_databases]
         async with asyncio.TaskGroup() as group:
             for number, kind in enumerate(kinds):
                 client = _Client(number, self._active, named=number % 2 == 1)
@@ -230,7 +233,8 @@ class Workload:
             request = milvus_pb2.DropDatabaseRequest(base=base, db_name=name)
         begun, answer, detail = await self._call(client, kind, request, common_pb2.Status, name)
         if answer is None:
-            return self.history.end(begun, Outcome.UNKNOWN, detail=detail)
+            outcome = Outcome.FAILED if NEVER_SENT in detail else Outcome.UNKNOWN
+            return self.history.end(begun, outcome, detail=detail)
         if not (answer.code or answer.error_code):
             call = self.history.end(begun, Outcome.OK)
             self._served(call)
@@ -252,7 +256,7 @@ class Workload:
             reason = f"{error.code().name}: {error.details()}"
             self.failed += 1
             self.last_failure = f"{begun}: {reason}"
-            if error.code() in NOT_DONE:
+            if error.code() in UNEXPECTED:
                 self._note(begun, reason)
             await client.failed()
             return begun, None, reason
@@ -269,7 +273,8 @@ class Workload:
         self.last_success_ns = max(self.last_success_ns, call.completed_ns)
 
     def _note(self, begun: Begun, reason: str) -> None:
-        self.oddities[f"{begun.kind.value}: {reason}"] += 1
+        if not reason.startswith(IN_TROUBLE):
+            self.oddities[f"{begun.kind.value}: {reason}"] += 1
 
 
 class _Client:
@@ -310,11 +315,11 @@ def _base(kind: int) -> common_pb2.MsgBase:
 
 
 @asynccontextmanager
-async def running(workload: Workload, active: ActiveKey, *, ddl: bool) -> AsyncIterator[Mapping[str, int]]:
+async def running(workload: Workload, active: ActiveKey) -> AsyncIterator[Mapping[str, int]]:
     """The clients at work; all of them have ended afterwards. Yields the oddities."""
     async with asyncio.TaskGroup() as group:
         following = group.create_task(active.follow(), name="active key")
-        clients = group.create_task(workload.run(ddl=ddl), name="clients")
+        clients = group.create_task(workload.run(), name="clients")
         try:
             yield workload.oddities
             workload.stop()

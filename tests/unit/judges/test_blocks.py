@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.blocks import Ids
 from tests.support.history import Call
 from tests.support.linearizability import Violation
 from tests.unit.judges.calls import ids, judge, stamps
@@ -50,3 +51,14 @@ def test_what_is_remembered_stays_small() -> None:
     assert checker.ids.stretches == 1
     assert len(checker.timestamps._blocks) <= 1
     assert (checker.ids.answered, checker.timestamps.answered) == (1000, 1000)
+
+
+def test_of_many_gaps_the_lowest_are_closed() -> None:
+    remembered = Ids(most=3)
+    for first in (10, 20, 30, 40, 50):
+        remembered.returned(ids(first, first + 1, first))
+    assert remembered.stretches == 3
+    remembered.returned(ids(60, 61, 45))
+    for taken in (10, 15, 20, 30, 50):
+        with pytest.raises(Violation):
+            remembered.returned(ids(70, 71, taken))

@@ -51,6 +51,10 @@ def report(server_id: int, offer: int = 0, lease: int | None = None) -> Change:
     return put(key, value, 100 + server_id if lease is None else lease)
 
 
+def mark(ts_ms: int) -> Change:
+    return put(LAYOUT.ddl("rootcoord"), str(ts_ms << 18).encode())
+
+
 def answer(state: str, *, to: int = 0, heir: int = 0) -> Change:
     value = {"ID": "x", "Epoch": 3, "To": to, "State": state, "Heir": heir}
     return put(LAYOUT.switchover("rootcoord"), value, 77 if state == "asked" else 0)
@@ -96,6 +100,7 @@ GOOD: dict[str, tuple[Revisions, dict[str, int]]] = {
     ),
     "somebody deletes the key": ([[delete(ACTIVE)], [active(TWO), beat(TWO)]], {"after deletion": 1}),
     "a term goes on": ([database(10, 50), [beat(ONE)], [timestamps(110)], database(11, 105)], {}),
+    "changes are marked": ([[*database(10, 50), mark(50)], [mark(51)]], {}),
     "a term is recorded": ([[put(LAYOUT.history("rootcoord", 3), {"ServerID": ONE})]], {}),
     "a standby reports": ([[report(TWO)], [report(TWO)]], {}),
     "a standby comes anew": ([[no_session(TWO)], [session(3)], [report(3)]], {}),
@@ -126,6 +131,9 @@ BAD: dict[str, tuple[Revisions, str]] = {
     "metadata before the new windows": ([*TO_TWO_BY_STEAL, database(10, 50)], "none of its author's"),
     "a timestamp of no window": ([database(10, 100)], "none of its author's"),
     "an ID of no window": ([database(50, 60)], "none of its author's"),
+    "a mark without a term": ([[delete(ACTIVE)], [mark(50)]], "outside every term"),
+    "a mark of somebody deposed": ([*TO_TWO_BY_STEAL, *NEXT_WINDOWS, [mark(99)]], "none of its author's"),
+    "a mark goes back": ([[mark(51)], [mark(50)]], "mark of changes went from"),
     "won without a heartbeat": ([[delete(ACTIVE)], [active(TWO)]], "without a heartbeat"),
     "won on another's lease": ([[delete(ACTIVE)], [active(TWO, 101), beat(TWO)]], "lease of a session"),
     "won by somebody whose session has ended": (
