@@ -33,9 +33,9 @@ from tests.support.workload import ActiveKey, Workload, running
 ROLE: Final = "rootcoord"
 JUDGE_EVERY_S: Final = 0.5
 NEW_NAMES_EVERY_S: Final = 5.0
-RECOVERY_LIMIT_S: Final = 45.0
+RECOVERY_LIMIT_S: Final = 120.0
 """Until somebody serves when all troubles are over: generous, for slow machines."""
-EXIT_LIMIT_S: Final = 30.0
+EXIT_LIMIT_S: Final = 60.0
 LOGS_KEPT: Final = 12
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from coordd.cli.switchover_command import Asking
-from tests.faults.stage import stage
+from tests.faults.stage import RECOVERY_LIMIT_S, stage
 from tests.faults.troubles import Troubles, trouble_for
 from tests.support.coordd import LAYOUT
 from tests.support.etcd import eventually
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 TROUBLE_S = 25.0
 
@@ -43,7 +43,7 @@ async def test_planned_moves_fail_no_request(tmp_path: Path, members: int) -> No
     async with stage(tmp_path, members=members, replicas=3, seed=1, ttl_s=30) as scene:
         failed_at_start = scene.workload.failed
         for number in range(9):
-            await eventually(lambda: len(scene.audit.synced_standbys) == 2, 30)
+            await eventually(lambda: len(scene.audit.synced_standbys) == 2, RECOVERY_LIMIT_S)
             before = scene.audit.terms
             if number % 3 < 2:
                 await Asking(scene.client, LAYOUT, "rootcoord", 0).ask()

@@ -65,8 +65,8 @@ class Timestamps:
 class Ids:
     """Unique: no two blocks overlap, ever. What lies side by side is remembered as one stretch.
 
-    Of the lowest ones, when there are more than `most`, the gaps count as handed out: IDs that nobody was told
-    (other calls take some, answers are lost) do not turn up thousands of blocks later.
+    Of the lowest ones, when there are more than `most`, the gaps count as handed out: IDs that nobody was
+    told (other calls take some, answers are lost) do not turn up thousands of blocks later.
     """
 
     def __init__(self, most: int = 10_000) -> None:
