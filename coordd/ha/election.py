@@ -136,11 +136,13 @@ class Election:
     _stop_reason: ev.EndReason = ev.EndReason.STOPPED
     # Standing by.
     _view: ev.Observed | None = None
+    _holder_seen: bool = False
     _heartbeat_received_at: float = 0.0
     _quiet_since: float = 0.0
     _proof_at: float = 0.0
     _probing: bool = False
     _next_probe_at: float = 0.0
+    _probe_not_before: float = -math.inf
     _gone_revision: int = 0
     _opening: tuple[ev.TermCause, int] | None = None
     _opened_at: float = 0.0
@@ -148,7 +150,9 @@ class Election:
     _campaign_from_revision: int = 0
     _campaign_cause: ev.TermCause | None = None
     _expected_heartbeat_revision: int = 0
+    _expected_active_revision: int = 0
     _refused_heartbeat_revision: int | None = None
+    _refused_active_revision: int | None = None
     _exclusive_losses: int = 0
     # Passing leadership on.
     _offer_to: int = 0
@@ -252,12 +256,21 @@ class Election:
         if previous is not None and event.active_mod_revision != previous.active_mod_revision:
             self._count_silence_from(event.now)
         self._view = event
+        self._holder_seen = self._holder_seen or event.active_mod_revision > 0
         if self.state is ev.State.STANDBY:
-            return (*self._keep_prepared(event), *self._campaign_if_open(event.now))
+            return self._stand_by(event.now)
         if self._is_deposed():
             return self._end(self._why_deposed(event))
         self._settle(event.now)
         return self._pick_heir(event.now)
+
+    def _stand_by(self, now: float) -> Sequence[ev.Instruction]:
+        """What the present view asks of a standby: to campaign, else to be ready for an offer or not."""
+        orders = self._campaign_if_open(now)
+        view = self._view
+        if self.state is not ev.State.STANDBY or view is None:
+            return orders  # it goes on listening
+        return (*self._keep_prepared(view), *orders)
 
     def _count_silence_from(self, now: float) -> None:
         """A change that was received is a sign of life, and a proof that etcd commits."""
@@ -293,7 +306,9 @@ class Election:
     def _find_opening(self, view: ev.Observed, now: float) -> ev.TermCause | None:
         """Why leadership may be taken; None if it may not."""
         if not view.active_mod_revision:
-            return ev.TermCause.LEASE_ENDED if view.heartbeat_mod_revision else ev.TermCause.RELEASED
+            if view.heartbeat_mod_revision:
+                return ev.TermCause.LEASE_ENDED
+            return ev.TermCause.RELEASED if self._holder_seen else ev.TermCause.FIRST
         if self.settings.exclusive:
             return ev.TermCause.LEASE_ENDED  # the campaign finds the key and loses, as Milvus' does
         if not view.holder_is_safe:
@@ -313,7 +328,7 @@ class Election:
         return own.stagger_s * sum(other.server_id < own.server_id for other in view.standbys)
 
     def _holder_gone(self, event: ev.HolderGone) -> Sequence[ev.Instruction]:
-        self._gone_revision = event.active_mod_revision
+        self._gone_revision = max(self._gone_revision, event.active_mod_revision)
         return self._campaign_if_open(event.now) if self.state is ev.State.STANDBY else ()
 
     def _campaign_if_open(self, now: float) -> Sequence[ev.Instruction]:
@@ -348,6 +363,7 @@ class Election:
         self.state = ev.State.CAMPAIGNING
         self._campaigned = True
         self._campaign_cause = cause
+        self._expected_active_revision = view.active_mod_revision
         self._expected_heartbeat_revision = view.heartbeat_mod_revision
         self._take_on_predecessor(view, now, crashed=cause is ev.TermCause.CRASH)
         expected_active = 0 if self.settings.exclusive else view.active_mod_revision
@@ -358,6 +374,7 @@ class Election:
         return (
             view.revision < self._campaign_from_revision
             or view.heartbeat_mod_revision == self._refused_heartbeat_revision
+            or view.active_mod_revision == self._refused_active_revision
         )
 
     def _take_on_predecessor(self, view: ev.Observed, now: float, *, crashed: bool) -> None:
@@ -383,7 +400,8 @@ class Election:
         if not (view.active_mod_revision and view.holder_is_safe) or self._is_refused(view):
             return None
         silent_at = self._silent_at(view)
-        return min(self._next_probe_at, silent_at) if self._proof_at < silent_at else self._next_probe_at
+        wanted = min(self._next_probe_at, silent_at) if self._proof_at < silent_at else self._next_probe_at
+        return max(wanted, self._probe_not_before)
 
     def _probe_if_due(self, now: float) -> Sequence[ev.Instruction]:
         due = self._probe_due()
@@ -402,7 +420,7 @@ class Election:
 
     def _probe_failed(self, event: ev.ProbeFailed) -> Sequence[ev.Instruction]:
         self._probing = False
-        self._next_probe_at = event.now + self.settings.probe_interval_s
+        self._next_probe_at = self._probe_not_before = event.now + self.settings.probe_interval_s
         return ()
 
     # --- campaigning ---
@@ -420,15 +438,18 @@ class Election:
         if not self.settings.exclusive:
             # A refusal proves that one of the two keys has changed since the view that led to the campaign.
             # Both lie in the followed range, so the watch will deliver the change: campaign on no older view
-            # than that, however slow the watch is. The DELETE of a heartbeat has no revision here to wait
-            # for, but a view that still shows the heartbeat is too old.
+            # than that, however slow the watch is. The DELETE of a key has no revision here to wait for, but
+            # a view that still shows the key is too old.
             self._campaign_from_revision = max(event.holder_mod_revision, event.heartbeat_mod_revision)
             expected = self._expected_heartbeat_revision
             if expected and event.heartbeat_mod_revision != expected:
                 self._refused_heartbeat_revision = expected
+            expected = self._expected_active_revision
+            if expected and event.holder_mod_revision != expected:
+                self._refused_active_revision = expected
             if self._campaign_cause is not ev.TermCause.CRASH:  # the dead change nothing any more
                 self._campaign_not_before = event.now + self.settings.retry_s
-            return self._campaign_if_open(event.now)
+            return self._stand_by(event.now)
         self._exclusive_losses += 1
         if self._exclusive_losses > self.settings.exclusive_attempts:
             return self._end(ev.EndReason.EXCLUSIVE_HELD)
@@ -440,7 +461,7 @@ class Election:
         self.state = ev.State.STANDBY
         self._proof_at = -math.inf  # etcd did not answer, so whoever is silent may have had no chance either
         self._campaign_not_before = event.now + self.settings.retry_s
-        return self._campaign_if_open(event.now)  # the watch may have told already that it was carried out
+        return self._stand_by(event.now)  # the watch may have told already that it was carried out
 
     def _inherit(self, view: ev.Observed, now: float) -> Sequence[ev.Instruction]:
         """The ACTIVE key is ours: by a campaign that was never answered, or passed on to us."""
@@ -491,7 +512,7 @@ class Election:
             case ev.State.ACTIVATING:
                 return self._serve_if_settled(event.now)
             case ev.State.OFFERING if event.now >= self._offer_until:
-                return self._offer_unanswered(event.now)
+                return self._offer_failed(ev.Refusal.NOT_READY, event.now)
             case _:
                 return ()
 
@@ -514,22 +535,29 @@ class Election:
         self._heir, self._drained = None, False
         return (ev.MakeOffer(self.epoch, to),)
 
-    def _pick_heir(self, _now: float) -> Sequence[ev.Instruction]:
-        """The first standby seen to be ready inherits."""
+    def _pick_heir(self, now: float) -> Sequence[ev.Instruction]:
+        """The first standby that said that it is ready inherits."""
         view = self._view
-        if self.state is not ev.State.OFFERING or view is None or view.offer is None:
+        if self.state is not ev.State.OFFERING or view is None:
             return ()
-        for standby in view.standbys:
-            ready = standby.offer == view.offer.mod_revision and view.offer.by == self.settings.server_id
-            wanted = self._offer_to in (0, standby.server_id)
-            if ready and wanted and standby.report_revision != self._refused_report:
-                self.state = ev.State.HANDING_OVER
-                self._heir = standby
-                return (ev.Drain(),)
-        return ()
+        asked = [standby for standby in view.standbys if self._offer_to in (0, standby.server_id)]
+        if not asked:
+            return self._offer_failed(ev.Refusal.FAILED, now)
+        if view.offer is None or view.offer.by != self.settings.server_id:
+            return ()
+        ready = [
+            standby
+            for standby in asked
+            if standby.offer == view.offer.mod_revision and standby.report_revision != self._refused_report
+        ]
+        if not ready:
+            return ()
+        self.state = ev.State.HANDING_OVER
+        self._heir = min(ready, key=lambda standby: standby.report_revision)
+        return (ev.Drain(),)
 
-    def _offer_unanswered(self, now: float) -> Sequence[ev.Instruction]:
-        refuse = (ev.Refuse(ev.Refusal.NOT_READY),)
+    def _offer_failed(self, why: ev.Refusal, now: float) -> Sequence[ev.Instruction]:
+        refuse = (ev.Refuse(why),)
         if not self._stopping:
             self.state = ev.State.ACTIVE
             return (ev.WithdrawOffer(self.epoch), *refuse)
@@ -548,8 +576,11 @@ class Election:
         return (ev.Resign(self.epoch),)
 
     def _hand_over(self) -> Sequence[ev.Instruction]:
-        if self._heir is None:
+        if self._heir is None or self._view is None:
             raise IllegalEvent("a handover without an heir")
+        for standby in self._view.standbys:  # it may have written its report again since it was picked
+            if standby.server_id == self._heir.server_id and standby.offer == self._heir.offer:
+                self._heir = standby
         return (ev.HandOver(self.epoch, self._heir.server_id, self._heir.report_revision),)
 
     def _reopen(self, why: ev.Refusal) -> Sequence[ev.Instruction]:
@@ -558,12 +589,14 @@ class Election:
         self._heir, self._drained = None, False
         return (ev.Reopen(self.epoch), ev.WithdrawOffer(self.epoch), ev.Refuse(why))
 
-    def _handed_over(self, _event: ev.HandedOver) -> Sequence[ev.Instruction]:
-        return self._end(ev.EndReason.HANDED_OVER) if self.state is ev.State.HANDING_OVER else ()
+    def _handed_over(self, event: ev.HandedOver) -> Sequence[ev.Instruction]:
+        self._require_drained(event)
+        return self._end(ev.EndReason.HANDED_OVER)
 
     def _handover_refused(self, event: ev.HandoverRefused) -> Sequence[ev.Instruction]:
-        if self.state is not ev.State.HANDING_OVER or self._heir is None:
-            return ()
+        self._require_drained(event)
+        if self._heir is None:
+            raise IllegalEvent(f"{event} without an heir")
         self._refused_report = self._heir.report_revision
         if not self._stopping:
             return self._reopen(ev.Refusal.FAILED)
@@ -572,8 +605,7 @@ class Election:
         return (ev.Reopen(self.epoch), *self._pick_heir(event.now))
 
     def _handover_unknown(self, event: ev.HandoverUnknown) -> Sequence[ev.Instruction]:
-        if self.state is not ev.State.HANDING_OVER:
-            return ()
+        self._require_drained(event)
         if self._stopping and event.now > self._offer_until + self.settings.offer_patience_s:
             return self._end(ev.EndReason.STOPPED)  # etcd is out of reach; the lease takes what is left
         return self._hand_over()
@@ -606,9 +638,12 @@ class Election:
         return (ev.Drain(),)
 
     def _resigned(self, event: ev.Resigned) -> Sequence[ev.Instruction]:
+        self._require_drained(event)
+        return self._end(self._stop_reason)
+
+    def _require_drained(self, event: ev.Event) -> None:
         if not self._drained:
             raise IllegalEvent(f"{event} before a drain was done")
-        return self._end(self._stop_reason)
 
     def _fence_lost(self, _event: ev.FenceLost) -> Sequence[ev.Instruction]:
         if self.state is ev.State.HANDING_OVER and self._drained:
