@@ -136,7 +136,6 @@ class Election:
     _stop_reason: ev.EndReason = ev.EndReason.STOPPED
     # Standing by.
     _view: ev.Observed | None = None
-    _holder_seen: bool = False
     _heartbeat_received_at: float = 0.0
     _quiet_since: float = 0.0
     _proof_at: float = 0.0
@@ -256,7 +255,6 @@ class Election:
         if previous is not None and event.active_mod_revision != previous.active_mod_revision:
             self._count_silence_from(event.now)
         self._view = event
-        self._holder_seen = self._holder_seen or event.active_mod_revision > 0
         if self.state is ev.State.STANDBY:
             return self._stand_by(event.now)
         if self._is_deposed():
@@ -306,9 +304,7 @@ class Election:
     def _find_opening(self, view: ev.Observed, now: float) -> ev.TermCause | None:
         """Why leadership may be taken; None if it may not."""
         if not view.active_mod_revision:
-            if view.heartbeat_mod_revision:
-                return ev.TermCause.LEASE_ENDED
-            return ev.TermCause.RELEASED if self._holder_seen else ev.TermCause.FIRST
+            return ev.TermCause.LEASE_ENDED if view.heartbeat_mod_revision else ev.TermCause.RELEASED
         if self.settings.exclusive:
             return ev.TermCause.LEASE_ENDED  # the campaign finds the key and loses, as Milvus' does
         if not view.holder_is_safe:

@@ -27,7 +27,7 @@ class TermCause(Enum):
     """How leadership came to a replica; the value is what logs, metrics and the history show."""
 
     FIRST = "first"
-    """Nobody has had it for as long as this session looks on, and nobody may still answer."""
+    """Nobody had it before; the election cannot tell this from `RELEASED`, the driver's history can."""
     RELEASED = "released"
     """The previous holder gave it up after its last answer."""
     LEASE_ENDED = "lease ended"
