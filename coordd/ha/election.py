@@ -136,6 +136,7 @@ class Election:
     _stop_reason: ev.EndReason = ev.EndReason.STOPPED
     # Standing by.
     _view: ev.Observed | None = None
+    _stagger_s: float = 0.0
     _heartbeat_received_at: float = 0.0
     _quiet_since: float = 0.0
     _proof_at: float = 0.0
@@ -255,6 +256,9 @@ class Election:
         if previous is not None and event.active_mod_revision != previous.active_mod_revision:
             self._count_silence_from(event.now)
         self._view = event
+        if previous is None or event.standbys is not previous.standbys:
+            before_us = sum(other.server_id < self.settings.server_id for other in event.standbys)
+            self._stagger_s = self.settings.stagger_s * before_us
         if self.state is ev.State.STANDBY:
             return self._stand_by(event.now)
         if self._is_deposed():
@@ -317,11 +321,7 @@ class Election:
         """When the holder has been silent for long enough, if nothing is heard of it until then."""
         own = self.settings
         guard_s = own.serve_guard_s if view.holder_guard_s is None else view.holder_guard_s
-        return self._quiet_since + guard_s + own.margin_s + self._stagger_s(view)
-
-    def _stagger_s(self, view: ev.Observed) -> float:
-        own = self.settings
-        return own.stagger_s * sum(other.server_id < own.server_id for other in view.standbys)
+        return self._quiet_since + guard_s + own.margin_s + self._stagger_s
 
     def _holder_gone(self, event: ev.HolderGone) -> Sequence[ev.Instruction]:
         self._gone_revision = max(self._gone_revision, event.active_mod_revision)
@@ -347,11 +347,10 @@ class Election:
 
     def _campaign_due(self) -> float | None:
         """When the next campaign is to be sent; None while there is no opening."""
-        view = self._view
-        if view is None or self._opening is None:
+        if self._opening is None:
             return None
         # A silent holder's time has the stagger in it already; alone, there is nobody to wait for.
-        wait_s = 0.0 if self._opening[0] is ev.TermCause.SILENCE else self._stagger_s(view)
+        wait_s = 0.0 if self._opening[0] is ev.TermCause.SILENCE else self._stagger_s
         return max(self._opened_at + wait_s, self._campaign_not_before)
 
     def _campaign(self, view: ev.Observed, cause: ev.TermCause, now: float) -> Sequence[ev.Instruction]:

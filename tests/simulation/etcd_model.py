@@ -1,17 +1,32 @@
 """etcd as the election uses it: revisions, transactions with compares, leases, the history a watch delivers.
 
-Only three keys exist: the ACTIVE key, the heartbeat and the window of timestamps. Leases run on etcd's own
-clock and only while it is up; a restart renews every lease in full, as a new etcd leader does.
+Keys: the ACTIVE key, the heartbeat, the offer, the window of timestamps, and for each replica of coordd its
+session and its report. Leases run on etcd's own clock and only while it is up; a restart renews every lease
+in full, as a new etcd leader does.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from coordd.ha.election_events import Offer, Standby
+
 from .event_queue import EventQueue
 
 ACTIVE = "ACTIVE"
 HEARTBEAT = "heartbeat"
+OFFER = "offer"
 WINDOW = "window"
+_SHARED = (ACTIVE, HEARTBEAT, OFFER, WINDOW)
+
+
+def session_key(server_id: int) -> str:
+    """The key that a replica of coordd exists by; on its lease."""
+    return f"session-{server_id}"
+
+
+def report_key(server_id: int) -> str:
+    """The standby's report; its value is the offer for which it is ready. On its lease."""
+    return f"standby-{server_id}"
 
 
 class Stored(NamedTuple):
@@ -22,14 +37,32 @@ class Stored(NamedTuple):
     lease: int
 
 
+class Holder(NamedTuple):
+    """Value of the ACTIVE key; `safe`: a replica of coordd."""
+
+    server_id: int
+    safe: bool
+
+
+class Beat(NamedTuple):
+    """Value of the heartbeat."""
+
+    guard_s: float
+    settled: bool
+
+
 class Leadership(NamedTuple):
     """The leadership keys as of one revision; what a watch of their range shows. Absent: 0 and None."""
 
     revision: int
-    active_mod_revision: int
-    holder: int | None
-    heartbeat_mod_revision: int
-    guard_s: float | None
+    active_mod_revision: int = 0
+    holder: int | None = None
+    holder_is_safe: bool = False
+    holder_lease: int = 0
+    heartbeat_mod_revision: int = 0
+    beat: Beat | None = None
+    offer: Offer | None = None
+    standbys: tuple[Standby, ...] = ()
 
 
 class Answer(NamedTuple):
@@ -59,18 +92,27 @@ LEASE_NOT_FOUND = Answer(succeeded=False, revision=-1, keys={})
 class EtcdModel:
     """One logical etcd. `rate` is its clock's seconds per true second."""
 
-    __slots__ = ("_next_lease", "_on_change", "_queue", "history", "keys", "leases", "rate", "revision", "up")
+    __slots__ = (
+        "_next_lease", "_on_change", "_queue", "_standbys", "active_at", "heartbeat_at", "history", "keys",
+        "leases", "rate", "refusing", "revision", "up",
+    )  # fmt: skip
 
     def __init__(self, queue: EventQueue, rate: float, on_change: Callable[[], None]) -> None:
         self._queue = queue
         self._on_change = on_change
         self._next_lease = 1
+        self._standbys: tuple[Standby, ...] | None = ()
         self.rate = rate
         self.up = True
+        self.refusing = False
+        """While it is down: requests are refused at once, instead of staying without an answer."""
         self.revision = 1
         self.keys: dict[str, Stored] = {}
         self.leases: dict[int, Lease] = {}
-        self.history: list[Leadership] = [Leadership(1, 0, None, 0, None)]
+        self.history: list[Leadership] = [Leadership(1)]
+        self.heartbeat_at = 0.0
+        """True time at which the heartbeat was last written; `active_at`: likewise the ACTIVE key."""
+        self.active_at = 0.0
 
     def mod_revision(self, key: str) -> int:
         """Revision that wrote `key`; 0 if it is absent."""
@@ -97,11 +139,13 @@ class EtcdModel:
         for key in gone:
             self._detach(key)
             del self.keys[key]
+            self._changed(key)
         for key, value, lease in puts:
             self._detach(key)
             self.keys[key] = Stored(value, self.revision, lease)
             if lease:
                 self.leases[lease].keys.add(key)
+            self._changed(key)
         self._record()
         return Answer(True, self.revision, {})
 
@@ -139,9 +183,10 @@ class EtcdModel:
 
     # --- outages ---
 
-    def stop(self) -> None:
+    def stop(self, *, refusing: bool = False) -> None:
         """No request is carried out, no event delivered, no lease runs."""
         self.up = False
+        self.refusing = refusing
 
     def start(self) -> None:
         """After an outage: every lease has its full time again."""
@@ -158,15 +203,46 @@ class EtcdModel:
         if stored is not None and stored.lease in self.leases:
             self.leases[stored.lease].keys.discard(key)
 
+    # --- what a watch shows ---
+
+    def _changed(self, key: str) -> None:
+        if key == HEARTBEAT:
+            self.heartbeat_at = self._queue.now
+        elif key not in _SHARED:
+            self._standbys = None
+        elif key == ACTIVE:
+            self._standbys = None
+            self.active_at = self._queue.now
+
     def _record(self) -> None:
-        active, heartbeat = self.keys.get(ACTIVE), self.keys.get(HEARTBEAT)
+        keys = self.keys
+        active, beat, offer = keys.get(ACTIVE), keys.get(HEARTBEAT), keys.get(OFFER)
+        if self._standbys is None:
+            self._standbys = tuple(self._registered(active.value.server_id if active else 0))
         self.history.append(
             Leadership(
                 self.revision,
                 active.mod_revision if active else 0,
-                active.value if active else None,
-                heartbeat.mod_revision if heartbeat else 0,
-                heartbeat.value if heartbeat else None,
+                active.value.server_id if active else None,
+                active.value.safe if active else False,
+                active.lease if active else 0,
+                beat.mod_revision if beat else 0,
+                beat.value if beat else None,
+                Offer(offer.mod_revision, *offer.value) if offer else None,
+                self._standbys,
             )
         )
         self._on_change()
+
+    def _registered(self, holder: int) -> list[Standby]:
+        standbys = []
+        for key in self.keys:
+            if not key.startswith("session-"):
+                continue
+            server_id = int(key.removeprefix("session-"))
+            if server_id != holder:
+                report = self.keys.get(report_key(server_id))
+                standbys.append(
+                    Standby(server_id, report.mod_revision, report.value) if report else Standby(server_id)
+                )
+        return sorted(standbys, key=lambda standby: standby.server_id)

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from coordd.ha.election_events import State
+
 from .etcd_model import ACTIVE
 from .process_model import Process
+from .scenario import LONG
 
 if TYPE_CHECKING:
     from .world import World
@@ -23,11 +26,12 @@ class Faults:
         self._world = world
         self._random = world.random
         self.active = True
+        self._strikes = 0
         self._at_state_change = world.scenario.fault_at_state_change
         themes: dict[str, tuple[Callable[[Process], None], ...]] = {
             "anything": (
                 self._pause, self._kill, self._terminate, self._partition, self._etcd_outage, self._revoke,
-                self._delete_active, self._blind, self._overtake, self._churn,
+                self._delete_active, self._blind, self._overtake, self._churn, self._switchover,
             ),
             "network": (
                 self._partition, self._partition, self._etcd_outage, self._overtake, self._overtake,
@@ -40,12 +44,25 @@ class Faults:
             "takeovers": (self._isolate,),
             "outages": (self._etcd_outage,),
             "rolling": (self._terminate, self._terminate, self._kill, self._churn, self._partition),
+            "passing on": (
+                self._switchover, self._switchover, self._switchover, self._terminate, self._kill,
+                self._partition, self._blind, self._blind, self._revoke_standby,
+            ),
+            "fooled": (self._fool, self._fool, self._pause, self._partition, self._switchover),
+            "switchovers": (self._switchover, self._replace),
+            "crashes": (self._crash,),
+            "cutoffs": (self._cut_off,),
+            LONG: (self._stay_away,),
         }  # fmt: skip
         self._kinds = themes[world.scenario.theme]
 
     def plan(self) -> None:
         """Schedule this run's faults."""
         scenario = self._world.scenario
+        if scenario.theme == LONG:
+            self._world.queue.at(3.0 + self._random(), None, self._strike, None)
+            self._world.queue.at(602.0 + 2.0 * self._random(), None, self._crash, None)
+            return
         for _ in range(scenario.faults):
             self._world.queue.at(self._random() * scenario.faults_end_s, None, self._strike, None)
 
@@ -71,6 +88,7 @@ class Faults:
             process.resume()
             self._heal(process)
             self._see(process)
+            process.watch_noticed()
             process.overtaking = False
         staying = [process for process in world.processes if not process.dead and not process.condemned]
         if not any(process.machine.guard_s is not None for process in staying):
@@ -90,7 +108,7 @@ class Faults:
         holder = world.etcd.keys.get(ACTIVE)
         if holder is not None and self._random() < 0.7:
             for process in world.processes:
-                if world.server_id_of(process) == holder.value:
+                if world.server_id_of(process) == holder.value.server_id:
                     return process
         return world.processes[int(self._random() * len(world.processes))]
 
@@ -166,10 +184,12 @@ class Faults:
         if self.active and not holder.dead:
             kind(holder)
 
-    def _blind(self, process: Process) -> None:
+    def _blind(self, process: Process, seconds: float = 0.0) -> None:
         if not process.blind:
             process.blind = True
-            seconds = self._later(6.0, self._see, process)
+            seconds = seconds or 6.0 * self._random()
+            self._after(seconds, self._see, process)
+            self._world.queue.at(self._world.queue.now + self._random(), process, process.watch_noticed)
             self._world.note(process, f"watch is silent for {seconds:.3f} s")
 
     def _see(self, process: Process) -> None:
@@ -177,11 +197,12 @@ class Faults:
             self._world.note(process, "watch goes on")
             process.blind = False
             process.etcd_changed()
+            self._world.queue.at(self._world.queue.now + self._random(), process, process.watch_noticed)
 
     def _etcd_outage(self, _process: Process) -> None:
         world = self._world
         if world.etcd.up:
-            world.etcd.stop()
+            world.etcd.stop(refusing=self._random() < 0.5)
             seconds = self._later(6.0 if self._random() < 0.3 else 1.0, self._etcd_back)
             world.note(None, f"etcd is down for {seconds:.3f} s")
 
@@ -192,7 +213,7 @@ class Faults:
     def _revoke(self, _process: Process) -> None:
         stored = self._world.etcd.keys.get(ACTIVE)
         if stored is not None and self._world.etcd.up:
-            self._world.note(None, f"an operator revokes the lease of server {stored.value}")
+            self._world.note(None, f"an operator revokes the lease of server {stored.value.server_id}")
             self._world.etcd.revoke(stored.lease)
 
     def _isolate(self, process: Process) -> None:
@@ -204,3 +225,101 @@ class Faults:
         if self._world.etcd.up:
             self._world.note(None, "an operator deletes the ACTIVE key")
             self._world.etcd.txn((), deletes=(ACTIVE,))
+
+    # --- passing on ---
+
+    def _switchover(self, _process: Process) -> None:
+        """An operator asks the active replica to pass leadership on, to anybody or to a certain one."""
+        world = self._world
+        active = self._active()
+        if active is None:
+            return
+        others = [world.server_id_of(other) for other in world.processes if not other.dead]
+        to = 0 if self._random() < 0.6 else [*others, 999][int(self._random() * (len(others) + 1))]
+        self._strikes += 1
+        world.note(None, f"an operator asks for a switchover to {to or 'anybody'}")
+        world.queue.at(world.queue.now + world.network.delay(), active, active.switchover, to)
+
+    def _revoke_standby(self, process: Process) -> None:
+        """A standby's lease ends."""
+        if process.session is not None and process is not self._active() and self._world.etcd.up:
+            self._world.note(process, "an operator revokes its lease")
+            self._world.etcd.revoke(process.session.lease_id)
+
+    def _fool(self, process: Process) -> None:
+        """Somebody takes a live process for dead."""
+        if process.session is not None and process.view is not None and process.view.active_mod_revision:
+            self._world.note(process, "is fooled: it takes the active for dead")
+            epoch = process.view.active_mod_revision
+            self._world.queue.at(self._world.queue.now, process, process.session.standing_by.notice, epoch)
+
+    # --- quiet themes: one fault at a time, and the time in which it must be over ---
+
+    def _active(self) -> Process | None:
+        """The process that holds the ACTIVE key."""
+        world = self._world
+        holder = world.etcd.keys.get(ACTIVE)
+        for process in world.processes:
+            if holder is not None and world.server_id_of(process) == holder.value.server_id:
+                return None if process.dead else process
+        return None
+
+    def _serving(self) -> Process | None:
+        """The active replica, if it serves and has a standby that knows all of that; nothing is going on."""
+        active, view = self._active(), self._world.etcd.history[-1]
+        if active is None or active.session is None or active.session.election.state is not State.ACTIVE:
+            return None
+        ready = [
+            other
+            for other in self._world.processes
+            if other is not active and not other.dead and not other.condemned and not other.partitioned
+            and other.session is not None and other.session.election.state is State.STANDBY
+            and other.view is not None and other.view.active_mod_revision == view.active_mod_revision
+            and other.view.beat is not None and other.view.beat.settled and not other.blind
+        ]  # fmt: skip
+        return active if ready and active.session.gate.may_start() else None
+
+    def _replace(self, _process: Process) -> None:
+        """SIGTERM for the active or a standby, as long as there is another to inherit; then a new process."""
+        active = self._serving()
+        going = [process for process in self._world.processes if process.condemned and not process.dead]
+        if active is None or going:
+            return
+        others = [process for process in self._world.processes if process is not active]
+        victim = active if self._random() < 0.7 or len(others) < 2 else others[0]
+        if not victim.dead:
+            self._terminate(victim)
+
+    def _crash(self, _process: Process | None) -> None:
+        """kill -9 of the active; somebody notices."""
+        active = self._serving()
+        if self.active and active is not None:
+            self._kill(active)
+            scenario = self._world.scenario
+            stagger_s = 0.01 * len(self._world.machines)
+            self._expect_service("a crash", scenario.evidence_s + stagger_s)
+
+    def _cut_off(self, _process: Process) -> None:
+        """The active cannot reach etcd any more, and nobody can see why."""
+        active = self._serving()
+        if active is not None and not any(process.partitioned for process in self._world.processes):
+            scenario = self._world.scenario
+            silence_s = max(scenario.guards_s) + scenario.margin_s
+            self._partition(active, 2 * silence_s + 3.0)
+            self._expect_service("the active was cut off", silence_s + 0.01 * len(self._world.machines))
+
+    def _expect_service(self, what: str, detection_s: float) -> None:
+        """Somebody must serve soon; a dozen messages pass until then, and a few timers."""
+        world = self._world
+        self._strikes += 1
+        slowest = 1 - world.scenario.clock_rate_error
+        within_s = (detection_s + 0.3) / slowest + 20 * world.scenario.delay_s
+        self._after(within_s, self._check_service, what, within_s, self._strikes)
+
+    def _check_service(self, what: str, within_s: float, strikes: int) -> None:
+        if strikes == self._strikes and self.active:
+            self._world.invariants.served_again(what, within_s)
+
+    def _stay_away(self, process: Process) -> None:
+        """A standby's follower is offline for ten minutes."""
+        self._blind(process, 600.0)

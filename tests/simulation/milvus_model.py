@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .etcd_model import ACTIVE, LEASE_NOT_FOUND, Answer, Leadership
+from .etcd_model import ACTIVE, LEASE_NOT_FOUND, Answer, Holder, Leadership
 from .process_model import Machine, Process
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class MilvusProcess(Process):
 
     def _campaign(self) -> None:
         self._lost_at_revision = None
-        puts = ((ACTIVE, self.server_id, self._lease_id),)
+        puts = ((ACTIVE, Holder(self.server_id, False), self._lease_id),)
         self._call(self._campaigned, self.world.etcd.txn, ((ACTIVE, 0),), puts)
 
     def _campaigned(self, answer: Answer | None, _sent_at: float) -> None:
@@ -62,7 +62,7 @@ class MilvusProcess(Process):
             self.exit()
         elif answer.succeeded:
             self._lead(answer.revision)
-        elif answer.keys[ACTIVE].value == self.server_id:
+        elif answer.keys[ACTIVE].value.server_id == self.server_id:
             self._lead(answer.keys[ACTIVE].mod_revision)
         else:
             self._lost_at_revision = answer.revision

@@ -90,7 +90,10 @@ class Network:
             self._hold_back(request)
             return
         if not self._etcd.up:
-            self._give_up(request)
+            if self._etcd.refusing and not request.settled:
+                self._queue.at(self._queue.now + self.delay(), request.process, self._timed_out, request)
+            else:
+                self._give_up(request)
             return
         answer = request.operation(*request.arguments)
         arrives = self._queue.now + self.delay()

@@ -133,3 +133,9 @@ class Process:
     def client_request(self) -> None:
         """A client's request has arrived."""
         raise NotImplementedError
+
+    def watch_noticed(self) -> None:
+        """The follower has found out whether its watch delivers."""
+
+    def switchover(self, to: int) -> None:
+        """An operator's request to pass leadership on, to the server `to` (0: any), has been seen."""

@@ -13,11 +13,12 @@ from .coordd_model import CoorddProcess, Session
 from .etcd_model import ACTIVE, EtcdModel
 from .event_queue import EventQueue
 from .faults import Faults
+from .gate_model import Gate, Request
 from .invariants import Invariants, Violation
 from .milvus_model import MilvusProcess
 from .network import Network
 from .process_model import Machine, Process
-from .scenario import draw
+from .scenario import draw, quieted
 from .timestamps_model import Timestamps
 
 CHECK_INTERVAL_S = 0.2
@@ -29,7 +30,8 @@ class Parts:
 
     election: Callable[[ElectionSettings], Election] = Election
     guard: Callable[[float], ServeGuard] = ServeGuard
-    session: Callable[[CoorddProcess, int, float], Session] = Session
+    session: Callable[[CoorddProcess, int, int, float], Session] = Session
+    gate: Callable[[Session], Gate] = Gate
     timestamps: Callable[[Session], Timestamps] = Timestamps
     process: Callable[["World", Machine, float], CoorddProcess] = CoorddProcess
 
@@ -51,7 +53,7 @@ class World:
         self.transcript: list[str] = []
         self.rng = random.Random(seed)
         self.random = self.rng.random
-        self.scenario = replace(draw(self.rng), **(bias or {}))
+        self.scenario = quieted(replace(draw(self.rng), **(bias or {})))
         self.invariants = Invariants(self)
         self.queue = EventQueue(self.invariants.after_event)
         self.machines: list[Machine] = []
@@ -59,6 +61,10 @@ class World:
         self.etcd = EtcdModel(self.queue, self._clock_rate(), self._etcd_changed)
         self.network = Network(self.queue, self.etcd, self.rng)
         self.faults = Faults(self)
+        self.gone: dict[int, str] = {}
+        """Server IDs that answer nothing any more, and the machine that each was on."""
+        self._owners: dict[int, CoorddProcess] = {}
+        self._unseen: set[tuple[str, str]] = set()
         self._server_ids = 0
         self._over = False
         self._build()
@@ -77,6 +83,9 @@ class World:
             process = self._new_process(machine)
             self.processes.append(process)
             self.queue.at(0.5 * self.random(), process, process.start)
+        names = [machine.name for machine in self.machines]
+        pairs = [(one, other) for one in names for other in names]
+        self._unseen = {pair for pair in pairs if self.random() >= scenario.sees_gone}
 
     def _new_process(self, machine: Machine) -> Process:
         if machine.guard_s is None:
@@ -144,6 +153,31 @@ class World:
         self._server_ids += 1
         return self._server_ids
 
+    def owns(self, server_id: int, process: CoorddProcess) -> None:
+        """A session with this server ID begins in that process."""
+        self._owners[server_id] = process
+
+    def server_gone(self, server_id: int, machine: Machine) -> None:
+        """Nothing listens any more where this server did; whoever can see that looks."""
+        self.gone[server_id] = machine.name
+        for process in self.processes:
+            if process.session is not None and not process.dead and process.view is not None:
+                process.session.standing_by.look(process.view)
+
+    def is_seen_gone(self, server_id: int | None, by: Machine) -> bool:
+        """Whether the server is gone, and that can be noticed on the machine `by`."""
+        machine = self.gone.get(server_id or 0)
+        return machine is not None and (by.name, machine) not in self._unseen
+
+    def forward(self, request: Request, heir: int) -> None:
+        """Carry a request from a former active to its heir."""
+        process = self._owners[heir]
+        if process.dead:
+            self.invariants.failed(request, "its heir is dead")
+        else:
+            when = self.queue.now + self.network.delay()
+            self.queue.at(when, process, process.forwarded, request, heir)
+
     def server_id_of(self, process: Process) -> int:
         """Server ID of the process' session; 0 without one."""
         if isinstance(process, MilvusProcess):
@@ -154,9 +188,9 @@ class World:
         """Whether a coordd replica may answer, or a Milvus one holds the ACTIVE key."""
         holder = self.etcd.keys.get(ACTIVE)
         for process in self.processes:
-            if process.dead or holder is None or self.server_id_of(process) != holder.value:
+            if process.dead or holder is None or self.server_id_of(process) != holder.value.server_id:
                 continue
-            if process.session is None or process.session.may_start():
+            if process.session is None or process.session.gate.may_start():
                 return True
         return False
 
