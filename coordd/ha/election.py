@@ -332,7 +332,7 @@ class Election:
         if view is None:
             return ()
         if view.active_mod_revision and view.holder_server_id == self.settings.server_id:
-            return self._inherit(view, now)
+            return self._take_up(view.active_mod_revision, view.heartbeat_mod_revision, now)
         cause = self._find_opening(view, now)
         if cause is None or self._is_refused(view):
             self._opening = None  # nothing to do before the next observation, proof or sign
@@ -427,9 +427,7 @@ class Election:
     def _campaign_lost(self, event: ev.CampaignLost) -> Sequence[ev.Instruction]:
         self.state = ev.State.STANDBY
         if event.holder_server_id == self.settings.server_id:
-            # Won by an earlier campaign, whose answer was lost, or inherited meanwhile.
-            cause = self._campaign_cause or ev.TermCause.LEASE_ENDED
-            return self._begin_term(event.holder_mod_revision, event.now, cause)
+            return self._take_up(event.holder_mod_revision, event.heartbeat_mod_revision, event.now)
         if not self.settings.exclusive:
             # A refusal proves that one of the two keys has changed since the view that led to the campaign.
             # Both lie in the followed range, so the watch will deliver the change: campaign on no older view
@@ -458,15 +456,17 @@ class Election:
         self._campaign_not_before = event.now + self.settings.retry_s
         return self._stand_by(event.now)  # the watch may have told already that it was carried out
 
-    def _inherit(self, view: ev.Observed, now: float) -> Sequence[ev.Instruction]:
-        """The ACTIVE key is ours: by a campaign that was never answered, or passed on to us."""
-        if view.heartbeat_mod_revision == 0 and self.prepared:
+    def _take_up(self, epoch: int, heartbeat: int, now: float) -> Sequence[ev.Instruction]:
+        """The ACTIVE key is ours: by a campaign that was never answered, or passed on to us.
+
+        A campaign writes a heartbeat, a handover deletes it, and nobody else has written one since.
+        """
+        if heartbeat == 0:
             self.serve_after = max(self.serve_after, now)  # the one who passed it on answers nothing any more
-            return self._begin_term(view.active_mod_revision, now, ev.TermCause.HANDOVER)
-        if not self._campaigned:
-            self._take_on_predecessor(view, now, crashed=False)
-        cause = self._campaign_cause or ev.TermCause.HANDOVER
-        return self._begin_term(view.active_mod_revision, now, cause)
+            return self._begin_term(epoch, now, ev.TermCause.HANDOVER)
+        if not self._campaigned and self._view is not None:  # nothing explains this; so be careful
+            self._take_on_predecessor(self._view, now, crashed=False)
+        return self._begin_term(epoch, now, self._campaign_cause or ev.TermCause.LEASE_ENDED)
 
     def _begin_term(self, epoch: int, now: float, cause: ev.TermCause) -> Sequence[ev.Instruction]:
         self._opening = None

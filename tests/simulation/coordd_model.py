@@ -123,10 +123,11 @@ class CoorddProcess(Process):
     def session_ended(self, session: Session, reason: ev.EndReason, held: list[Request]) -> None:
         """Go on with a new session, unless it was the last."""
         self.session = None
-        self.world.server_gone(session.server_id, self.machine)
         if reason is ev.EndReason.HANDED_OVER:
             self._heir = session.election.heir
             self._forwards_until = self.clock() + FORWARDING_S
+        listens_s = max(0.0, self._forwards_until - self.clock())
+        self.after(listens_s, self.world.server_gone, session.server_id, self.machine)
         for request in held:
             self.forward(request)
         if self.stopping:
@@ -203,19 +204,19 @@ class Session:
         """The leadership keys have been observed."""
         if self.election.state is ev.State.STANDBY and view.holder not in (None, self.server_id):
             self._predecessors_lease = view.holder_lease
-        beat = view.beat
+        guard_s, settled = view.beat or (None, False)
         self.handle(
             ev.Observed(
-                now=self.process.clock(),
-                revision=view.revision,
-                active_mod_revision=view.active_mod_revision,
-                heartbeat_mod_revision=view.heartbeat_mod_revision,
-                holder_guard_s=beat.guard_s if beat else None,
-                holder_server_id=view.holder,
-                holder_is_safe=view.holder_is_safe,
-                heartbeat_settled=beat.settled if beat else False,
-                offer=view.offer,
-                standbys=view.standbys,
+                self.process.clock(),
+                view.revision,
+                view.active_mod_revision,
+                view.heartbeat_mod_revision,
+                guard_s,
+                view.holder,
+                view.holder_is_safe,
+                settled,
+                view.offer,
+                view.standbys,
             )
         )
         self.standing_by.look(view)
@@ -228,9 +229,10 @@ class Session:
         instructions = election.handle(event)
         if self.world.tracing:
             self.world.trace_event(self, event, instructions)
-        election.check_invariants()
-        for instruction in instructions:
-            self._perform(instruction)
+        if instructions:
+            election.check_invariants()
+            for instruction in instructions:
+                self._perform(instruction)
         deadline = election.next_deadline()
         if deadline is not None and deadline != self._tick_at and not self.ended:
             self._tick_at = deadline

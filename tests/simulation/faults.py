@@ -48,6 +48,7 @@ class Faults:
                 self._switchover, self._switchover, self._switchover, self._terminate, self._kill,
                 self._partition, self._blind, self._blind, self._revoke_standby,
             ),
+            "asked": (self._switchover,),
             "fooled": (self._fool, self._fool, self._pause, self._partition, self._switchover),
             "switchovers": (self._switchover, self._replace),
             "crashes": (self._crash,),
@@ -277,7 +278,8 @@ class Faults:
             and other.view is not None and other.view.active_mod_revision == view.active_mod_revision
             and other.view.beat is not None and other.view.beat.settled and not other.blind
         ]  # fmt: skip
-        return active if ready and active.session.gate.may_start() else None
+        known = active.view is not None and active.view.standbys
+        return active if ready and known and active.session.gate.may_start() else None
 
     def _replace(self, _process: Process) -> None:
         """SIGTERM for the active or a standby, as long as there is another to inherit; then a new process."""

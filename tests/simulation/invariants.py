@@ -67,7 +67,7 @@ class Invariants:
     def after_event(self, process: Process) -> None:
         """Something happened in `process`."""
         session = process.session
-        if session is None or not session.gate.could_answer():
+        if session is None or not session.gate.answering or not session.gate.could_answer():
             return
         epoch = session.election.epoch
         if epoch == self._serving_epoch or self._is_fooled:
@@ -203,5 +203,3 @@ class Invariants:
                 held = held or view.active_mod_revision > 0
         if scenario.quiet and self.lost_campaigns > changes * len(self._world.machines):
             raise Violation(f"polite: {self.lost_campaigns} lost campaigns for {changes} changes of roles")
-
-

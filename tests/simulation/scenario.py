@@ -3,7 +3,17 @@
 import random
 from dataclasses import dataclass, replace
 
-LOUD = ("anything", "network", "operators", "rolling", "stragglers", "takeovers", "passing on", "fooled")
+LOUD = (
+    "anything",
+    "network",
+    "operators",
+    "rolling",
+    "stragglers",
+    "takeovers",
+    "passing on",
+    "asked",
+    "fooled",
+)
 """What kind of faults a run sees; see `faults`."""
 
 QUIET = ("outages", "switchovers", "crashes", "cutoffs")
@@ -66,7 +76,7 @@ class Scenario:
 
 def draw(rng: random.Random) -> Scenario:
     """A cluster of 2 to 7 replicas; one in eight runs has Milvus' own coordinator as a part of it."""
-    size = rng.choice((2, 2, 3, 3, 3, 4, 4, 7))
+    size = rng.choice((2, 2, 3, 3, 3, 3, 4, 4, 4, 7))
     milvus = 1 if rng.random() < 0.125 else 0
     guard, error, margin = 2.0, 0.001, 0.5
     if rng.random() < 0.6:  # far from the defaults, with a margin that only just covers the clocks
@@ -96,7 +106,7 @@ def draw(rng: random.Random) -> Scenario:
         faults=rng.choice((3, 6, 6, 12, 24)),
         fault_at_state_change=rng.choice((0.0, 0.0, 0.1, 0.4)),
         activation_failures=rng.choice((0.0, 0.0, 0.05, 0.3)),
-        faults_end_s=rng.uniform(6.0, 20.0),
+        faults_end_s=rng.uniform(5.0, 14.0),
         client_interval_s=rng.uniform(0.1, 0.4),
         work_s=rng.choice((0.005, 0.3, 1.5)),
         evidence_s=rng.choice((0.005, 0.02, 0.3)),

@@ -83,9 +83,7 @@ class StandingBy:
             self._written(answer, said, told)
 
         puts = ((report_key(session.server_id), said, session.lease_id),)
-        session.world.network.call(
-            session.process, session.process.guard_s, done, session.etcd.txn, (), puts
-        )
+        session.world.network.call(session.process, session.process.guard_s, done, session.etcd.txn, (), puts)
 
     def _written(self, answer: Answer | None, said: int, told: list[Told]) -> None:
         session = self._session

@@ -17,7 +17,8 @@ from coordd.ha import election_events as ev
 from coordd.ha.guard import ServeGuard
 
 from .coordd_model import Compares, CoorddProcess, Session
-from .etcd_model import ACTIVE, HEARTBEAT
+from .etcd_model import HEARTBEAT
+from .gate_model import Gate
 from .invariants import Violation
 from .process_model import Machine
 from .timestamps_model import Timestamps
@@ -61,28 +62,31 @@ class GuardClockStops(CoorddProcess):
         super().resume()
 
 
-class NoSecondCheck(Session):
+class NoSecondCheck(Gate):
     """The guard is checked before a handler starts, not again before it answers."""
 
     def may_answer(self) -> bool:
         return self.answering
 
     def may_start(self) -> bool:
-        return self.accepting and self.guard.valid(self.process.clock())
+        return self.accepting and self.session.guard.valid(self.session.process.clock())
+
+
+# --- taking over ----------------------------------------------------------------------------------------
 
 
 class ServesAtOnce(el.Election):
     """The winner does not wait for the previous holder's guard to run out."""
 
-    def _take_on_predecessor(self, view: ev.Observed, now: float) -> None:
+    def _take_on_predecessor(self, view: ev.Observed, now: float, *, crashed: bool) -> None:
         self.serve_after = now
 
 
 class NoMargin(el.Election):
     """The winner waits for the guard as its own clock counts it, without a margin for the other clock."""
 
-    def _take_on_predecessor(self, view: ev.Observed, now: float) -> None:
-        super()._take_on_predecessor(view, now)
+    def _take_on_predecessor(self, view: ev.Observed, now: float, *, crashed: bool) -> None:
+        super()._take_on_predecessor(view, now, crashed=crashed)
         self.serve_after = max(now, self.serve_after - self.settings.margin_s)
 
 
@@ -96,9 +100,22 @@ class WaitsForItsOwnGuard(el.Election):
 class PublishesItsOwnGuard(el.Election):
     """A winner that is not settled yet publishes its own, shorter guard."""
 
-    @property
-    def published_guard_s(self) -> float:
-        return self.settings.serve_guard_s
+    def promise(self, now: float) -> el.Promise:
+        return replace(super().promise(now), serve_guard_s=self.settings.serve_guard_s)
+
+
+class ClaimsToBeSettled(el.Election):
+    """A winner that still waits for the previous holder says that nobody need be waited for."""
+
+    def promise(self, now: float) -> el.Promise:
+        return replace(super().promise(now), settled=True)
+
+
+class IgnoresSettled(el.Election):
+    """Whoever takes a crashed holder's place serves at once, even if that one was still waiting itself."""
+
+    def _take_on_predecessor(self, view: ev.Observed, now: float, *, crashed: bool) -> None:
+        super()._take_on_predecessor(replace(view, heartbeat_settled=True), now, crashed=crashed)
 
 
 class ReleasesUnsettled(el.Election):
@@ -119,34 +136,150 @@ class ForgetsItsCampaign(el.Election):
 class CampaignsUnseen(el.Election):
     """Campaigns whether or not the ACTIVE key has been seen to be there."""
 
-    def _campaign_if_free(self, now: float) -> Sequence[ev.Instruction]:
-        assert self._view is not None
-        self._campaign_at = None
-        self.state = ev.State.CAMPAIGNING
-        return (ev.Campaign(self._view.heartbeat_mod_revision),)
+    def _find_opening(self, view: ev.Observed, now: float) -> ev.TermCause | None:
+        return super()._find_opening(view, now) or ev.TermCause.LEASE_ENDED
+
+
+class StealsFromMilvus(el.Election):
+    """Takes every holder for one that honours fence and guard."""
+
+    def _observed(self, event: ev.Observed) -> Sequence[ev.Instruction]:
+        return super()._observed(replace(event, holder_is_safe=True))
 
 
 class CampaignsWithoutCompare(Session):
-    """The campaign does not compare that the ACTIVE key is absent."""
+    """The campaign does not compare the ACTIVE key."""
 
-    def campaign_compares(self, expected_heartbeat: int) -> Compares:
-        return ((HEARTBEAT, expected_heartbeat),)
+    def campaign_compares(self, order: ev.Campaign) -> Compares:
+        return ((HEARTBEAT, order.expected_heartbeat_revision),)
 
 
 class CampaignsPastAHeartbeat(Session):
-    """The campaign does not compare that the last heartbeat is the one that was observed."""
+    """A campaign for a vacant role does not compare that the last heartbeat is the one that was observed."""
 
-    def campaign_compares(self, expected_heartbeat: int) -> Compares:
-        return ((ACTIVE, 0),)
+    def campaign_compares(self, order: ev.Campaign) -> Compares:
+        compares = super().campaign_compares(order)
+        return compares if order.expected_active_revision else compares[:1]
+
+
+class StealsPastAHeartbeat(Session):
+    """A steal does not compare the heartbeat."""
+
+    def campaign_compares(self, order: ev.Campaign) -> Compares:
+        compares = super().campaign_compares(order)
+        return compares[:1] if order.expected_active_revision else compares
 
 
 class KnocksAgainAndAgain(el.Election):
     """A refused campaign is repeated from the same old view."""
 
-    def _campaign_lost(self, event: ev.CampaignLost) -> Sequence[ev.Instruction]:
-        self.state = ev.State.STANDBY
-        self._campaign_at = event.now + self.settings.retry_s
-        return ()
+    def _is_refused(self, view: ev.Observed) -> bool:
+        return False
+
+
+# --- silence --------------------------------------------------------------------------------------------
+
+
+class TakesSilenceForProof(el.Election):
+    """A holder that was not heard of is taken for silent, whether or not etcd would have told."""
+
+    def _find_opening(self, view: ev.Observed, now: float) -> ev.TermCause | None:
+        self._proof_at = now
+        return super()._find_opening(view, now)
+
+
+class MissesTheGap(el.Election):
+    """The count of silence goes on though etcd committed nothing for a while."""
+
+    def _probe_committed(self, event: ev.ProbeCommitted) -> Sequence[ev.Instruction]:
+        self._proof_at = event.now
+        return super()._probe_committed(event)
+
+
+class CountsFromTheLastButOne(el.Election):
+    """Silence, and the wait for the previous holder, count from the heartbeat before the last one."""
+
+    def _observed(self, event: ev.Observed) -> Sequence[ev.Instruction]:
+        received_at = self._heartbeat_received_at or event.now
+        known = self._view.heartbeat_mod_revision if self._view else event.heartbeat_mod_revision
+        orders = super()._observed(event)
+        if known != event.heartbeat_mod_revision:
+            self._heartbeat_received_at = self._quiet_since = received_at
+        return orders
+
+
+class ForgetsTheMarginOfSilence(el.Election):
+    """A holder counts as silent as soon as its guard has run out on our own clock."""
+
+    def _silent_at(self, view: ev.Observed) -> float:
+        return super()._silent_at(view) - self.settings.margin_s
+
+
+# --- passing leadership on ------------------------------------------------------------------------------
+
+
+class HandsOverUndrained(Gate):
+    """Leadership is handed over while requests are still being answered."""
+
+    def drain(self) -> None:
+        session = self.session
+        if session.election.state is ev.State.HANDING_OVER:
+            session.handle(ev.Drained(session.process.clock()))
+        else:
+            super().drain()
+
+
+class ReopensInDoubt(el.Election):
+    """A handover whose outcome is unknown is taken for one that failed."""
+
+    def _handover_unknown(self, event: ev.HandoverUnknown) -> Sequence[ev.Instruction]:
+        return self._handover_refused(ev.HandoverRefused(event.now))
+
+
+class IgnoresTheReport(Session):
+    """The handover does not compare the report in which the heir says that it is ready."""
+
+    def handover_compares(self, order: ev.HandOver) -> Compares:
+        return self.fence()
+
+
+class HandsOverUnfenced(Session):
+    """The handover does not compare the epoch."""
+
+    def handover_compares(self, order: ev.HandOver) -> Compares:
+        return super().handover_compares(order)[1:]
+
+
+class ResignsBeforeHandingOver(el.Election):
+    """A replica that is told to stop gives leadership up, though a standby could inherit it."""
+
+    def _stop_requested(self, event: ev.StopRequested) -> Sequence[ev.Instruction]:
+        if self.state is ev.State.ACTIVE:
+            self._stopping = True
+            return self._give_up(ev.EndReason.STOPPED)
+        return super()._stop_requested(event)
+
+
+class ResignsBeforeItsLastAnswer(Gate):
+    """Leadership is given up, and the heartbeat deleted, while requests are still being answered."""
+
+    def drain(self) -> None:
+        session = self.session
+        if session.election.state is ev.State.RESIGNING:
+            session.beating = False
+            session.handle(ev.Drained(session.process.clock()))
+        else:
+            super().drain()
+
+
+class StopsOnlyAsLeader(el.Election):
+    """SIGTERM is not heard in STANDBY, as in Milvus' coordinators."""
+
+    def _stop_requested(self, event: ev.StopRequested) -> Sequence[ev.Instruction]:
+        return () if self.state is ev.State.STANDBY else super()._stop_requested(event)
+
+
+# --- writes ---------------------------------------------------------------------------------------------
 
 
 class Unfenced(Session):
@@ -156,24 +289,11 @@ class Unfenced(Session):
         return ()
 
 
-class ResignsBeforeItsLastAnswer(Session):
-    """Leadership is given up, and the heartbeat deleted, while requests are still being answered."""
+class WindowUnfenced(Timestamps):
+    """One write of a term, that of the window of timestamps, does not compare the epoch."""
 
-    def drained(self) -> None:
-        if not self.ended and self.beating and self.election.state is ev.State.RESIGNING:
-            self.beating = False
-            self.handle(ev.Drained())
-
-    def drain(self) -> None:
-        super().drain()
-        self.drained()
-
-
-class StopsOnlyAsLeader(el.Election):
-    """SIGTERM is not heard in STANDBY, as in Milvus' coordinators."""
-
-    def _stop_requested(self, event: ev.StopRequested) -> Sequence[ev.Instruction]:
-        return () if self.state is ev.State.STANDBY else super()._stop_requested(event)
+    def compares(self, revision: int) -> Compares:
+        return super().compares(revision)[1:]
 
 
 class WindowFromZero(Timestamps):
@@ -213,32 +333,54 @@ ROLLING_CHANGE = {
     "activation_failures": 0.5,
 }
 
+PASSING_ON = {"theme": "passing on", "faults": 24, "milvus_replicas": 0}
+LOST_MESSAGES = {
+    "theme": "asked", "faults": 24, "milvus_replicas": 0, "loss": 0.08, "slow_share": 0.12, "slow_delay_s": 1.5,
+    "work_s": 1.5, "drain_s": 1.0, "client_interval_s": 0.1, "activation_failures": 0.0,
+}  # fmt: skip
+
 BUGS = {
     "GuardRunsFromTheAnswer": Planted(Parts(session=GuardRunsFromTheAnswer), "exclusive"),
     "GuardNeverPasses": Planted(Parts(guard=GuardNeverPasses), "exclusive"),
     "GuardClockStops": Planted(Parts(process=GuardClockStops), "exclusive"),
-    "NoSecondCheck": Planted(Parts(session=NoSecondCheck), "exclusive"),
+    "NoSecondCheck": Planted(Parts(gate=NoSecondCheck), "exclusive"),
     "ServesAtOnce": Planted(Parts(election=ServesAtOnce), "exclusive"),
     "NoMargin": Planted(Parts(election=NoMargin), "exclusive"),
-    "WaitsForItsOwnGuard": Planted(Parts(election=WaitsForItsOwnGuard), "exclusive"),
+    "WaitsForItsOwnGuard": Planted(Parts(election=WaitsForItsOwnGuard), "exclusive", {"theme": "takeovers"}),
     "PublishesItsOwnGuard": Planted(Parts(election=PublishesItsOwnGuard), "exclusive", ROLLING_CHANGE),
+    "ClaimsToBeSettled": Planted(Parts(election=ClaimsToBeSettled), "exclusive", ROLLING_CHANGE),
+    "IgnoresSettled": Planted(Parts(election=IgnoresSettled), "exclusive", ROLLING_CHANGE),
     "ReleasesUnsettled": Planted(Parts(election=ReleasesUnsettled), "exclusive"),
-    "ForgetsItsCampaign": Planted(Parts(election=ForgetsItsCampaign), "lively"),
+    "ForgetsItsCampaign": Planted(Parts(election=ForgetsItsCampaign), "switchovers"),
     "CampaignsUnseen": Planted(Parts(election=CampaignsUnseen), "polite"),
+    "StealsFromMilvus": Planted(Parts(election=StealsFromMilvus), "polite", {"milvus_replicas": 1}),
     "CampaignsWithoutCompare": Planted(Parts(session=CampaignsWithoutCompare), "polite"),
-    "CampaignsPastAHeartbeat": Planted(Parts(session=CampaignsPastAHeartbeat), "exclusive"),
-    "KnocksAgainAndAgain": Planted(Parts(election=KnocksAgainAndAgain), "lively"),
-    "Unfenced": Planted(Parts(session=Unfenced), "fenced"),
+    "CampaignsPastAHeartbeat": Planted(
+        Parts(session=CampaignsPastAHeartbeat), "exclusive", {"sees_gone": 0.0, "theme": "takeovers"}
+    ),
+    "StealsPastAHeartbeat": Planted(Parts(session=StealsPastAHeartbeat), "polite"),
+    "KnocksAgainAndAgain": Planted(Parts(election=KnocksAgainAndAgain), "polite"),
+    "TakesSilenceForProof": Planted(Parts(election=TakesSilenceForProof), "outages"),
+    "MissesTheGap": Planted(Parts(election=MissesTheGap), "outages"),
+    "CountsFromTheLastButOne": Planted(Parts(election=CountsFromTheLastButOne), "polite"),
+    "ForgetsTheMarginOfSilence": Planted(Parts(election=ForgetsTheMarginOfSilence), "polite"),
+    "HandsOverUndrained": Planted(Parts(gate=HandsOverUndrained), "exclusive", LOST_MESSAGES),
+    "ReopensInDoubt": Planted(Parts(election=ReopensInDoubt), "exclusive", LOST_MESSAGES),
+    "IgnoresTheReport": Planted(Parts(session=IgnoresTheReport), "polite", PASSING_ON),
+    "HandsOverUnfenced": Planted(Parts(session=HandsOverUnfenced), "fenced", LOST_MESSAGES),
+    "ResignsBeforeHandingOver": Planted(Parts(election=ResignsBeforeHandingOver), "switchovers"),
     "ResignsBeforeItsLastAnswer": Planted(
-        Parts(session=ResignsBeforeItsLastAnswer), "exclusive",
+        Parts(gate=ResignsBeforeItsLastAnswer), "exclusive",
         {"theme": "rolling", "work_s": 1.5, "client_interval_s": 0.1},
     ),
     "StopsOnlyAsLeader": Planted(Parts(election=StopsOnlyAsLeader), "lively"),
+    "Unfenced": Planted(Parts(session=Unfenced), "fenced"),
+    "WindowUnfenced": Planted(Parts(timestamps=WindowUnfenced), "fenced"),
     "WindowFromZero": Planted(Parts(timestamps=WindowFromZero), "ordered"),
     "WindowForgotten": Planted(Parts(timestamps=WindowForgotten), "ordered"),
     "WindowPutBack": Planted(
         Parts(timestamps=WindowPutBack), "ordered",
-        {"theme": "stragglers", "faults": 24, "request_timeout_s": 0.5, "client_interval_s": 0.1},
+        {"theme": "stragglers", "faults": 40, "request_timeout_s": 0.5, "client_interval_s": 0.05},
     ),
 }  # fmt: skip
 
@@ -272,5 +414,5 @@ def test_a_failing_seed_fails_again_with_a_transcript() -> None:
 
     assert transcript.splitlines()[0].startswith(f"seed {seed}: Scenario(")
     assert transcript.splitlines()[-1].endswith(f"*** {violation}")
-    assert "-> Campaign(expected_heartbeat_revision=" in transcript
+    assert "-> Campaign(expected_active_revision=" in transcript
     assert transcript == transcript_of(seed, planted.parts)
