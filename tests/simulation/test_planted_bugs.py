@@ -335,8 +335,8 @@ ROLLING_CHANGE = {
 
 PASSING_ON = {"theme": "passing on", "faults": 24, "milvus_replicas": 0}
 LOST_MESSAGES = {
-    "theme": "asked", "faults": 24, "milvus_replicas": 0, "loss": 0.08, "slow_share": 0.12, "slow_delay_s": 1.5,
-    "work_s": 1.5, "drain_s": 1.0, "client_interval_s": 0.1, "activation_failures": 0.0,
+    "theme": "asked", "faults": 24, "milvus_replicas": 0, "loss": 0.08, "slow_share": 0.12,
+    "slow_delay_s": 5.0, "work_s": 1.5, "drain_s": 1.0, "client_interval_s": 0.1, "activation_failures": 0.0,
 }  # fmt: skip
 
 BUGS = {

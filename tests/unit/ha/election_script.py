@@ -141,25 +141,24 @@ def _outcome(election: el.Election, instructions: Sequence[ev.Instruction]) -> s
 
 def _order(instruction: ev.Instruction) -> str:
     match instruction:
-        case ev.Campaign(0, heartbeat):
-            return f"campaign {heartbeat}"
         case ev.Campaign(active, heartbeat):
-            return f"steal {active} at {heartbeat}"
+            words = f"steal {active} at {heartbeat}" if active else f"campaign {heartbeat}"
         case ev.BeginTerm(epoch, cause):
-            return f"begin term {epoch}{f' ({cause.value})' if cause in _TOLD_CAUSES else ''}"
+            words = f"begin term {epoch}{f' ({cause.value})' if cause in _TOLD_CAUSES else ''}"
         case ev.Prepare(offer):
-            return f"prepare {offer}"
+            words = f"prepare {offer}"
         case ev.MakeOffer(_, to):
-            return f"offer to {to}" if to else "offer"
+            words = f"offer to {to}" if to else "offer"
         case ev.Refuse(reason):
-            return f"refuse ({reason.name.lower().replace('_', ' ')})"
+            words = f"refuse ({reason.name.lower().replace('_', ' ')})"
         case ev.HandOver(_, heir, report):
-            return f"hand over to {heir} at {report}"
+            words = f"hand over to {heir} at {report}"
         case ev.Serve(epoch) | ev.Resign(epoch):
-            return f"{type(instruction).__name__.lower()} {epoch}"
+            words = f"{type(instruction).__name__.lower()} {epoch}"
         case ev.EndSession(reason):
-            return f"end session ({reason.value})"
+            words = f"end session ({reason.value})"
         case ev.WithdrawOffer():
-            return "withdraw offer"
+            words = "withdraw offer"
         case _:  # Probe, Unprepare, Drain, Reopen
-            return type(instruction).__name__.lower()
+            words = type(instruction).__name__.lower()
+    return words

@@ -23,6 +23,8 @@ ACTIVE = SETTLED + "\n10.2  activated -> active: serve 2"
 DRAINING = ACTIVE + "\n10.3  stop -> resigning: drain"
 RESIGNING = DRAINING + "\n10.4  drained -> resigning: resign 2"
 
+OURS = "active 2 of 5, heartbeat 2"
+HELD = "active 7 of 3, heartbeat 20"
 AWAITING = "10.0  observed 20, active 7 of 3, heartbeat 19 -> standby [10.75]"
 
 
@@ -662,7 +664,7 @@ def test_leadership_is_handed_to_the_first_standby_that_is_ready() -> None:
 
 def test_the_first_to_answer_is_the_one_that_wrote_first() -> None:
     played(f"""{OFFERING}
-        11.01 observed 9, active 2 of 5, heartbeat 2, offer 4 by 5, standbys 6@9/4 7@8/4 -> handing over: drain
+        11.01 observed 9, {OURS}, offer 4 by 5, standbys 6@9/4 7@8/4 -> handing over: drain
         11.02  drained             -> handing over: hand over to 7 at 8
     """)
 
@@ -685,7 +687,7 @@ def test_only_the_standby_asked_for_inherits() -> None:
     played(f"""{LEADING}
         11.0   asked for 7         -> offering: offer to 7 [12.0]
         11.01 observed 5, active 2 of 5, heartbeat 2, offer 4 by 5 to 7, standbys 6@5/4 7@3 -> offering [12.0]
-        11.02 observed 6, active 2 of 5, heartbeat 2, offer 4 by 5 to 7, standbys 6@5/4 7@6/4 -> handing over: drain
+        11.02 observed 6, {OURS}, offer 4 by 5 to 7, standbys 6@5/4 7@6/4 -> handing over: drain
         11.03  drained             -> handing over: hand over to 7 at 6
     """)
 
@@ -716,12 +718,10 @@ def test_an_answer_to_another_offer_is_none() -> None:
 
 
 def test_an_offer_ends_when_nobody_is_left_to_answer_it() -> None:
-    played(
-        f"{OFFERING}\n11.1 observed 5, active 2 of 5, heartbeat 2, offer 4 by 5 -> active: withdraw offer, refuse (failed)"
-    )
+    played(f"{OFFERING}\n11.1 observed 5, {OURS}, offer 4 by 5 -> active: withdraw offer, refuse (failed)")
     played(f"""{LEADING}
         11.0   asked for 7         -> offering: offer to 7 [12.0]
-        11.1 observed 5, active 2 of 5, heartbeat 2, offer 4 by 5 to 7, standbys 6@5 -> active: withdraw offer, refuse (failed)
+        11.1 observed 5, {OURS}, offer 4 by 5 to 7, standbys 6@5 -> active: withdraw offer, refuse (failed)
     """)
 
 
@@ -790,9 +790,10 @@ def test_a_stop_during_a_handover_waits_for_it() -> None:
 
 
 def test_a_stopping_replica_hands_over_even_if_requests_do_not_end() -> None:
-    played(
-        f"{HANDING_OVER}\n11.1 stop -> handing over\n11.9 drained in part -> handing over: hand over to 6 at 5"
-    )
+    played(f"""{HANDING_OVER}
+        11.1  stop             -> handing over
+        11.9  drained in part  -> handing over: hand over to 6 at 5
+    """)
 
 
 def test_a_stopping_replica_looks_for_another_heir() -> None:
@@ -843,8 +844,8 @@ def test_an_offer_to_somebody_else_is_none_of_our_business() -> None:
 def test_readiness_ends_with_the_offer() -> None:
     played(f"""{PREPARED}
         10.2 observed 22, active 7 of 3, heartbeat 20, standbys 4 5 -> standby: unprepare [10.75]
-        10.3 observed 23, active 7 of 3, heartbeat 20, offer 23 by 3 to 5, standbys 4 5 -> standby: prepare 23 [10.75]
-        10.4 observed 24, active 7 of 3, heartbeat 20, offer 24 by 3 to 5, standbys 4 5 -> standby: prepare 24 [10.75]
+        10.3 observed 23, {HELD}, offer 23 by 3 to 5, standbys 4 5 -> standby: prepare 23 [10.75]
+        10.4 observed 24, {HELD}, offer 24 by 3 to 5, standbys 4 5 -> standby: prepare 24 [10.75]
         10.5 observed 25, active 25 of 4, standbys 3 5 -> standby: unprepare [11.25]
     """)
 
@@ -867,9 +868,9 @@ def test_a_campaign_may_find_that_we_have_inherited() -> None:
 
 
 def test_a_vacancy_is_taken_without_an_order_to_stop_listening_first() -> None:
-    played("""
+    played(f"""
         10.0   observed 20, active 7 of 3, heartbeat 20, standbys 5                       -> standby [10.75]
-        10.1 observed 21, active 7 of 3, heartbeat 20, offer 21 by 3, standbys 5 -> standby: prepare 21 [10.75]
+        10.1 observed 21, {HELD}, offer 21 by 3, standbys 5 -> standby: prepare 21 [10.75]
         10.2 observed 22, standbys 5 -> campaigning: campaign 0
     """)
 

@@ -23,17 +23,27 @@ REVISIONS = st.integers(0, 12)
 HOLDERS = st.sampled_from([None, ME, 3])
 STEPS = st.floats(0.0, 3.0)
 GUARDS = st.sampled_from([None, 0.5, 2.0, 6.0])
+OFFERS = st.none() | st.builds(ev.Offer, REVISIONS, st.sampled_from([ME, 3]), st.sampled_from([0, ME, 7]))
+STANDBYS = st.lists(
+    st.builds(ev.Standby, st.sampled_from([2, 7, 9]), REVISIONS, REVISIONS),
+    max_size=3,
+    unique_by=lambda standby: standby.server_id,
+).map(tuple)
 
 Build = tuple[str, tuple[Any, ...]]
+OBSERVED = st.tuples(
+    REVISIONS, REVISIONS, REVISIONS, GUARDS, HOLDERS, st.booleans(), st.booleans(), OFFERS, STANDBYS
+)
 EVENTS: st.SearchStrategy[Build] = st.one_of(
-    st.tuples(st.just("observed"), st.tuples(REVISIONS, REVISIONS, REVISIONS, GUARDS, HOLDERS)),
+    st.tuples(st.just("observed"), OBSERVED),
     st.tuples(st.just("lost"), st.tuples(REVISIONS, HOLDERS, REVISIONS)),
-    st.tuples(st.just("won"), st.tuples(st.integers(1, 12))),
+    st.tuples(st.sampled_from(["won", "gone"]), st.tuples(st.integers(1, 12))),
     st.tuples(
         st.sampled_from(
             [
                 "unanswered", "activated", "activation failed", "fence refused", "lease lost", "stop",
-                "drained", "resigned", "tick", "tick", "tick at deadline",
+                "probe committed", "probe failed", "asked", "drained", "drained in part", "handed over",
+                "handover refused", "handover unknown", "resigned", "tick", "tick", "tick at deadline",
             ]
         ),
         st.just(()),
@@ -45,21 +55,29 @@ def event_of(build: Build, now: float) -> ev.Event:
     name, arguments = build
     match name:
         case "observed":
-            revision, active, heartbeat, guard_s, holder = arguments
-            return ev.Observed(now, revision, active, heartbeat, guard_s, holder if active else None)
+            return ev.Observed(now, *arguments)
         case "lost":
             revision, holder, heartbeat = arguments
             return ev.CampaignLost(now, revision, holder if revision else None, heartbeat)
         case "won":
             return ev.CampaignWon(now, arguments[0], now)
+        case "gone":
+            return ev.HolderGone(now, arguments[0])
     simple: dict[str, ev.Event] = {
         "unanswered": ev.CampaignFailed(now),
         "activated": ev.Activated(now),
         "activation failed": ev.ActivationFailed(),
         "fence refused": ev.FenceLost(),
         "lease lost": ev.LeaseLost(),
-        "stop": ev.StopRequested(),
-        "drained": ev.Drained(),
+        "stop": ev.StopRequested(now),
+        "probe committed": ev.ProbeCommitted(now),
+        "probe failed": ev.ProbeFailed(now),
+        "asked": ev.HandoverRequested(now),
+        "drained": ev.Drained(now),
+        "drained in part": ev.Drained(now, complete=False),
+        "handed over": ev.HandedOver(),
+        "handover refused": ev.HandoverRefused(now),
+        "handover unknown": ev.HandoverUnknown(now),
         "resigned": ev.Resigned(),
     }
     return simple.get(name, ev.Tick(now))
@@ -72,29 +90,41 @@ class Witness:
     exclusive: bool
     view: ev.Observed | None = None
     heartbeat_received_at: float = 0.0
+    proof_at: float = 0.0
+    gone: int = 0
     wait_until: float = 0.0
     longest_guard_s: float = GUARD_S
+    drained: bool = False
     orders: list[type] = field(default_factory=list)
     seen: list[type] = field(default_factory=list)
 
     def told(self, event: ev.Event) -> None:
         """An event was taken."""
         self.seen.append(type(event))
-        if isinstance(event, ev.Observed) and (self.view is None or event.revision >= self.view.revision):
-            if self.view is None or self.view.heartbeat_mod_revision != event.heartbeat_mod_revision:
-                self.heartbeat_received_at = event.now
-            self.view = event
+        match event:
+            case ev.Observed() if self.view is None or event.revision >= self.view.revision:
+                if self.view is None or self.view.heartbeat_mod_revision != event.heartbeat_mod_revision:
+                    self.heartbeat_received_at = event.now
+                self.view = event
+            case ev.ProbeCommitted(now):
+                self.proof_at = now
+            case ev.HolderGone(_, revision):
+                self.gone = max(self.gone, revision)
+            case ev.Drained():
+                self.drained = True
 
     def ordered(self, instruction: ev.Instruction, event: ev.Event, now: float) -> None:
         """An instruction followed."""
         assert ev.EndSession not in self.orders, "an order after the end"
         match instruction:
-            case ev.Campaign(expected):
+            case ev.Campaign():
                 assert ev.BeginTerm not in self.orders
+                self._campaigns(instruction)
+            case ev.Prepare(offer):
                 assert self.view is not None
-                assert self.exclusive or not self.view.active_mod_revision, "the role is known to be held"
-                assert expected == self.view.heartbeat_mod_revision
-                self._campaigns(self.view)
+                assert self.view.offer is not None
+                assert self.view.offer.mod_revision == offer
+                assert self.view.offer.by == self.view.holder_server_id != ME
             case ev.BeginTerm(epoch):
                 assert ev.BeginTerm not in self.orders
                 assert epoch == self._won_by(event)
@@ -104,19 +134,35 @@ class Witness:
                 assert ev.Drain not in self.orders
                 assert ev.Activated in self.seen
                 assert now >= self.wait_until, "within the previous holder's guard"
+            case ev.MakeOffer():
+                assert ev.Serve in self.orders
             case ev.Drain():
                 assert ev.BeginTerm in self.orders
-                assert ev.Drain not in self.orders
+                self.drained = False
+            case ev.HandOver():
+                assert self.drained
+                assert ev.Serve in self.orders
+            case ev.Reopen():
+                in_part = isinstance(event, ev.Drained) and not event.complete
+                assert in_part or isinstance(event, ev.HandoverRefused), "leadership may be another's"
             case ev.Resign():
-                assert self.orders[-1] is ev.Drain
-                assert ev.Drained in self.seen
+                assert self.drained
                 assert now >= self.wait_until, "the heartbeat is deleted within the previous holder's guard"
         self.orders.append(type(instruction))
 
-    def _campaigns(self, view: ev.Observed) -> None:
-        if view.heartbeat_mod_revision:
-            guard_s = GUARD_S if view.holder_guard_s is None else view.holder_guard_s
-            self.wait_until = max(self.wait_until, self.heartbeat_received_at + guard_s + MARGIN_S)
+    def _campaigns(self, order: ev.Campaign) -> None:
+        view = self.view
+        assert view is not None
+        assert order.expected_active_revision == (0 if self.exclusive else view.active_mod_revision)
+        assert order.expected_heartbeat_revision == view.heartbeat_mod_revision
+        guard_s = GUARD_S if view.holder_guard_s is None else view.holder_guard_s
+        silent_at = self.heartbeat_received_at + guard_s + MARGIN_S
+        crashed = order.cause is ev.TermCause.CRASH
+        if order.expected_active_revision:
+            assert view.holder_is_safe, "a Milvus coordinator is waited for"
+            assert self.gone == view.active_mod_revision if crashed else self.proof_at >= silent_at
+        if view.heartbeat_mod_revision and not (crashed and view.heartbeat_settled):
+            self.wait_until = max(self.wait_until, silent_at)
             self.longest_guard_s = max(self.longest_guard_s, guard_s)
 
     def _won_by(self, event: ev.Event) -> int:
@@ -163,11 +209,11 @@ def run(builds: Sequence[tuple[float, Build]], *, exclusive: bool) -> Witness:
         assert after is None or after > now or not isinstance(event, ev.Tick), (
             "a tick that changes nothing spins"
         )
-        if (
-            subject.state not in (ev.State.ACTIVE, ev.State.RESIGNING, ev.State.ENDED)
-            and now < witness.wait_until
-        ):
-            assert subject.published_guard_s >= witness.longest_guard_s
+        leading = ev.Serve in witness.orders or subject.state is ev.State.ENDED
+        if not leading and now < witness.wait_until:
+            promise = subject.promise(now)
+            assert promise.serve_guard_s >= witness.longest_guard_s
+            assert not promise.settled
     return witness
 
 
@@ -178,8 +224,26 @@ def quick(*names: str) -> list[tuple[float, Build]]:
     return [(0.1, (name, ())) for name in names]
 
 
-FREE: tuple[float, Build] = (0.1, ("observed", (1, 0, 0, None, None)))
+def observed(
+    revision: int,
+    active: int = 0,
+    heartbeat: int = 0,
+    guard_s: float | None = None,
+    holder: int | None = None,
+    *,
+    settled: bool = False,
+    offer: ev.Offer | None = None,
+    standbys: tuple[ev.Standby, ...] = (),
+) -> tuple[float, Build]:
+    arguments = (revision, active, heartbeat, guard_s, holder, True, settled, offer, standbys)
+    return 0.1, ("observed", arguments)
+
+
+FREE = observed(1)
 WON: tuple[float, Build] = (0.1, ("won", (2,)))
+HELD = observed(1, 1, 1, 0.5, 3, settled=True)
+SERVING = [FREE, WON, *quick("activated"), observed(2, 2, 2, None, ME, standbys=(ev.Standby(7, 1),))]
+READY = observed(4, 2, 2, None, ME, offer=ev.Offer(3, ME, 0), standbys=(ev.Standby(7, 4, 3),))
 
 
 @given(life=LIFE, exclusive=st.booleans())
@@ -192,13 +256,25 @@ def test_no_order_of_events_breaks_a_promise(life: list[tuple[float, Build]], ex
 @given(life=LIFE)
 @settings(max_examples=200, deadline=None)
 def test_nor_once_a_campaign_is_under_way(life: list[tuple[float, Build]]) -> None:
-    run([(0.1, ("observed", (1, 0, 1, 6.0, None))), *life], exclusive=False)
+    run([observed(1, 0, 1, 6.0), *life], exclusive=False)
+
+
+@given(life=LIFE, guard_s=GUARDS, settled=st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_nor_when_a_holder_crashed(life: list[tuple[float, Build]], guard_s: float, settled: bool) -> None:
+    run([observed(1, 1, 1, guard_s, 3, settled=settled), (0.1, ("gone", (1,))), *life], exclusive=False)
 
 
 @given(life=LIFE, guard_s=GUARDS)
 @settings(max_examples=200, deadline=None)
 def test_nor_in_a_term(life: list[tuple[float, Build]], guard_s: float | None) -> None:
-    run([(0.1, ("observed", (1, 0, 1, guard_s, None))), WON, *life], exclusive=False)
+    run([observed(1, 0, 1, guard_s), WON, *life], exclusive=False)
+
+
+@given(life=LIFE, drained=st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_nor_while_leadership_is_passed_on(life: list[tuple[float, Build]], drained: bool) -> None:
+    run([*SERVING, *quick("asked"), READY, *quick("drained")[: int(drained)], *life], exclusive=False)
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
@@ -206,3 +282,18 @@ def test_the_witness_sees_a_whole_life(exclusive: bool) -> None:
     witness = run([FREE, WON, *quick("activated", "stop", "drained", "resigned")], exclusive=exclusive)
 
     assert witness.orders == [ev.Campaign, ev.BeginTerm, ev.Serve, ev.Drain, ev.Resign, ev.EndSession]
+
+
+def test_the_witness_sees_a_steal_by_silence() -> None:
+    silence = [*quick("probe committed")] * 12
+    witness = run(
+        [HELD, *silence, *quick("tick", "probe committed"), WON, *quick("activated")], exclusive=False
+    )
+
+    assert witness.orders[-3:] == [ev.Campaign, ev.BeginTerm, ev.Serve]
+
+
+def test_the_witness_sees_a_handover() -> None:
+    witness = run([*SERVING, *quick("asked"), READY, *quick("drained", "handed over")], exclusive=False)
+
+    assert witness.orders[3:] == [ev.MakeOffer, ev.Drain, ev.HandOver, ev.EndSession]
