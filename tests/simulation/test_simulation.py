@@ -25,6 +25,7 @@ from coordd.ha.election_events import (
 from .__main__ import main
 from .coordd_model import CoorddProcess, Session
 from .scenario import LONG, LOUD, QUIET
+from .test_planted_bugs import BUGS, first_violation
 from .world import Parts, World, run_seed, transcript_of
 
 SHARDS = 10
@@ -151,11 +152,15 @@ def test_command_line_replays_a_seed(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_command_line_replays_a_planted_bug(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seed", "0", "--bug", "Unfenced"]) == 1
+    found = first_violation(BUGS["Unfenced"])
+    assert found is not None
+    seed, violation = found
+
+    assert main(["--seed", str(seed), "--bug", "Unfenced"]) == 1
 
     printed = capsys.readouterr().out
-    assert "*** fenced: server" in printed
-    assert printed.endswith("seed 0: FAILED\n")
+    assert f"*** {violation}" in printed
+    assert printed.endswith(f"seed {seed}: FAILED\n")
 
 
 def test_command_line_runs_many_in_parallel(capsys: pytest.CaptureFixture[str]) -> None:
