@@ -22,7 +22,7 @@ HEIR = (ev.Standby(OTHER, 20, 19),)
 
 EVENTS: tuple[tuple[str, ev.Event], ...] = (
     ("the ACTIVE key is free", ev.Observed(0.0, 9, 0, 8, 2.0)),
-    ("its holder has crashed", ev.Observed(0.0, 9, 7, 8, 2.0, OTHER, **SAFE)),  # changes no state
+    ("its holder has crashed", ev.Observed(0.0, 9, 7, 8, 2.0, OTHER, **SAFE)),  # seen first
     ("its holder has crashed", ev.HolderGone(0.0, 7)),
     ("its holder is silent", ev.ProbeCommitted(SILENT)),
     ("another holds the ACTIVE key", ev.Observed(0.0, 40, 40, 40, 2.0, OTHER, **SAFE)),

@@ -163,6 +163,7 @@ def test_command_line_replays_a_planted_bug(capsys: pytest.CaptureFixture[str]) 
     assert printed.endswith(f"seed {seed}: FAILED\n")
 
 
+@pytest.mark.timeout(120)
 def test_command_line_runs_many_in_parallel(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--start", "5", "--runs", "40", "--jobs", "2"]) == 0
 
