@@ -18,10 +18,11 @@ from aetcd import rpc
 
 from coordd.clock import boottime
 from coordd.etcd.auth import refused_again
+from coordd.etcd.backoff import Backoff
 from coordd.etcd.connection import CallFailedError, Stream
 from coordd.etcd.errors import LeaseLost, TlsError, Unavailable
 from coordd.etcd.translate import Failure, Verdict
-from coordd.etcd.transport import Backoff, Transport
+from coordd.etcd.transport import Transport
 from coordd.etcd.types import KeepAliveAck
 from coordd.log import get_logger
 
@@ -91,4 +92,4 @@ class KeepAlive:
         if not self._lost:
             self._lost = True
             _LOG.warning("etcd keepalive lost, retrying", lease=f"{self._lease_id:x}", reason=reason)
-        await asyncio.sleep(self._backoff.pause_s())
+        await self._transport.pause(self._backoff.pause_s())

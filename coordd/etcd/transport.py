@@ -1,8 +1,9 @@
 """Requests to whichever endpoint can take them: which one, for how long, and what may be sent twice.
 
 All requests and streams share one connection. It is replaced when it breaks, when its member has no leader
-or is a learner, and when it has swallowed requests in silence for `SILENCE_LIMIT_S` while other endpoints
-exist (a frozen or partitioned member, seconds before HTTP/2 pings notice).
+or is a learner while other endpoints exist, and when it has swallowed requests in silence for
+`SILENCE_LIMIT_S` (a frozen or partitioned member, seconds before HTTP/2 pings notice; with one endpoint too,
+because the kernel sends again on an old connection only after pauses that double, and dials anew at once).
 
 A request is sent again, within its deadline, only if it certainly was not applied, or if it writes nothing.
 What may have been applied is reported as `OutcomeUnknown`, never repeated.
@@ -10,17 +11,17 @@ What may have been applied is reported as `OutcomeUnknown`, never repeated.
 
 import asyncio
 import contextlib
-import itertools
-import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from coordd.etcd.auth import Authenticator, refused_again
+from coordd.etcd.backoff import Backoff
 from coordd.etcd.connection import CallFailedError, Connection, Stream, Stubs, dial
+from coordd.etcd.dialling import Dialler
 from coordd.etcd.endpoints import Endpoint, parse_endpoints
-from coordd.etcd.errors import EtcdError, RequestTimeout, TlsError, Unavailable
+from coordd.etcd.errors import EtcdError, OutcomeUnknown, RequestTimeout, Unavailable
 from coordd.etcd.settings import ClientSettings
 from coordd.etcd.tls import TlsPolicy
 from coordd.etcd.translate import Failure, Verdict, as_write_failure
@@ -28,36 +29,12 @@ from coordd.log import get_logger
 
 _LOG = get_logger("coordd.etcd")
 
-DIAL_LIMITS_S = (0.5, 1.0, 2.0, 5.0)
-"""How long one dial may take, by round over all endpoints: failover is quick, a slow network still works."""
 SILENCE_LIMIT_S = 1.0
 RETIRE_PAUSE_S = 3.0
 """No more than one retirement for silence in this time: when all of etcd is slow, hopping does not help."""
-BACKOFF_FIRST_S = 0.05
-BACKOFF_MAX_S = 0.5
 _CLOSED = "the etcd client is closed"
 
 Method: TypeAlias = Callable[[Stubs], Any]
-
-
-@dataclass(slots=True)
-class Backoff:
-    """Doubling pauses with jitter, from `first_s` to `max_s`."""
-
-    first_s: float = BACKOFF_FIRST_S
-    max_s: float = BACKOFF_MAX_S
-    _next_s: float = field(init=False, default=0.0)
-    # Not for secrets: only so that many clients do not come back in step.
-    _random: random.Random = field(init=False, default_factory=random.SystemRandom)
-
-    def reset(self) -> None:
-        """The next pause is the first again."""
-        self._next_s = 0.0
-
-    def pause_s(self) -> float:
-        """How long to wait now, in seconds."""
-        self._next_s = min(self.max_s, self._next_s * 2 or self.first_s)
-        return self._next_s * self._random.uniform(0.5, 1.0)
 
 
 @dataclass(slots=True)
@@ -93,14 +70,20 @@ class Transport:
         self._current: Connection | None = None
         self._live: set[Connection] = set()
         self._next = 0
-        self._lock = asyncio.Lock()
-        self._dial_errors: dict[Endpoint, EtcdError] = {}
+        self._dialler = Dialler(self.endpoints, self.dial)
+        self._dialling: asyncio.Task[None] | None = None
+        self._waiting = 0
+        self._troubled = False
+        self._recovered = asyncio.Event()
         self._last_retired = -RETIRE_PAUSE_S
         self._closed = False
 
     async def close(self) -> None:
         """End all calls and connections. Idempotent."""
         self._closed = True
+        if self._dialling is not None:
+            self._dialling.cancel()
+            await asyncio.wait({self._dialling})
         live, self._live, self._current = self._live, set(), None
         for connection in live:
             await connection.close()
@@ -135,11 +118,28 @@ class Transport:
             answer = await self._unary(
                 request, method, message, timeout_s, writes=writes, require_leader=require_leader
             )
-        except EtcdError:
+        except EtcdError as error:
             self.figures.failed(request)
+            self._troubled |= writes and isinstance(error, (Unavailable, OutcomeUnknown))
             raise
         self.figures.answered(request, answer.header.revision)
+        if self._troubled and writes:
+            self._over_trouble()
         return answer
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep between two attempts, but no longer than until etcd is found to take writes again."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._recovered.wait()
+        except TimeoutError:
+            return
+
+    def _over_trouble(self) -> None:
+        """The first write after trouble was answered, or there is a connection again."""
+        self._troubled = False
+        self._recovered.set()
+        self._recovered = asyncio.Event()
 
     async def _unary(
         self,
@@ -169,8 +169,9 @@ class Transport:
                     raise self._final(failed.failure, writes=writes) from failed
                 if failed.failure.verdict is Verdict.REAUTHENTICATE:
                     self.auth.invalidate(token)
+            self._troubled |= writes
             if pause_s:
-                await asyncio.sleep(pause_s)
+                await self.pause(pause_s)
 
     @contextlib.asynccontextmanager
     async def stream(self, request: str, method: Method, *, timeout_s: float) -> AsyncIterator[Stream]:
@@ -201,14 +202,20 @@ class Transport:
             current = self._current
         if current is not None and current.usable:
             return current
+        self._waiting += 1
         try:
-            async with asyncio.timeout_at(_loop_time(deadline)), self._lock:
-                current = self._current
-                if current is not None and current.usable:
-                    return current
-                return await self._dial_any(deadline)
+            async with asyncio.timeout_at(_loop_time(deadline)):
+                while True:
+                    current = self._current
+                    if current is not None and current.usable:
+                        return current
+                    await self._dialled()
         except TimeoutError as error:
             raise last or self._unreachable() from error
+        finally:
+            self._waiting -= 1
+            if not self._waiting and self._dialling is not None:
+                self._dialling.cancel()  # nobody wants it any more
 
     async def note_failure(self, connection: Connection, failure: Failure) -> None:
         """Give the connection up if the failure says that it, or its member, is of no use now."""
@@ -220,54 +227,43 @@ class Transport:
     async def note_silence(self, connection: Connection) -> None:
         """A request was not answered in time: retire the connection if nothing else arrived on it either."""
         now = time.monotonic()
-        if len(self.endpoints) == 1 or connection.silence_s < SILENCE_LIMIT_S:
+        if connection.silence_s < SILENCE_LIMIT_S:
             return
         if now - self._last_retired >= RETIRE_PAUSE_S:
             self._last_retired = now
-            _LOG.warning("etcd endpoint is silent, moving on", endpoint=connection.endpoint.name)
+            _LOG.warning("etcd endpoint is silent, connecting anew", endpoint=connection.endpoint.name)
             await self._drop(connection, retire=True)
 
     async def dial(self, endpoint: Endpoint, timeout_s: float) -> Connection:
         """A connection of the caller's own to one endpoint. Raises Unavailable or TlsError."""
         return await dial(endpoint, self._policy if endpoint.tls else None, timeout_s)
 
-    async def _dial_any(self, deadline: float) -> Connection:
+    async def _dialled(self) -> None:
+        """Wait for the one search for a connection that all requests share; begin it if need be."""
+        self.check_open()
         if self._current is not None:
             await self._drop(self._current)
-        backoff = Backoff()
-        limits = itertools.chain(DIAL_LIMITS_S, itertools.repeat(DIAL_LIMITS_S[-1]))
-        while True:
-            limit_s = next(limits)
-            for _ in self.endpoints:
-                endpoint = self.endpoints[self._next % len(self.endpoints)]
-                connection = await self._dial(endpoint, limit_s)
-                if connection is not None:
-                    return connection
-                self._next += 1
-            errors = list(self._dial_errors.values())
-            if all(isinstance(error, TlsError) for error in errors):
-                raise errors[0]
-            await asyncio.sleep(backoff.pause_s())
+        task = self._dialling
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._dial_any(), name="etcd dial")
+            task.add_done_callback(self._dial_ended)
+            self._dialling = task
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
 
-    async def _dial(self, endpoint: Endpoint, limit_s: float) -> Connection | None:
-        self.check_open()
-        try:
-            connection = await self.dial(endpoint, limit_s)
-        except (Unavailable, TlsError) as error:
-            if endpoint not in self._dial_errors:
-                _LOG.warning("etcd endpoint cannot be reached", endpoint=endpoint.name, reason=error.message)
-            self._dial_errors[endpoint] = error
-            return None
+    def _dial_ended(self, task: asyncio.Task[None]) -> None:
+        self._dialling = None
+        if not task.cancelled():
+            task.exception()  # whoever waits raises it; perhaps nobody does any more
+
+    async def _dial_any(self) -> None:
+        connection = await self._dialler.connect(self._next)
         self._live.add(connection)
-        try:
-            self.check_open()
-        except Unavailable:
-            await connection.close()
-            raise
-        self._dial_errors.pop(endpoint, None)
         self._current = connection
-        _LOG.info("connected to etcd", endpoint=endpoint.name)
-        return connection
+        self._next = self.endpoints.index(connection.endpoint)
+        _LOG.info("connected to etcd", endpoint=connection.endpoint.name)
+        self._over_trouble()
 
     async def _drop(self, connection: Connection, *, retire: bool = False) -> None:
         """Send nothing more to this connection and prefer the endpoint after it."""
@@ -288,7 +284,7 @@ class Transport:
         return as_write_failure(failure) if writes else failure.error
 
     def _unreachable(self) -> Unavailable:
-        errors = self._dial_errors
+        errors = self._dialler.errors
         tried = [
             f"{one.name}: {errors[one].message if one in errors else 'no answer'}" for one in self.endpoints
         ]

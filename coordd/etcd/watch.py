@@ -12,17 +12,17 @@ Source: etcd server/etcdserver/api/v3rpc/watch.go. etcd before 3.5.6 answers a w
 "permission denied", so a fresh token is tried before that is believed.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from coordd.etcd import codec
 from coordd.etcd.auth import refused_again
+from coordd.etcd.backoff import Backoff
 from coordd.etcd.connection import CallFailedError, Stream
 from coordd.etcd.errors import Compacted, PermissionDenied, TlsError, Unavailable, WatchCancelled
 from coordd.etcd.revisions import OutOfOrderError, Revisions
 from coordd.etcd.translate import Failure, Verdict, plain, translate
-from coordd.etcd.transport import Backoff, Transport
+from coordd.etcd.transport import Transport
 from coordd.etcd.types import WatchBatch
 from coordd.log import get_logger
 
@@ -120,4 +120,4 @@ class Watch:
             self._lost = True
             revision = self._revisions.next_revision
             _LOG.warning("etcd watch lost, resuming", start=self._range[0], revision=revision, reason=reason)
-        await asyncio.sleep(self._backoff.pause_s())
+        await self._transport.pause(self._backoff.pause_s())

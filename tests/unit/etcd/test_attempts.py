@@ -3,8 +3,9 @@
 import pytest
 
 from coordd.etcd import errors
+from coordd.etcd.backoff import BACKOFF_FIRST_S, BACKOFF_MAX_S, Backoff
 from coordd.etcd.translate import Failure, Verdict
-from coordd.etcd.transport import BACKOFF_FIRST_S, BACKOFF_MAX_S, Backoff, _Attempts
+from coordd.etcd.transport import _Attempts
 
 
 def failure(verdict: Verdict) -> Failure:
