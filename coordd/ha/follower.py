@@ -22,6 +22,10 @@ RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
 STABLE_S = 30.0
 """A watch that lasted longer than this had no part in the trouble before it."""
+OVERDUE_S = 2.0
+"""How long the watch may take to deliver what etcd is known to have committed; an idle etcd takes a few
+milliseconds. Doubled each time that opening it anew did not help, up to `OVERDUE_MAX_S`."""
+OVERDUE_MAX_S = 30.0
 CATCH_UP_PATIENCE_S = 0.5
 """How long a takeover waits for the watch to deliver a revision before it reads the range itself."""
 
@@ -36,8 +40,12 @@ class Follower:
         self._end = end
         self._progress: asyncio.Event = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
+        self._overdue: asyncio.Timeout | None = None
+        self._overdue_s = OVERDUE_S
+        self._owed = self._newest_owed = 0
         self.synced = False
-        """Whether the watch is following; False before the first load and while it starts anew."""
+        """Whether the watch is following; False before the first load, while it starts anew, and from the
+        moment it is found dead until it delivers again."""
 
     @property
     def revision(self) -> int:
@@ -75,11 +83,44 @@ class Follower:
 
     async def _watch(self) -> None:
         self.synced = True
+        self._overdue_s = OVERDUE_S
+        while True:
+            self._owed = self._newest_owed = 0
+            try:
+                async with asyncio.timeout(None) as self._overdue:
+                    await self._deliver()
+            except TimeoutError:
+                if self._overdue is None or not self._overdue.expired():
+                    raise
+                self.synced = False
+                self._overdue_s = min(2 * self._overdue_s, OVERDUE_MAX_S)
+                log.warning(
+                    "the watch delivers nothing, opening it anew", revision=self.revision, missing=self._owed
+                )
+            finally:
+                self._overdue = None
+
+    async def _deliver(self) -> None:
         watch = self._client.watch(self._start, self._end, from_revision=self.revision + 1)
         async with aclosing(watch):
             async for batch in watch:
                 self._fold.apply(batch)
+                self.synced = True
+                if self._owed and self.revision >= self._owed:
+                    self._delivered()
                 self._tell()
+
+    def _delivered(self) -> None:
+        """What was owed has come; perhaps something later is owed by now."""
+        self._overdue_s = OVERDUE_S
+        self._owed = self._newest_owed if self._newest_owed > self.revision else 0
+        self._expect(self._owed)
+
+    def _expect(self, revision: int) -> None:
+        overdue = self._overdue
+        if overdue is not None and not overdue.expired():
+            due = asyncio.get_running_loop().time() + self._overdue_s
+            overdue.reschedule(due if revision else None)
 
     async def catch_up(self, revision: int) -> None:
         """Return once the tables contain `revision`: by the watch, or else by a range read of our own.
@@ -99,6 +140,12 @@ class Follower:
 
     def committed(self, revision: int) -> None:
         """The replica itself has written into the range at `revision`; the watch has to deliver that."""
+        if revision <= self.revision or self._overdue is None:
+            return
+        self._newest_owed = max(self._newest_owed, revision)
+        if not self._owed:
+            self._owed = revision
+            self._expect(revision)
 
     def _tell(self) -> None:
         self._progress.set()

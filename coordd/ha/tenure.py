@@ -18,6 +18,7 @@ from coordd.ha.gate import Forwarder
 from coordd.ha.guard import ServeGuard
 from coordd.ha.history import TermEnd, TermRecord, phases_ms, plan_begin, plan_end
 from coordd.ha.leadership import HandoverResult, SessionEntry
+from coordd.ha.pace import Pace
 from coordd.ha.switchover import SwitchoverEntry, answer_done, answer_refused
 from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
@@ -52,10 +53,12 @@ class Tenure:
     _request: SwitchoverEntry | None = None
     _seen_request: int = 0
     _committer: FencedCommitter = field(init=False)
+    _pace: Pace = field(init=False)
     _started_ms: int = field(default_factory=unix_ms)
 
     def __post_init__(self) -> None:
         around = self.context.around
+        self._pace = Pace(around.settings.heartbeat_interval_ms / 1000, boottime())
         self._committer = FencedCommitter(
             around.client,
             self.context.leadership.fence(self.epoch),
@@ -168,15 +171,15 @@ class Tenure:
         """Start a heartbeat each interval, whether or not the one before was answered.
 
         A slow etcd then costs no more than its own latency, and a request lost on a dead connection costs
-        one interval instead of its time-out.
+        one interval instead of its time-out. Without answers the intervals are short, see `coordd.ha.pace`.
         """
-        interval = self.context.around.settings.heartbeat_interval_ms / 1000
         while True:
             started = boottime()
+            after_s = self._pace.after_s(started)
             beat = self.context.start(self._one_beat(), "beat")
-            await asyncio.wait({beat}, timeout=interval)
+            await asyncio.wait({beat}, timeout=after_s)
             failed = beat.done() and not beat.cancelled() and not beat.result()
-            await asyncio.sleep(HEARTBEAT_RETRY_S if failed else max(0.0, started + interval - boottime()))
+            await asyncio.sleep(HEARTBEAT_RETRY_S if failed else max(0.0, started + after_s - boottime()))
 
     async def _one_beat(self) -> bool:
         around, election = self.context.around, self.context.election
@@ -189,6 +192,7 @@ class Tenure:
             return False
         if revision:
             self.guard.heartbeat_acked(sent_at)
+            self._pace.acked(boottime())
             around.gate.guard_extended()
             around.follower.committed(revision)
         else:

@@ -71,7 +71,8 @@ TIMEOUT_S: Final = 10.0
 
 ATTEMPT_MIN_S: Final = 0.5
 RETRY_MIN_S: Final = 0.02
-RETRY_MAX_S: Final = 1.0
+RETRY_MAX_S: Final = 0.1
+"""Short, since each attempt waits for etcd by itself, and requests wait for the commit."""
 
 QUEUE_MAX: Final = 10_000
 """Commits under way or waiting for each other; the rpc layer admits far fewer requests."""

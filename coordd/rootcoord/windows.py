@@ -45,8 +45,10 @@ COMMIT_TIMEOUT_S = 2.0
 """A window write that takes longer is read back; `LOW_WATER_MS` of the timestamps is as long."""
 
 POLL_S = 0.2
-RETRY_MIN_S = 0.05
-RETRY_MAX_S = 1.0
+RETRY_S = 0.05
+"""After a write that etcd could not take; short, since each attempt waits for etcd as long as it may."""
+REFUSED_RETRY_S = 0.2
+"""After one that a person must mend (a full quota, say). As soon as `RETRY_S` when a request waits for it."""
 MAX_HISTORY_STEPS = 8
 """How many corrupt writes in a row are looked behind."""
 
@@ -169,15 +171,20 @@ class WindowKeeper:
                 if complaint != str(error):
                     complaint = str(error)
                     log.error("cannot extend the saved window, trying again", key=self.key, reason=complaint)
-                await asyncio.sleep(RETRY_MAX_S)
-                continue
-            complaint = ""
-            self._wanted.clear()
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await self._wanted.wait()
-            except TimeoutError:
-                continue
+                await asyncio.sleep(RETRY_S)
+                await self._wait_wanted(REFUSED_RETRY_S - RETRY_S)
+                self._wanted.clear()
+            else:
+                complaint = ""
+                self._wanted.clear()
+                await self._wait_wanted(POLL_S)
+
+    async def _wait_wanted(self, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
 
     async def extend(self) -> None:
         """Persist what the allocator wants, if anything; tries again while etcd is out of reach.
@@ -186,17 +193,17 @@ class WindowKeeper:
             FenceLost: the term is over.
             EtcdError: one that trying again cannot mend.
         """
-        pause_s = RETRY_MIN_S
+        complained = False
         while (end_ms := self._allocator.wanted_window_ms(self._now_ms())) is not None:
             try:
                 await self._persist(end_ms)
             except EtcdError as error:
                 if not error.retriable:
                     raise
-                if pause_s == RETRY_MIN_S:
+                if not complained:
                     log.warning("cannot extend the saved window yet", key=self.key, reason=str(error))
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, RETRY_MAX_S)
+                complained = True
+                await asyncio.sleep(RETRY_S)
         self._announce()
 
     async def wait_extended(self, timeout_s: float) -> None:

@@ -12,11 +12,14 @@ TxnFault = Callable[[Sequence[Op]], Awaitable[None]]
 class FaultyEtcd(EtcdClient):
     """`before_grant`, `before_txn`, `after_txn`: run around every such request, with the operations that a
     transaction carries out on success; what they raise is what the caller gets. `renewal_errors` and
-    `watch_errors`: raised in turn at the start of each keepalive and of each watch.
+    `watch_errors`: raised in turn at the start of each keepalive and of each watch. `before_range`: awaited
+    before each range read. `deafen()`: the watches that are open now deliver nothing more, and never end;
+    `deaf`: later ones neither.
 
     Attributes:
         deliver: while it is not set, no watch delivers anything.
         ranges, watches: how many were begun.
+        watched_from: where they began.
     """
 
     def __init__(self, settings: Any) -> None:
@@ -28,8 +31,18 @@ class FaultyEtcd(EtcdClient):
         self.watch_errors: list[Exception] = []
         self.deliver = asyncio.Event()
         self.deliver.set()
+        self.before_range: Callable[[], Awaitable[None]] | None = None
+        self.deaf = False
         self.ranges = 0
-        self.watches = 0
+        self.watched_from: list[int] = []
+        self._deafened = 0
+
+    @property
+    def watches(self) -> int:
+        return len(self.watched_from)
+
+    def deafen(self) -> None:
+        self._deafened = self.watches
 
     async def grant(self, ttl_s: int, **more: Any) -> Lease:
         if self.before_grant is not None:
@@ -38,6 +51,8 @@ class FaultyEtcd(EtcdClient):
 
     async def range(self, start: str, end: str, **more: Any) -> Any:
         self.ranges += 1
+        if self.before_range is not None:
+            await self.before_range()
         return await super().range(start, end, **more)
 
     async def txn(
@@ -56,10 +71,14 @@ class FaultyEtcd(EtcdClient):
         async for ack in super().keep_alive(*arguments, **more):
             yield ack
 
-    async def watch(self, *arguments: Any, **more: Any) -> AsyncGenerator[WatchBatch, None]:
-        self.watches += 1
+    async def watch(
+        self, start: str, end: str | None, *, from_revision: int, prev_kv: bool = False
+    ) -> AsyncGenerator[WatchBatch, None]:
+        self.watched_from.append(from_revision)
+        number = self.watches
         if self.watch_errors:
             raise self.watch_errors.pop(0)
-        async for batch in super().watch(*arguments, **more):
+        async for batch in super().watch(start, end, from_revision=from_revision, prev_kv=prev_kv):
             await self.deliver.wait()
-            yield batch
+            if number > self._deafened and not self.deaf:
+                yield batch
