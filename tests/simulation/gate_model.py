@@ -81,7 +81,8 @@ class Gate:
         if not request.timestamp:
             request.timestamp = session.timestamps.allocate()
         may = not session.ended and self.may_answer()
-        if may and not request.timestamp:
+        patient = request.forwarded or session.world.scenario.quiet
+        if may and not request.timestamp and patient:
             session.process.after(NO_TIMESTAMP_PAUSE_S, self._finish, request)
             return
         if may and request.timestamp:
