@@ -36,6 +36,8 @@ START_LIMIT_S = 60.0
 GUARD_PASSED_S = 2.5
 """After so long without a commit nothing is answered any more: the serve guard is 2 s."""
 SHORT_S = 0.5
+HOLD_CAP_S = 60.0
+"""No call is held for longer, whatever its deadline: its caller may have to look elsewhere."""
 
 
 @dataclass
@@ -155,8 +157,10 @@ async def through_an_outage(scene: Pair, away_s: float, back: Callable[[], None]
     began = time.monotonic()
     await asyncio.sleep(min(GUARD_PASSED_S, away_s))
     await scene.wait_held()
+    await scene.ask_in_vain()
+    await asyncio.sleep(max(0.0, began + away_s - HOLD_CAP_S / 2 - time.monotonic()))
     async with asyncio.TaskGroup() as group:
-        patient = group.create_task(scene.ask(away_s + 60), name="patient")
+        patient = group.create_task(scene.ask(HOLD_CAP_S), name="patient")
         await scene.ask_in_vain()
         await asyncio.sleep(max(0.0, began + away_s - time.monotonic()))
         assert not patient.done()
