@@ -58,7 +58,7 @@ class CoordinationTables:
                 ev.Standby(
                     record.server_id,
                     report.mod_revision if report else 0,
-                    report.offer if report else 0,
+                    report.offer if report and report.synced else 0,
                 )
             )
         return tuple(standbys)

@@ -72,13 +72,13 @@ MUTANTS: Final = (
         ELECTION,
         "if view.heartbeat_mod_revision == 0 or (crashed and view.heartbeat_settled):",
         "if view.heartbeat_mod_revision == 0 or crashed:",
-        ("tests/unit/ha/test_election.py",),
+        ("tests/unit/ha/test_election_steal.py",),
     ),
     Mutant(
         "the new count of silence after a gap",
         ELECTION,
         "        if event.now - self._proof_at > self.settings.commit_gap_s:\n",
         "        if event.now < self._proof_at:\n",
-        ("tests/unit/ha/test_election.py",),
+        ("tests/unit/ha/test_election_steal.py",),
     ),
 )
