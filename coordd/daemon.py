@@ -150,6 +150,8 @@ class Daemon:
         """
         settings = self.loaded.settings
         _configure_logging(settings, self.roles)
+        for number in STOP_SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._stop, signal.Signals(number).name)
         log.info(
             "coordd starts",
             roles=self.roles,
@@ -157,8 +159,6 @@ class Daemon:
             files=[str(p) for p in self.loaded.paths],
             **({"after_hangs": self.parent.hangs} if self.parent and self.parent.hangs else {}),
         )
-        for number in STOP_SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._stop, signal.Signals(number).name)
         async with AsyncExitStack() as stack:
             if self.parent is not None:
                 stack.callback(self.parent.close)
