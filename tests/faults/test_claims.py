@@ -13,7 +13,6 @@ import psutil
 import pytest
 import yaml
 
-from coordd.cli.dev_command import SESSION_TTL_S
 from coordd.config.schema import SCHEMA, Kind
 from coordd.etcd.child import bound_to_parent
 from coordd.ha.leadership import SessionEntry
@@ -33,7 +32,7 @@ from tests.support.etcd import EtcdCluster, etcd_cluster, free_ports, unique_roo
 from tests.support.managed import LEADS, LIMIT_S, STANDBY, replicas, until
 from tests.support.rootcoord_client import RootCoordClient
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(150)
 
 
 async def start(
@@ -157,12 +156,6 @@ async def test_without_an_address_it_advertises_that_of_the_machine(
         host, _, port = SessionRecord.from_json(held.value).address.rpartition(":")
         assert host in (global_ones or ["127.0.0.1"])
         assert port == env["ROOT_COORD_PORT"]
-
-
-def test_the_lease_of_the_demo_is_what_the_readme_says() -> None:
-    said = re.search(r"the lease is\s+(\d+) s", (ROOT / "README.md").read_text("utf-8"))
-    assert said
-    assert int(said[1]) == SESSION_TTL_S
 
 
 # --- takeovers as an operator sees them ---

@@ -21,9 +21,13 @@ from tests.support.coordd import (
     wait_active,
 )
 from tests.support.etcd import etcd_cluster
+from tests.support.managed import until
 from tests.support.rootcoord_client import RootCoordClient
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(120)
+
+TTL_S = 60
+"""Longer than any wait here: nothing that happens can be due to the end of a lease."""
 
 
 async def _pair(launcher, endpoints, client, *, ttl_s: int) -> tuple[CoorddProcess, CoorddProcess, object]:
@@ -43,7 +47,7 @@ async def test_sigterm_hands_the_role_over_at_once(tmp_path: Path, members: int)
         etcd_client(etcd.endpoints) as client,
         coordd_processes(tmp_path) as launcher,
     ):
-        first, second, active = await _pair(launcher, etcd.endpoints, client, ttl_s=60)
+        first, second, active = await _pair(launcher, etcd.endpoints, client, ttl_s=TTL_S)
         async with RootCoordClient(active.record.address) as rootcoord:
             before, _ = await rootcoord.alloc_timestamp()
         first.send(signal.SIGTERM)
@@ -55,18 +59,23 @@ async def test_sigterm_hands_the_role_over_at_once(tmp_path: Path, members: int)
             after, _ = await rootcoord.alloc_timestamp()
         assert after > before
         assert heir.mod_revision > active.mod_revision
+        changes = await _changes(client, LAYOUT.session("rootcoord"), active.mod_revision)
+        assert [revision for revision, _ in changes] == [active.mod_revision, heir.mod_revision]
+        assert all(value for _, value in changes), "the ACTIVE key changed hands in place"
         # Nothing of the stopped one is left: its lease was given back, not waited for.
         assert (await client.get(LAYOUT.session("rootcoord", active.record.server_id))).kv is None
 
 
 @pytest.mark.parametrize("members", [1, 3])
-async def test_kill_9_is_followed_by_takeover_when_the_lease_ends(tmp_path: Path, members: int) -> None:
+async def test_kill_9_is_followed_by_takeover_long_before_the_lease_ends(
+    tmp_path: Path, members: int
+) -> None:
     async with (
         etcd_cluster(members=members) as etcd,
         etcd_client(etcd.endpoints) as client,
         coordd_processes(tmp_path) as launcher,
     ):
-        first, second, active = await _pair(launcher, etcd.endpoints, client, ttl_s=3)
+        first, second, active = await _pair(launcher, etcd.endpoints, client, ttl_s=TTL_S)
         async with RootCoordClient(active.record.address) as rootcoord:
             before, _ = await rootcoord.alloc_timestamp(1000)
             id_before, _ = await rootcoord.alloc_id(1_000_000)
@@ -78,6 +87,10 @@ async def test_kill_9_is_followed_by_takeover_when_the_lease_ends(tmp_path: Path
             id_after, _ = await rootcoord.alloc_id()
         assert after >= before + 1000
         assert id_after >= id_before + 1_000_000
+        changes = await _changes(client, LAYOUT.session("rootcoord"), active.mod_revision)
+        assert [revision for revision, _ in changes] == [active.mod_revision, heir.mod_revision]
+        assert all(value for _, value in changes), "taken in place: the ACTIVE key was never absent"
+        await _wait_gone(client, LAYOUT.session("rootcoord", active.record.server_id))
 
 
 async def test_the_standby_line_comes_every_ten_seconds(tmp_path: Path) -> None:
@@ -87,7 +100,7 @@ async def test_the_standby_line_comes_every_ten_seconds(tmp_path: Path) -> None:
         etcd_client(etcd.endpoints) as client,
         coordd_processes(tmp_path) as launcher,
     ):
-        first, second, _active = await _pair(launcher, etcd.endpoints, client, ttl_s=30)
+        first, second, _active = await _pair(launcher, etcd.endpoints, client, ttl_s=TTL_S)
         await second.wait_log(line, timeout_s=15)
         once = time.monotonic()
         await second.wait_log(line, count=2, timeout_s=15)
@@ -103,7 +116,7 @@ async def test_a_paused_active_that_wakes_answers_nothing_and_commits_nothing(tm
         etcd_client(etcd.endpoints) as client,
         coordd_processes(tmp_path) as launcher,
     ):
-        first, second, active = await _pair(launcher, etcd.endpoints, client, ttl_s=2)
+        first, second, active = await _pair(launcher, etcd.endpoints, client, ttl_s=TTL_S)
         async with RootCoordClient(active.record.address, active.record.server_id) as old:
             await old.alloc_timestamp()
             first.send(signal.SIGSTOP)
@@ -121,13 +134,41 @@ async def test_a_paused_active_that_wakes_answers_nothing_and_commits_nothing(tm
         # It stands by again under a new server ID, in the same process.
         await first.wait_log("serverName: rootcoord enter STANDBY mode", count=2)
         written = await _events_since(client, heir.mod_revision)
-        allowed = (LAYOUT.session_prefix, LAYOUT.heartbeat_prefix, LAYOUT.kv)
+        allowed = (
+            LAYOUT.session_prefix,
+            LAYOUT.heartbeat_prefix,
+            LAYOUT.standby_prefix,
+            LAYOUT.history_prefix,
+            LAYOUT.kv,
+        )
         assert all(event.key.startswith(allowed) for event in written), written
+        old_keys = {
+            LAYOUT.session("rootcoord", active.record.server_id),
+            LAYOUT.standby_report("rootcoord", active.record.server_id),
+        }
+        assert all(event.deleted for event in written if event.key in old_keys), "its lease was revoked"
         beats = [event for event in written if event.key.startswith(LAYOUT.heartbeat_prefix)]
         assert beats, "the new active's heartbeats are among the events"
         assert {decode_heartbeat(event.value)[0] for event in beats} == {heir.record.server_id}
+        holders = [event for event in written if event.key == LAYOUT.session("rootcoord")]
+        assert [event.mod_revision for event in holders] == [heir.mod_revision]
         window_writes = [event for event in written if event.key == LAYOUT.timestamp]
         assert [event.value for event in window_writes] == sorted(event.value for event in window_writes)
+
+
+async def _changes(client, key: str, revision: int) -> list[tuple[int, bytes | None]]:
+    """Revision and value of each change of a key since `revision`."""
+    events = await _events_since(client, revision)
+    return [(event.mod_revision, event.value) for event in events if event.key == key]
+
+
+async def _wait_gone(client, key: str) -> None:
+    """Wait until the key is there no more, for less time than a lease lasts."""
+
+    async def gone() -> bool:
+        return (await client.get(key)).kv is None
+
+    await until(f"{key} is gone", gone, TTL_S / 2)
 
 
 async def _events_since(client, revision: int) -> list[Event]:

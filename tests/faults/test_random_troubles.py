@@ -7,12 +7,14 @@ anywhere, answers that are lost, errors of etcd and of the role, stops at any mo
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import pytest
 
 from coordd.clock import boottime
 from coordd.etcd import EtcdClient, Op
 from coordd.etcd.errors import AuthenticationFailed, Compacted, OutcomeUnknown, Unavailable, WatchCancelled
+from coordd.ha.switchover import SwitchoverRequest
 from tests.support.etcd import EtcdCluster, eventually, unique_root
 from tests.support.faulty_etcd import FaultyEtcd
 from tests.support.replicas import Group, RunningReplica, replica_group
@@ -33,6 +35,7 @@ class Trouble:
         self.over = False
         self._etcd = etcd
         self.clients: list[FaultyEtcd] = []
+        self._silent = -1
 
     def running(self) -> list[RunningReplica]:
         return [member for member in self.group.members if not member.task.done()]
@@ -43,11 +46,14 @@ class Trouble:
     def start_missing(self) -> None:
         while len(self.running()) < REPLICAS:
             client = FaultyEtcd(self._etcd.settings())
-            client.before_grant = client.before_txn = client.after_txn = self._fail_now_and_then
+            fault = partial(self._fail_now_and_then, of=len(self.clients))
+            client.before_grant = client.before_txn = client.after_txn = fault
             self.clients.append(client)
             self.group.start(client=client, ttl_s=TTL_S)
 
-    async def _fail_now_and_then(self, _ops: Sequence[Op] = ()) -> None:
+    async def _fail_now_and_then(self, _ops: Sequence[Op] = (), *, of: int) -> None:
+        if of == self._silent and not self.over:
+            raise Unavailable("told to fall silent")
         chance = 1.0 if self.over else self.random.random()
         if chance < 0.05:
             await asyncio.sleep(self.random.random() * 1.5)
@@ -60,7 +66,7 @@ class Trouble:
         member = self.random.choice(self.running())
         doings: list[Callable[[RunningReplica], Awaitable[None]]] = [
             self._delete_active_key, self._revoke, self._break_watches, self._break_keepalives, self._stop,
-            self._fail_activation, self._fail_term,
+            self._fail_activation, self._fail_term, self._switch_over, self._fall_silent,
         ]  # fmt: skip
         await self.random.choice(doings)(member)
 
@@ -85,6 +91,18 @@ class Trouble:
     async def _stop(self, member: RunningReplica) -> None:
         member.replica.request_stop()
         member.replica.request_stop()
+
+    async def _switch_over(self, member: RunningReplica) -> None:
+        key = self.group.layout.switchover("rootcoord")
+        for active in self.serving():
+            request = SwitchoverRequest(
+                "a request", active.replica.epoch, member.server_id, "test/1", at_ms=0
+            )
+            await self.group.client.put(key, request.to_json())
+
+    async def _fall_silent(self, member: RunningReplica) -> None:
+        """No transaction of this one reaches etcd any more, until another one is told the same."""
+        self._silent = self.group.members.index(member)
 
     async def _fail_activation(self, member: RunningReplica) -> None:
         member.coordinator.failures = 1
@@ -125,9 +143,11 @@ async def test_never_two_and_in_the_end_one(etcd_server: EtcdCluster, seed: int)
         for member in trouble.running():
             await member.stop()
         assert [member.task.exception() for member in group.members] == [None] * len(group.members)
-        left = await client.range(group.layout.heartbeat_prefix, group.layout.session_end)
-        assert {kv.key for kv in left.kvs} <= {
-            group.layout.server_id_counter, group.layout.heartbeat("rootcoord")
+        layout = group.layout
+        found = await client.range(layout.coordination_prefix, layout.session_end)
+        left = {kv.key for kv in found.kvs if not kv.key.startswith(layout.history_prefix)}
+        assert left <= {
+            layout.server_id_counter, layout.heartbeat("rootcoord"), layout.switchover("rootcoord")
         }  # fmt: skip
         for faulty in trouble.clients:
             await faulty.close()

@@ -69,7 +69,7 @@ class CoorddProcess:
         async with asyncio.timeout(timeout_s):
             return await self._process.wait()
 
-    async def wait_log(self, text: str, *, count: int = 1, timeout_s: float = 15.0) -> str:
+    async def wait_log(self, text: str, *, count: int = 1, timeout_s: float = 30.0) -> str:
         """Wait until the log has `text` at least `count` times; returns the whole log."""
         deadline = time.monotonic() + timeout_s
         while True:
