@@ -204,6 +204,14 @@ class Leadership:
         value = encode_report(self._record.server_id, revision, synced=synced, offer=offer)
         return await self._client.put(self.report_key, value, lease=self._record.lease_id)
 
+    async def prove_commits(self) -> None:
+        """Have etcd commit a request of ours that changes nothing: the deletion of a key that never exists.
+
+        Raises:
+            EtcdError: not committed, or outcome unknown.
+        """
+        await self._client.delete(self._layout.standby_report(self._role, 0))
+
     async def campaign(
         self, expected_active_revision: int, expected_heartbeat_revision: int, promise: Promise
     ) -> CampaignResult:

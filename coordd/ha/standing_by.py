@@ -34,6 +34,7 @@ class StandingBy:
         self._wanted = 0
         self._settled_for = 0
         self._ready = 0
+        self._reported = 0
         self._preparing: asyncio.Task[None] | None = None
         self._watched = 0
         self._watching: asyncio.Task[None] | None = None
@@ -49,8 +50,7 @@ class StandingBy:
         trouble = Trouble()
         while self._waiting:
             try:
-                if not self._ready:  # the report that answers an offer has to stay as the active has seen it
-                    await self._report()
+                await self._report()
                 trouble.over()
             except LeaseLost as error:
                 self._context.lease_lost(error)
@@ -78,10 +78,12 @@ class StandingBy:
         async with self._one_report:  # the last one written must be the last one meant
             if not self._waiting:
                 return
-            follower = self._around.follower
-            revision = await self._context.leadership.report(
-                follower.revision, synced=follower.synced, offer=self._ready
-            )
+            leadership, follower, ready = self._context.leadership, self._around.follower, self._ready
+            if ready and ready == self._reported:  # it has to stay as the active has seen it
+                await leadership.prove_commits()
+                return
+            revision = await leadership.report(follower.revision, synced=follower.synced, offer=ready)
+            self._reported = ready
             follower.committed(revision)
 
     # --- readiness ---

@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 import pytest
 
+from coordd.clock import boottime
 from coordd.etcd import Delete, EtcdClient, Event, Op, Put, prefix_end
 from coordd.etcd.errors import OutcomeUnknown, Unavailable
 from coordd.ha.election_events import Refusal, TermCause
@@ -75,12 +76,12 @@ async def events_of(group: Group) -> list[Event]:
 
 
 async def active_and_standbys(
-    group: Group, count: int = 1, *, active_client: EtcdClient | None = None
+    group: Group, count: int = 1, *, active_client: EtcdClient | None = None, serve_guard_ms: int = 600
 ) -> tuple[RunningReplica, list[RunningReplica]]:
     """One that serves, and others that stand by and have reported so."""
-    active = group.start(client=active_client)
+    active = group.start(client=active_client, serve_guard_ms=serve_guard_ms)
     await eventually(lambda: active.serving, LIMIT_S)
-    standbys = [group.start() for _ in range(count)]
+    standbys = [group.start(serve_guard_ms=serve_guard_ms) for _ in range(count)]
     await eventually(lambda: standbys_seen_by(active) == {one.server_id for one in standbys}, LIMIT_S)
     return active, standbys
 
@@ -301,6 +302,25 @@ async def test_a_stop_does_not_wait_for_calls_that_never_end(group: Group) -> No
     await eventually(lambda: standby.serving, LIMIT_S)
     _, second = await wait_history(group, 2)
     assert second.cause is TermCause.HANDOVER
+
+
+async def test_an_heir_that_wonders_where_the_heartbeats_are_still_inherits(
+    group: Group, faulty: FaultyEtcd
+) -> None:
+    """It finds out whether etcd commits, and its report stays as the active has seen it."""
+    active, (standby,) = await active_and_standbys(group, active_client=faulty, serve_guard_ms=8000)
+    slow_until = 0.0
+
+    async def be_slow(ops: Sequence[Op]) -> None:
+        nonlocal slow_until
+        if hands_over(group, ops) and not slow_until:
+            slow_until = boottime() + 0.6  # four times as long as it takes to become suspicious
+        await asyncio.sleep(max(0.0, slow_until - boottime()))
+
+    faulty.before_txn = be_slow
+    answer = await ask(group, active.replica.epoch)
+    assert (await answer()).heir == standby.server_id
+    await eventually(lambda: standby.serving, LIMIT_S)
 
 
 # --- the heir is lost, the answer is lost ---
