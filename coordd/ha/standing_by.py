@@ -79,11 +79,12 @@ class StandingBy:
             if not self._waiting:
                 return
             leadership, follower, ready = self._context.leadership, self._around.follower, self._ready
-            if ready and ready == self._reported:  # it has to stay as the active has seen it
+            if ready and ready == self._reported and follower.synced:  # what the active has seen has to stay
                 await leadership.prove_commits()
                 return
-            revision = await leadership.report(follower.revision, synced=follower.synced, offer=ready)
-            self._reported = ready
+            synced = follower.synced
+            revision = await leadership.report(follower.revision, synced=synced, offer=ready)
+            self._reported = ready if synced else 0
             follower.committed(revision)
 
     # --- readiness ---
