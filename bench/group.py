@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.lab.cluster import Component, MilvusLab
 
 # Slow enough not to take part in what is measured.
 _POLL_S = 0.05
+_UNDISTURBED_S = 0.2
 _CLI_LIMIT_S = 60.0
 _SUCCESS = re.compile(r"startup success\b.*")
 _PHASE = re.compile(r"\[?(\w+)_s=\"?([0-9.e-]+)")
@@ -77,6 +79,7 @@ class Group(Side):
             holder = self.holder()
             return holder is not None and holder.server_id != before.server_id and healthy(holder.address)
 
+        time.sleep(_UNDISTURBED_S)
         wait(f"{self.name}: another replica is active", taken_over, limit_s, every_s=_POLL_S)
         return self.pair_of_running()[0]
 
