@@ -39,7 +39,7 @@ PERIOD_MS = 5
 DEADLINE_MS = 1000
 PLANNED_REQUESTS = 100_000
 # How long the clients go on before the next event, at least, and at most.
-_PAUSE_S = (1.0, 2.0)
+_PAUSE_S = (2.0, 3.0)
 # How long they go on after the new active is Healthy until the event counts as over.
 _SETTLE_S = 0.5
 _OUTPUT_LIMIT_S = 120.0
@@ -87,38 +87,49 @@ def _more(fault: Fault, plan: Plan, events: int, requests: float) -> bool:
 def _strike(group: Group, fault: Fault, plan: Plan) -> dict[str, Any]:
     """One event and the repair; returns when it was, and what the new active says of its takeover."""
     before = group.known_holder()
-    active = group.pair_of_running()[0]
+    active, standby = group.pair_of_running()
+    pid = proc.service_pid(standby.process.pid)
+    waited_s = proc.cpu_wait_s(pid)
     at = time.monotonic()
     fault.inflict(group, active)
     heir = group.wait_taken_over(before, 2 * plan.ttl_s + LIMIT_S)
+    waited_ms = (proc.cpu_wait_s(pid) - waited_s) * 1000
     time.sleep(_SETTLE_S)
-    event = {"at": at, "until": time.monotonic(), "phases_ms": group.phases_ms(heir)}
+    facts = {"phases_ms": group.phases_ms(heir), "cpu_wait_ms": waited_ms}
+    event = {"at": at, "until": time.monotonic(), "facts": facts}
     fault.repair(group, active)
     return event
 
 
 def _summary(events: list[dict[str, Any]], noted: dict[str, Any]) -> dict[str, Any]:
     notes = Notes(noted["clients"])
-    runs = [{**notes.judge(event["at"], event["until"]), "phases_ms": event["phases_ms"]} for event in events]
+    runs = [_run(notes, **event) for event in events]
     outages = [run["outage_ms"] for run in runs]
     errors = notes.errors()
     return {
         "n": len(runs),
         "outage_ms": {"median": median(outages), "p99": quantile(outages, 0.99), "max": max(outages)},
         "slowest_answer_ms": max(run["slowest_answer_ms"] for run in runs),
-        "late_ms": {name: f(run["late_ms"] - PERIOD_MS for run in runs) for name, f in _LATE.items()},
+        "late_ms": {name: f(run["late_ms"] - PERIOD_MS for run in runs) for name, f in _SHORT.items()},
         "phases_ms": _phases(runs),
         "requests": notes.total,
         "failed": errors.total(),
         "errors": dict(errors),
-        "failed_per_event": median(run["failed"] for run in runs),
+        "failed_outside": errors.total() - sum(run["failed"] for run in runs),
+        "quiet_ms": {name: f(run["quiet_ms"] for run in runs) for name, f in _SHORT.items()},
+        "cpu_wait_ms": {name: f(run["cpu_wait_ms"] for run in runs) for name, f in _SHORT.items()},
         "backwards": notes.backwards,
         "switches": len(noted["switches"]),
         "runs": runs,
     }
 
 
-_LATE = {"median": median, "max": max}
+_SHORT = {"median": median, "max": max}
+
+
+def _run(notes: Notes, at: float, until: float, facts: dict[str, Any]) -> dict[str, Any]:
+    """What was noticed of one event, and ``quiet_ms``: the longest pause in the second before it."""
+    return {"quiet_ms": notes.judge(at - 1, at)["outage_ms"], **notes.judge(at, until), **facts}
 
 
 def _phases(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -25,6 +25,9 @@ def brief(one: dict[str, Any]) -> str:
         f"{one['product']}: {one['event']}: n {one['n']}, median {outage['median']:.1f} ms,"
         f" p99 {outage['p99']:.1f} ms, max {outage['max']:.1f} ms,"
         f" failed {one['failed']} of {one['requests']} {one['errors']},"
+        f" outside events {one['failed_outside']}, longest pause of the quiet second before"
+        f" {one['quiet_ms']['median']:.1f} / {one['quiet_ms']['max']:.1f} ms, waited for a CPU"
+        f" {one['cpu_wait_ms']['median']:.1f} / {one['cpu_wait_ms']['max']:.1f} ms,"
         f" late {one['late_ms']['max']:.1f} ms, load {one['load']:.2f}"
     )
 

@@ -66,6 +66,16 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def service_pid(pid: int) -> int:
+    """The largest of a process and its descendants: the one that does the work."""
+    return max([pid, *descendants(pid)], key=lambda one: memory_mb(one)["rss"])
+
+
+def cpu_wait_s(pid: int) -> float:
+    """Seconds that the first thread of a process has waited for a CPU, ready to run, since it started."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 def service_mb(pid: int) -> dict[str, float]:
     """Memory of the largest of a process and its descendants; ``parents_rss``: that of the others."""
     every = sorted(map(memory_mb, [pid, *descendants(pid)]), key=lambda one: one["rss"])
