@@ -103,7 +103,7 @@ def _strike(group: Group, fault: Fault, plan: Plan) -> dict[str, Any]:
 
 def _summary(events: list[dict[str, Any]], noted: dict[str, Any]) -> dict[str, Any]:
     notes = Notes(noted["clients"])
-    runs = [_run(notes, **event) for event in events]
+    runs = [_run(notes, noted["switches"], **event) for event in events]
     outages = [run["outage_ms"] for run in runs]
     errors = notes.errors()
     return {
@@ -127,9 +127,27 @@ def _summary(events: list[dict[str, Any]], noted: dict[str, Any]) -> dict[str, A
 _SHORT = {"median": median, "max": max}
 
 
-def _run(notes: Notes, at: float, until: float, facts: dict[str, Any]) -> dict[str, Any]:
-    """What was noticed of one event, and ``quiet_ms``: the longest pause in the second before it."""
-    return {"quiet_ms": notes.judge(at - 1, at)["outage_ms"], **notes.judge(at, until), **facts}
+def _run(
+    notes: Notes, switches: Sequence[tuple[float, int]], at: float, until: float, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """What was noticed of one event.
+
+    ``quiet_ms``: the longest pause in the second before it. Milliseconds after it: ``lost_ms`` until the
+    first request failed, ``key_ms`` until the clients saw the new ACTIVE key, ``answered_ms`` until the new
+    active's first answer.
+    """
+    seen, server_id = next((one for one in switches if one[0] > at and one[1]), (until, 0))
+    moments = {
+        "lost_ms": notes.first_failure(at),
+        "key_ms": seen,
+        "answered_ms": notes.first_answer(server_id),
+    }
+    return {
+        "quiet_ms": notes.judge(at - 1, at)["outage_ms"],
+        **notes.judge(at, until),
+        **{name: (moment - at) * 1000 for name, moment in moments.items() if moment is not None},
+        **facts,
+    }
 
 
 def _phases(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

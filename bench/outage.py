@@ -39,6 +39,16 @@ class Notes:
         """How often each error occurred."""
         return Counter(request[3] for requests in self._requests for request in requests if request[3])
 
+    def first_failure(self, at: float) -> float | None:
+        """When the first request ended badly, from a moment on."""
+        every = (r[1] for requests in self._requests for r in requests if r[3] and r[1] >= at)
+        return min(every, default=None)
+
+    def first_answer(self, server_id: int) -> float | None:
+        """When a server gave its first good answer to a request that was sent to it."""
+        every = (r[1] for requests in self._requests for r in requests if not r[3] and r[2] == server_id)
+        return min(every, default=None)
+
     def judge(self, at: float, until: float) -> dict[str, Any]:
         """The event that came at ``at`` and was over by ``until``; milliseconds. Raises: NoAnswersError.
 
