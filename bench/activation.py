@@ -64,8 +64,9 @@ def _once(group: Group, fault: Fault, ttl_s: int) -> dict[str, Any]:
         if client.stdout is None or client.stdout.readline() != "ready\n":
             raise BenchError(f"the client got no answer from {group.name}")
         time.sleep(_AFTER_S)
+        replica = group.replica_pid()
         at = time.monotonic()
-        fault.inflict(group, active)
+        fault.inflict(group, active, replica)
         heir = group.wait_taken_over(before, 2 * ttl_s + LIMIT_S)
         time.sleep(_AFTER_S)
         noted = json.loads(client.communicate("stop\n", timeout=LIMIT_S)[0])

@@ -88,12 +88,12 @@ def _strike(group: Group, fault: Fault, plan: Plan) -> dict[str, Any]:
     """One event and the repair; returns when it was, and what the new active says of its takeover."""
     before = group.known_holder()
     active, standby = group.pair_of_running()
-    pid = proc.service_pid(standby.process.pid)
-    waited_s = proc.cpu_wait_s(pid)
+    replica, heirs_pid = group.replica_pid(), proc.service_pid(standby.process.pid)
+    waited_s = proc.cpu_wait_s(heirs_pid)
     at = time.monotonic()
-    fault.inflict(group, active)
+    fault.inflict(group, active, replica)
     heir = group.wait_taken_over(before, 2 * plan.ttl_s + LIMIT_S)
-    waited_ms = (proc.cpu_wait_s(pid) - waited_s) * 1000
+    waited_ms = (proc.cpu_wait_s(heirs_pid) - waited_s) * 1000
     time.sleep(_SETTLE_S)
     facts = {"phases_ms": group.phases_ms(heir), "cpu_wait_ms": waited_ms}
     event = {"at": at, "until": time.monotonic(), "facts": facts}

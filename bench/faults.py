@@ -17,12 +17,13 @@ _END_S = 15.0
 class Fault:
     """One kind of event.
 
+    ``inflict`` gets the active's process and the pid of the replica itself, which may be a child of that.
     ``planned``: somebody asked for it, so nothing may fail. ``gated``: the processes need gates to etcd.
     ``products`` tells who can be put to it.
     """
 
     name: str
-    inflict: Callable[[Group, Component], None]
+    inflict: Callable[[Group, Component, int], None]
     repair: Callable[[Group, Component], None]
     planned: bool = False
     fast: bool = False
@@ -30,8 +31,8 @@ class Fault:
     products: tuple[str, ...] = ("coordd", "milvus")
 
 
-def _send(number: signal.Signals) -> Callable[[Group, Component], None]:
-    return lambda group, _active: os.kill(group.replica_pid(), number)
+def _send(number: signal.Signals) -> Callable[[Group, Component, int], None]:
+    return lambda _group, _active, pid: os.kill(pid, number)
 
 
 def _mend(group: Group, old: Component) -> None:
@@ -59,17 +60,24 @@ def _go_on(group: Group, old: Component) -> None:
 
 
 FAULTS = (
-    Fault("switchover", Group.switchover, _mend, planned=True, fast=True, products=("coordd",)),
+    Fault(
+        "switchover",
+        lambda group, active, _pid: group.switchover(active),
+        _mend,
+        planned=True,
+        fast=True,
+        products=("coordd",),
+    ),
     Fault(
         "SIGTERM",
-        lambda _group, active: active.process.signal(signal.SIGTERM),
+        lambda _group, active, _pid: active.process.signal(signal.SIGTERM),
         _ended,
         planned=True,
         fast=True,
     ),
     Fault("kill -9", _send(signal.SIGKILL), _mend, fast=True),
     Fault("SIGSTOP", _send(signal.SIGSTOP), _mend),
-    Fault("partition from etcd", lambda group, active: group.gate(active).cut(), _heal, gated=True),
+    Fault("partition from etcd", lambda group, active, _pid: group.gate(active).cut(), _heal, gated=True),
     # A process of Milvus has nobody to look after it: the same as SIGSTOP.
     Fault("dropped host", Group.stop_host, _go_on, products=("coordd",)),
 )

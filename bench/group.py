@@ -104,9 +104,9 @@ class Group(Side):
         component.process.kill()
         self.make_whole()
 
-    def stop_host(self, component: Component) -> None:
+    def stop_host(self, component: Component, replica: int) -> None:
         """SIGSTOP the replica and what looks after it, which must not notice."""
-        self._stopped = [component.process.pid, self.replica_pid()]
+        self._stopped = [component.process.pid, replica]
         for pid in self._stopped:
             os.kill(pid, signal.SIGSTOP)
 
