@@ -20,7 +20,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -159,9 +159,8 @@ def _phases(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def measure(product: str, faults: Sequence[Fault], plan: Plan, collections: int) -> list[dict[str, Any]]:
-    """All series of a product. Those behind gates get a pair of their own."""
-    found = []
+def measure(product: str, faults: Sequence[Fault], plan: Plan, collections: int) -> Iterator[dict[str, Any]]:
+    """All series of a product, one after the other. Those behind gates get a pair of their own."""
     for gated in (False, True):
         chosen = [fault for fault in faults if fault.gated is gated and product in fault.products]
         if not chosen:
@@ -172,9 +171,7 @@ def measure(product: str, faults: Sequence[Fault], plan: Plan, collections: int)
         ):
             for fault in chosen:
                 facts = {"product": product, "event": fault.name, "ttl_s": plan.ttl_s}
-                found.append({**facts, **series(group, fault, plan)})
-                sys.stderr.write(f"bench: {failover_report.brief(found[-1])}\n")
-    return found
+                yield {**facts, **series(group, fault, plan)}
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -227,14 +224,18 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
     configure(level="error", stream=sys.stderr)
     # Ends like Ctrl-C does, with all processes.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    results = {
+    results: dict[str, Any] = {
         "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "machine": proc.machine(),
         "collections": options.collections,
-        "series": measure(options.product, faults, plan, options.collections),
+        "series": [],
     }
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
+    for one in measure(options.product, faults, plan, options.collections):
+        sys.stderr.write(f"bench: {failover_report.brief(one)}\n")
+        results["series"].append(one)
+        # Each time: what has been measured in an hour must not be lost in the last minute.
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1))
     return results
 
 

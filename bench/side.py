@@ -162,7 +162,8 @@ def both_sides(work: Path, ttl_s: int, collections: int) -> Iterator[tuple[Side,
     with ExitStack() as stack:
         milvus = Side("milvus", stack.enter_context(MilvusLab(work / "milvus", session_ttl_s=ttl_s)))
         coordd = Side(
-            "coordd", stack.enter_context(MilvusLab(work / "coordd", session_ttl_s=ttl_s, milvus=False))
+            "coordd",
+            stack.enter_context(MilvusLab(work / "coordd", session_ttl_s=ttl_s, milvus=False, watchdog=True)),
         )
         _make_metadata(milvus, collections)
         milvus.start_active()

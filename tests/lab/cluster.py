@@ -101,7 +101,9 @@ class MilvusLab:
 
     ``extra`` is merged into every milvus.yaml; the session TTL is in seconds (etcd's minimum is 2). With
     ``milvus=False`` there is etcd only, for coordd processes alone, and nothing needs to be installed.
-    ``etcd_arguments`` are added to etcd's command line.
+    ``etcd_arguments`` are added to etcd's command line. With ``watchdog`` coordd's process is the parent of
+    the replica; without, the process that is measured, killed and paused is the replica itself, as it is with
+    Milvus.
     """
 
     def __init__(
@@ -112,9 +114,11 @@ class MilvusLab:
         extra: dict[str, Any] | None = None,
         milvus: bool = True,
         etcd_arguments: Sequence[str] = (),
+        watchdog: bool = False,
     ) -> None:
         self.work = work
         self._etcd_arguments = etcd_arguments
+        self._watchdog = watchdog
         self._ports = Ports()
         self._ttl_s = session_ttl_s
         self._extra = extra or {}
@@ -222,9 +226,7 @@ class MilvusLab:
         env["DEPLOY_MODE"] = "DISTRIBUTED"
         if kind == "coordd":
             env["PYTHONPATH"] = str(PROJECT)
-            # Without a parent: the process whose memory is measured, and which is killed and paused, is the
-            # replica itself, as it is with Milvus.
-            options = ["--config", str(folder), "--no-watchdog"]
+            options = ["--config", str(folder), *([] if self._watchdog else ["--no-watchdog"])]
             return [sys.executable, "-m", "coordd", "run", role, *options], env
         env["LD_LIBRARY_PATH"] = str(self.files.bin_dir)
         env["MILVUSCONF"] = str(folder)
