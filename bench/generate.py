@@ -4,7 +4,7 @@
 quota per collection). Each collection has five fields (RowID, Timestamp, a primary key, a vector, a string),
 one partition and one shard, in the default database: seven keys of RootCoord, and with ``--snapshots`` the
 seven that keep their history, which Milvus loads from. The default database, users and roles are left to the
-first coordinator that starts.
+first coordinator that starts; the saved windows of timestamps and IDs are there.
 
 Source: what a Milvus 2.3.5 cluster leaves in etcd after create_collection.
 """
@@ -23,8 +23,10 @@ import uvloop
 from coordd.etcd import EtcdClient, Put
 from coordd.etcd.settings import PlainSettings
 from coordd.log import configure
+from coordd.meta.codecs import encode_time_ns
 from coordd.meta.layout import MetaLayout
 from coordd.pb import common_pb2, etcd_meta_pb2, schema_pb2
+from coordd.rootcoord.tso import LOGICAL_BITS, NS_PER_MS
 
 COLLECTIONS = 100_000
 FIELDS = 5
@@ -42,7 +44,7 @@ _TIMEOUT_S = 60.0
 
 
 def metadata(count: int, *, snapshots: bool = False) -> Iterator[tuple[str, bytes]]:
-    """Keys and values of ``count`` collections, named ``generated_0`` and so on."""
+    """Keys and values of ``count`` collections, ``generated_0`` and so on, and the allocators' marks."""
     fields = [(field.fieldID, field.SerializeToString()) for field in _fields()]
     for number in range(count):
         collection_id = FIRST_ID + number * _ID_STEP
@@ -54,6 +56,9 @@ def metadata(count: int, *, snapshots: bool = False) -> Iterator[tuple[str, byte
         yield from pairs
         if snapshots:
             yield from ((LAYOUT.snapshot(key, collection_id), value) for key, value in pairs)
+    end_ms = ((FIRST_ID + count * _ID_STEP) >> LOGICAL_BITS) + 1
+    yield LAYOUT.timestamp, encode_time_ns(end_ms * NS_PER_MS)
+    yield LAYOUT.id_window, encode_time_ns(end_ms * NS_PER_MS)
 
 
 def _fields() -> list[schema_pb2.FieldSchema]:
