@@ -303,9 +303,8 @@ class _Hold:
             RpcFailure: the call has waited for as long as it may.
         """
         if self._deadline is None:
-            self._deadline = boottime() + self._dispatcher.hold_cap_s
-            if self._call.deadline is not None:
-                self._deadline = min(self._deadline, self._call.deadline)
+            own = self._call.deadline
+            self._deadline = boottime() + self._dispatcher.hold_cap_s if own is None else own
         if boottime() >= self._deadline:
             raise self._dispatcher.hold_ended(self._call)
         if self._stats is not None:
