@@ -5,6 +5,7 @@ the same process; the tables stay warm in between. etcd out of reach is waited o
 """
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 
 from coordd.clock import boottime
@@ -40,8 +41,10 @@ ACTIVATION_PAUSE_S = 1.0
 """After a failed activation: time for another replica to take the role."""
 
 
-FORWARD_QUIET_S = 1.0
-"""No call for so long after a handover: the callers have moved. Milvus' proxies call every 0.2 s."""
+FORWARD_TURN_S = 0.1
+FORWARD_QUIET_TURNS = 10
+"""So many turns in a row without a call after a handover: the callers have moved. Milvus' proxies call every
+0.2 s. Turns, not a time: a process that was starved for a second has calls in its sockets yet to be read."""
 
 
 class RoleHeldExclusively(CoorddError):
@@ -154,11 +157,12 @@ class Replica:
         """Let the callers move: forward until none has come for a while, but not for ever."""
         until = boottime() + self.settings.forward_grace_ms / 1000
         try:
-            while True:
-                left = min(until, forwarder.idle_since + FORWARD_QUIET_S) - boottime()
-                if left <= 0:
-                    break
-                await asyncio.sleep(min(left, FORWARD_QUIET_S))
+            quiet_turns = 0
+            while quiet_turns < FORWARD_QUIET_TURNS and boottime() < until:
+                before = forwarder.idle_since
+                await asyncio.sleep(FORWARD_TURN_S)
+                quiet = not math.isinf(before) and forwarder.idle_since == before
+                quiet_turns = quiet_turns + 1 if quiet else 0
             if self.gate.forwarder is forwarder:
                 self.gate.end_forwarding()
                 await asyncio.sleep(DEPOSED_LINGER_S)
