@@ -36,6 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--members", type=int, default=3, help="etcd members (default 3)")
     parser.add_argument("--replicas", type=int, default=3, help="rootcoords (default 3)")
     parser.add_argument("--ttl", type=int, default=0, help="session TTL, seconds (default: 3 or 30)")
+    parser.add_argument("--only", default="", help="troubles to draw from, with commas (default: all)")
     log.configure(level="error", stream=sys.stderr)
     return asyncio.run(soak(parser.parse_args(words)))
 
@@ -56,7 +57,7 @@ async def soak(wanted: argparse.Namespace) -> int:
                 Path(folder), members=wanted.members, replicas=wanted.replicas, seed=seed, ttl_s=ttl_s,
                 crash_detection=crash_detection,
             ) as scene:  # fmt: skip
-                troubles = Troubles(scene, seed)
+                troubles = Troubles(scene, seed, [name for name in wanted.only.split(",") if name])
                 await _run(scene, troubles, wanted, began)
         except* (Violation, AssertionError, TimeoutError) as group:
             failure = _told(group)

@@ -7,14 +7,16 @@ it busy until then, so that two at once concern two replicas.
 
 import asyncio
 import random
+import re
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 
 from coordd.cli.switchover_command import Asking, SwitchoverError
+from coordd.errors import CoorddError
 from coordd.etcd.errors import EtcdError
 from tests.faults.stage import Stage, StageReplica
 from tests.support.coordd import LAYOUT, active_of
@@ -26,9 +28,9 @@ NOBODY_FREE_S: Final = 0.2
 
 
 class Troubles:
-    """Troubles of one stage, drawn from one seed. `done` counts them by name."""
+    """Troubles of one stage, drawn from one seed. `done` counts them by name. `only`: names of methods."""
 
-    def __init__(self, stage: Stage, seed: int) -> None:
+    def __init__(self, stage: Stage, seed: int, only: Collection[str] = ()) -> None:
         self.done: Counter[str] = Counter()
         self._stage = stage
         self._random = random.Random(f"troubles {seed}")
@@ -50,6 +52,8 @@ class Troubles:
             self.restart_etcd: 1,
             self.pause_etcd: 1,
         }
+        if only:
+            self._kinds = {kind: 1 for kind in self._kinds if kind.__name__ in only}
 
     async def one(self) -> None:
         """One trouble, now and then two at once; returns when they are over."""
@@ -108,7 +112,7 @@ class Troubles:
         try:
             answer, _active, _took_s = await Asking(self._stage.client, LAYOUT, "rootcoord", to).ask()
         except (SwitchoverError, EtcdError) as error:
-            self.done[f"switchover: {type(error).__name__}"] += 1
+            self.done[f"switchover: {type(error).__name__}: {_reason(error)}"] += 1
             self._stage.note(f"switchover: {error}")
         else:
             self.done["switchover: done"] += 1
@@ -268,6 +272,11 @@ class Troubles:
         self.done[what.partition(" for ")[0]] += 1
         self._stage.note(f"{what}: replica {replica.number}{', the active one' if replica is leader else ''}")
         return replica
+
+
+def _reason(error: CoorddError) -> str:
+    """Without the numbers in it."""
+    return re.sub(r"[0-9][0-9.:]*", "#", error.message.partition(" over: ")[2] or error.message)
 
 
 def _delay(direction: Direction, seconds: float) -> None:
