@@ -5,12 +5,14 @@ judges reach etcd directly. Everything that is judged raises `Violation`, at onc
 """
 
 import asyncio
+import os
+import random
 import shutil
 import signal
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,14 +39,20 @@ RECOVERY_LIMIT_S: Final = 120.0
 """Until somebody serves when all troubles are over: generous, for slow machines."""
 EXIT_LIMIT_S: Final = 60.0
 LOGS_KEPT: Final = 12
+WATCHED: Final = 0.4
+"""Part of the replicas that run under a supervisor."""
 
 
 @dataclass(eq=False)
 class StageReplica:
-    """One place in the group: a process comes, goes, and comes again. `busy`: some trouble has it."""
+    """One place in the group: a process comes, goes, and comes again. `busy`: some trouble has it.
+
+    With `watchdog` the process is a supervisor and the replica its child, which it kills when it hangs.
+    """
 
     number: int
     proxies: list[TcpProxy]
+    watchdog: bool
     process: CoorddProcess | None = None
     busy: bool = False
     told_to_end: bool = False
@@ -54,6 +62,38 @@ class StageReplica:
         """Its process."""
         assert self.process is not None, f"replica {self.number} is not running"
         return self.process
+
+    def inner(self) -> int:
+        """The pid of the replica itself; 0 while a supervisor has none."""
+        if self.process is None:
+            return 0
+        return next(iter(_children(self.process.pid)), 0) if self.watchdog else self.process.pid
+
+    def signal_inner(self, number: signal.Signals) -> None:
+        """A signal to the replica itself, if there is one."""
+        pid = self.inner()
+        if pid and self.running.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """The replica itself is stopped meanwhile. A supervisor may end it for that."""
+        pid, registered = self.inner(), self._registrations()
+        self.signal_inner(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            if self.inner() == pid:
+                self.signal_inner(signal.SIGCONT)
+        if self.watchdog:
+            await asyncio.sleep(0.2)  # a SIGKILL on its way has arrived by then
+            await eventually(
+                lambda: self.inner() == pid or self._registrations() > registered, RECOVERY_LIMIT_S
+            )
+
+    def _registrations(self) -> int:
+        return self.running.log().count("Service registered successfully")
 
     def heal(self) -> None:
         """Its way to etcd is free again, but for refused connections."""
@@ -96,7 +136,7 @@ class Stage:
         endpoints = [proxy.endpoint for proxy in replica.proxies]
         settings = {**self.settings, "etcd": {**self.settings["etcd"], "endpoints": endpoints}}
         replica.told_to_end = False
-        replica.process = await self.launcher.run(ROLE, settings)
+        replica.process = await self.launcher.run(ROLE, settings, watchdog=replica.watchdog)
         self.note(f"replica {replica.number} starts as pid {replica.process.pid}")
 
     async def wait_registered(self, replica: StageReplica) -> None:
@@ -110,15 +150,18 @@ class Stage:
                 raise Violation(f"replica {replica.number} does not come up:\n{log[-3000:]}")
             await asyncio.sleep(0.1)
 
-    async def end(self, replica: StageReplica, number: signal.Signals) -> None:
-        """End its process by that signal and wait for it.
+    async def end(self, replica: StageReplica, number: signal.Signals, *, inner: bool = False) -> None:
+        """End its process by that signal and wait for it. `inner`: a supervisor is to end with its child.
 
         Raises:
             Violation: it does not end, or not cleanly on SIGTERM.
         """
         process = replica.running
         replica.told_to_end = True
-        process.send(number)
+        if inner:
+            replica.signal_inner(number)
+        else:
+            process.send(number)
         try:
             code = await process.wait(EXIT_LIMIT_S)
         except TimeoutError:
@@ -135,7 +178,7 @@ class Stage:
         if holder is None or holder.safety is None:
             return None
         for replica in self.replicas:
-            if replica.process is not None and holder.safety.pid in _pids(replica.process.pid):
+            if holder.safety.pid and holder.safety.pid == replica.inner():
                 return replica
         return None
 
@@ -183,7 +226,7 @@ class Stage:
                 await proxy.accept()
             if replica.process is None:
                 await self.start(replica)
-            replica.running.send(signal.SIGCONT)
+            replica.signal_inner(signal.SIGCONT)
         for member in self.etcd.members:
             if member.process is None:
                 member.start()
@@ -284,10 +327,10 @@ async def stage(
         etcd = await stack.enter_async_context(etcd_cluster(members=members))
         client = await stack.enter_async_context(etcd_client(etcd.endpoints))
         launcher = await stack.enter_async_context(coordd_processes(folder))
-        places = []
+        places, draw = [], random.Random(f"stage {seed}")
         for number in range(replicas):
             proxies = [await stack.enter_async_context(TcpProxy(one)) for one in etcd.endpoints]
-            places.append(StageReplica(number, proxies))
+            places.append(StageReplica(number, proxies, watchdog=draw.random() < WATCHED))
         history, active = History(), ActiveKey(client, LAYOUT.session(ROLE))
         scene = Stage(
             etcd, client, places, launcher, _settings(etcd.endpoints, ttl_s, crash_detection), history,
@@ -331,9 +374,8 @@ def _settings(endpoints: Sequence[str], ttl_s: int, crash_detection: bool) -> di
     return settings
 
 
-def _pids(pid: int) -> set[int]:
-    """A process and its children: a supervised replica is a child of what was started."""
+def _children(pid: int) -> list[int]:
     try:
-        return {pid, *(child.pid for child in psutil.Process(pid).children())}
+        return [child.pid for child in psutil.Process(pid).children()]
     except psutil.NoSuchProcess:
-        return {pid}
+        return []

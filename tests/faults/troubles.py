@@ -25,6 +25,7 @@ from tests.support.tcp_proxy import Direction, TcpProxy
 TWO_AT_ONCE: Final = 0.2
 THE_ACTIVE_ONE: Final = 0.65
 NOBODY_FREE_S: Final = 0.2
+ROBBED_LIMIT_S: Final = 8.0
 
 
 class Troubles:
@@ -39,6 +40,7 @@ class Troubles:
             self.terminate: 4,
             self.kill_two: 1,
             self.pause: 3,
+            self.pause_until_robbed: 2,
             self.revoke_lease: 2,
             self.delete_active_key: 1,
             self.switchover: 4,
@@ -66,8 +68,9 @@ class Troubles:
     # --- processes ---
 
     async def kill(self) -> None:
-        """SIGKILL; a new process comes a little later."""
-        await self._end_and_restart("kill", signal.SIGKILL, 1)
+        """SIGKILL, to a supervisor or to its child; a new process comes a little later."""
+        inner = self._random.random() < 0.5
+        await self._end_and_restart("kill", signal.SIGKILL, 1, inner=inner)
 
     async def terminate(self) -> None:
         """SIGTERM; a new process comes a little later."""
@@ -77,11 +80,13 @@ class Troubles:
         """SIGKILL to two of them in one moment."""
         await self._end_and_restart("kill two", signal.SIGKILL, 2)
 
-    async def _end_and_restart(self, what: str, number: signal.Signals, count: int) -> None:
+    async def _end_and_restart(
+        self, what: str, number: signal.Signals, count: int, *, inner: bool = False
+    ) -> None:
         victims = [one for _ in range(count) if (one := await self._take_victim(what)) is not None]
         async with asyncio.TaskGroup() as group:
             for replica in victims:
-                group.create_task(self._stage.end(replica, number), name=what)
+                group.create_task(self._stage.end(replica, number, inner=inner), name=what)
         for replica in victims:
             self._stage.spawn(self._restart(replica), f"restart {replica.number}")
 
@@ -96,16 +101,25 @@ class Troubles:
         seconds = self._random.choice((0.2, 1.0, 3.0, 5.0))
         async with self._victim(f"pause for {seconds} s") as replica:
             if replica is not None:
-                replica.running.send(signal.SIGSTOP)
-                try:
+                async with replica.paused():
                     await asyncio.sleep(seconds)
-                finally:
-                    replica.running.send(signal.SIGCONT)
+
+    async def pause_until_robbed(self) -> None:
+        """SIGSTOP to the active one until its role has gone: it wakes before its successor has done much."""
+        robbed = self._stage.active.holder
+        async with self._victim("pause until robbed") as replica:
+            if replica is None or replica is not self._stage.leader() or robbed is None:
+                return
+            async with replica.paused():
+                until = time.monotonic() + ROBBED_LIMIT_S
+                while self._holder_id() in (0, robbed.server_id) and time.monotonic() < until:
+                    await self._stage.active.change(ROBBED_LIMIT_S)
 
     # --- leadership ---
 
     async def switchover(self) -> None:
         """An operator moves the leadership, to anybody or to somebody."""
+        ready = set(self._stage.audit.synced_standbys)
         standbys = [one for one in self._stage.audit.servers if one != self._holder_id()]
         to = self._random.choice([0, *standbys])
         self._stage.note(f"switchover to {to or 'anybody'}")
@@ -113,7 +127,10 @@ class Troubles:
             answer, _active, _took_s = await Asking(self._stage.client, LAYOUT, "rootcoord", to).ask()
         except (SwitchoverError, EtcdError) as error:
             self.done[f"switchover: {type(error).__name__}: {_reason(error)}"] += 1
-            self._stage.note(f"switchover: {error}")
+            ready &= set(self._stage.audit.synced_standbys)
+            self._stage.note(f"switchover: {error}; ready all the while: {ready}")
+            if ready and "no standby" in error.message:
+                self.done["switchover refused though a standby was ready"] += 1
         else:
             self.done["switchover: done"] += 1
             self._stage.note(f"switchover: {answer.request.heir} inherits at {answer.revision}")
