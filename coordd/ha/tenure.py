@@ -81,8 +81,6 @@ class Tenure:
         self.context.around.gate.activating()
         self.context.start(self._beat(), "heartbeat")
         self.context.start(self._activate(), "activate")
-        if self.cause in (ev.TermCause.CRASH, ev.TermCause.SILENCE) and self.predecessor is not None:
-            self.context.start(self._revoke_predecessor(self.predecessor), "predecessor")
 
     # --- becoming active ---
 
@@ -125,7 +123,7 @@ class Tenure:
         self.context.handle(ev.ActivationFailed())
 
     async def serve(self) -> None:
-        """Open the gate, then write the history: nothing waits for that."""
+        """Open the gate, then clear up after the predecessor and write the history; nobody waits for that."""
         if self.context.election.state is ev.State.ENDED:
             return  # in the same turn of the loop: the gate is closed and stays so
         around, phases = self.context.around, self.context.phases
@@ -136,6 +134,8 @@ class Tenure:
         self.record = self._new_record()
         around.term_log.began(self.record)
         self.context.say.term_began(self.record)
+        if self.cause in (ev.TermCause.CRASH, ev.TermCause.SILENCE) and self.predecessor is not None:
+            self.context.start(self._revoke_predecessor(self.predecessor), "predecessor")
         await self._write_history(self.record)
 
     def _new_record(self) -> TermRecord:
@@ -172,7 +172,10 @@ class Tenure:
 
         A slow etcd then costs no more than its own latency, and a request lost on a dead connection costs
         one interval instead of its time-out. Without answers the intervals are short, see `coordd.ha.pace`.
+        A campaign that was answered was a heartbeat, so activation has etcd to itself at first.
         """
+        if self.guard.valid(boottime()):
+            await asyncio.sleep(self.context.around.settings.heartbeat_interval_ms / 1000)
         while True:
             started = boottime()
             after_s = self._pace.after_s(started)
