@@ -1,8 +1,15 @@
 """The newest timestamp and largest ID in the metadata: where to start if no window was ever saved."""
 
+import asyncio
 from collections.abc import Iterator
+from typing import Final
 
 from coordd.meta.tables import RootCoordTables
+from coordd.meta.tables.collection_view import CollectionRow
+
+SLICE_ROWS: Final = 200
+"""Collections looked at between two yields to the event loop: a few milliseconds of work. A look through
+100,000 of them in one go would hold heartbeats up, and the supervising parent would take it for a hang."""
 
 
 class KnownInTables:
@@ -11,24 +18,36 @@ class KnownInTables:
     def __init__(self, tables: RootCoordTables) -> None:
         self._tables = tables
 
-    def newest_timestamp(self) -> int:
+    async def newest_timestamp(self) -> int:
         """The newest hybrid timestamp of a collection, partition or alias; 0 if there is none."""
-        return max(self._timestamps(), default=0)
+        newest = max((alias.created_time for alias in self._tables.aliases), default=0)
+        for rows in self._slices():
+            newest = max(newest, max(self._timestamps(rows), default=0))
+            await asyncio.sleep(0)
+        return newest
 
-    def newest_id(self) -> int:
+    async def newest_id(self) -> int:
         """The largest ID of a database, collection or partition; 0 if there is none."""
-        return max(self._ids(), default=0)
+        newest = max((database.id for database in self._tables.databases), default=0)
+        for rows in self._slices():
+            newest = max(newest, max(self._ids(rows), default=0))
+            await asyncio.sleep(0)
+        return newest
 
-    def _timestamps(self) -> Iterator[int]:
-        yield from (alias.created_time for alias in self._tables.aliases)
-        for row in self._tables.collections:
+    def _slices(self) -> Iterator[list[CollectionRow]]:
+        """All collections there are now; the tables may change between two slices."""
+        rows = list(self._tables.collections)
+        for start in range(0, len(rows), SLICE_ROWS):
+            yield rows[start : start + SLICE_ROWS]
+
+    def _timestamps(self, rows: list[CollectionRow]) -> Iterator[int]:
+        for row in rows:
             yield row.create_time
             view = self._tables.collections.view(row.collection_id)
             yield from (partition.created_timestamp for partition in view.partitions) if view else ()
 
-    def _ids(self) -> Iterator[int]:
-        yield from (database.id for database in self._tables.databases)
-        for row in self._tables.collections:
+    def _ids(self, rows: list[CollectionRow]) -> Iterator[int]:
+        for row in rows:
             yield row.collection_id
             view = self._tables.collections.view(row.collection_id)
             yield from (partition.id for partition in view.partitions) if view else ()

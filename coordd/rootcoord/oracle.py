@@ -41,10 +41,10 @@ class TermOverError(NotHandedOutError):
 class KnownIds(Protocol):
     """What the metadata knows of timestamps and IDs; asked only when no window was ever saved."""
 
-    def newest_timestamp(self) -> int:
+    async def newest_timestamp(self) -> int:
         """The newest hybrid timestamp in the metadata, 0 if there is none."""
 
-    def newest_id(self) -> int:
+    async def newest_id(self) -> int:
         """The largest ID in the metadata, 0 if there is none."""
 
 
@@ -208,7 +208,7 @@ async def _timestamp_floor(client: EtcdClient, saved: KeyValue | None, known: Kn
     """Where timestamps start. `saved`: the key of Milvus 2.2 where the present one is absent."""
     if saved is not None:
         return await window_floor(client, saved)
-    newest = known.newest_timestamp()
+    newest = await known.newest_timestamp()
     if newest:
         log.warning("no saved window of timestamps, starting above the newest in the metadata", newest=newest)
     return physical_of(newest) + 1
@@ -217,7 +217,7 @@ async def _timestamp_floor(client: EtcdClient, saved: KeyValue | None, known: Kn
 async def _id_floor(client: EtcdClient, saved: KeyValue | None, known: KnownIds) -> int:
     if saved is not None:
         return await window_floor(client, saved)
-    newest = known.newest_id()
+    newest = await known.newest_id()
     if newest:
         log.warning("no saved window of IDs, starting above the largest one in the metadata", newest=newest)
     return (newest >> LOGICAL_BITS) + 1

@@ -11,11 +11,12 @@ from coordd import clock
 from coordd.etcd.errors import PermissionDenied, Unavailable
 from coordd.meta.codecs import encode_time_ns
 from coordd.meta.commit import FenceLost
-from coordd.rootcoord.known import KnownInTables
+from coordd.rootcoord.known import SLICE_ROWS, KnownInTables
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
 from coordd.rootcoord.tso import LOGICAL_BITS, MAX_COUNT, NS_PER_MS
 from coordd.rootcoord.windows import WindowCorruptError
 from tests.support.etcd import eventually
+from tests.unit.meta.samples import collection
 from tests.unit.rootcoord.memory_etcd import LOST_ANSWER, LOST_REQUEST, Fault, MemoryEtcd
 from tests.unit.rootcoord.milvus_oracle import MilvusOracle
 from tests.unit.rootcoord.recorded import LAYOUT, World, world
@@ -95,8 +96,8 @@ async def test_without_saved_windows_the_metadata_bounds_the_start() -> None:
     first, first_id = oracle.timestamps_now(1), oracle.ids_now(1)
     assert isinstance(first, int)
     assert isinstance(first_id, int)
-    assert first > known.newest_timestamp() > 0
-    assert first_id > known.newest_id() > 0
+    assert first > await known.newest_timestamp() > 0
+    assert first_id > await known.newest_id() > 0
 
 
 @pytest.mark.parametrize("key", [LAYOUT.timestamp, LAYOUT.id_window])
@@ -329,3 +330,23 @@ async def test_a_permanent_failure_in_a_term_is_waited_out() -> None:
         place.etcd.faults.clear()
         await eventually(lambda: saved_ms(place.etcd, LAYOUT.timestamp) > START_MS + 3000)
         keeping.cancel()
+
+
+async def test_a_look_through_many_collections_lets_the_loop_turn() -> None:
+    """A supervising parent takes a loop that stands still for a hang."""
+    keys: dict[str, bytes] = {}
+    for collection_id in range(10, 10_010, 10):
+        keys |= collection(collection_id, f"c{collection_id}")
+    place = await world(keys)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_turns())
+    assert await KnownInTables(place.tables).newest_id() == 10_001
+    counting.cancel()
+    assert turns >= 1000 / SLICE_ROWS
