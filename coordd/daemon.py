@@ -24,6 +24,7 @@ from coordd.ha.coordinator import Coordinator
 from coordd.ha.detector import wait_gone
 from coordd.ha.evidence import Evidence
 from coordd.ha.failures import is_permanent
+from coordd.ha.huge_pages import keep_in_huge_pages
 from coordd.ha.replica import Replica
 from coordd.ha.session import LocalIdentity, SessionRecord, advertised_address
 from coordd.ha.settings import ReplicaSettings
@@ -188,6 +189,7 @@ class Daemon:
                 ("status", self._report),
                 ("settings", lambda: self._refresh_settings(client)),
                 ("etcd versions", lambda: _warn_of_etcd_bugs(client)),
+                ("huge pages", keep_in_huge_pages),
             ):
                 scope.create_task(_keep_up(name, helper), name=name)
             if self._embedded is not None:
