@@ -2,13 +2,14 @@
 
     python -m tests.faults.soak --failovers 1000 --seconds 3600 --members 3
 
-Ends after that many terms or seconds, whichever comes first, with one line that is the verdict. Exit status 0
-if every promise was kept.
+Ends after that many terms or seconds, whichever comes first, or when it is interrupted, with one line that is
+the verdict. Exit status 0 if every promise was kept.
 """
 
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -70,13 +71,22 @@ async def soak(wanted: argparse.Namespace) -> int:
 
 
 async def _run(scene: Stage, troubles: Troubles, wanted: argparse.Namespace, began: float) -> None:
-    told_at = began
+    told_at, interrupted = began, asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, _interrupt, interrupted, number)
     while scene.audit.terms < wanted.failovers and time.monotonic() - began < wanted.seconds:
+        if interrupted.is_set():
+            break
         await troubles.one()
         await scene.wait_served(time.monotonic_ns())
         if time.monotonic() - told_at > PROGRESS_EVERY_S:
             told_at = time.monotonic()
             print(_progress(scene, began), flush=True)
+
+
+def _interrupt(interrupted: asyncio.Event, number: signal.Signals) -> None:
+    print(f"{number.name}: judging what there is", flush=True)
+    interrupted.set()
 
 
 def _progress(scene: Stage, began: float) -> str:
