@@ -12,7 +12,7 @@ SECONDS ?= 14400
 SOURCES := pyproject.toml constraints.txt hatch_build.py $(wildcard proto/coordd/pb/*.proto)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test check format unit interop simulate soak bench bench-failover proto constraints clean
+.PHONY: run test check format unit interop simulate soak mutants bench bench-failover proto constraints clean
 
 run: $(VENV)/.installed  ## start an embedded etcd and an active-standby pair, and show who leads
 	$(BIN)/coordd dev

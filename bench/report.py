@@ -195,7 +195,7 @@ def _takeover_remarks(signals: dict[str, Any]) -> Iterator[str]:
         for run in summary["runs"]
     )
     yield f"Timestamps that went back across a takeover: {back}. The client was at most {late:.1f} ms late."
-    yield "After SIGKILL both wait for the end of the lease: TTL less the age of its last renewal."
+    yield "After SIGKILL Milvus waits for the end of the lease: TTL less the age of its last renewal."
     for side in ("milvus", "coordd"):
         summary = signals["SIGTERM"][side]
         yield (
