@@ -89,8 +89,10 @@ class RunningReplica:
 class Group:
     """Starts replicas under one root path; all are ended with the group."""
 
-    def __init__(self, client: EtcdClient, root: str) -> None:
+    def __init__(self, client: EtcdClient, root: str, since: int = 1) -> None:
         self.client = client
+        self.since = since
+        """First revision in which the group can have written; a shared etcd may have compacted earlier ones."""
         self.layout = MetaLayout(root, "meta", "kv")
         self.members: list[RunningReplica] = []
 
@@ -144,7 +146,7 @@ class Group:
 @asynccontextmanager
 async def replica_group(client: EtcdClient, root: str) -> AsyncIterator[Group]:
     """A group whose replicas are all ended at the end."""
-    group = Group(client, root)
+    group = Group(client, root, await client.revision() + 1)
     try:
         yield group
     finally:

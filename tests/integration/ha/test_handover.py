@@ -66,7 +66,7 @@ async def events_of(group: Group) -> list[Event]:
     marker = f"{root}marker"
     now = await group.client.put(marker, b"as far as this")
     events: list[Event] = []
-    watch = group.client.watch(root, prefix_end(root), from_revision=1)
+    watch = group.client.watch(root, prefix_end(root), from_revision=group.since)
     async with asyncio.timeout(LIMIT_S), aclosing(watch) as batches:
         async for batch in batches:
             events += [event for event in batch.events if event.mod_revision <= now and event.key != marker]
