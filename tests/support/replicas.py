@@ -92,7 +92,7 @@ class Group:
     def __init__(self, client: EtcdClient, root: str, since: int = 1) -> None:
         self.client = client
         self.since = since
-        """First revision in which the group can have written; a shared etcd may have compacted earlier ones."""
+        """First revision the group can have written; a shared etcd may have compacted earlier ones."""
         self.layout = MetaLayout(root, "meta", "kv")
         self.members: list[RunningReplica] = []
 
