@@ -39,7 +39,7 @@ RETRY_MAX_S = 1.0
 class Evidence:
     """A process is gone. `noticed_at`: the first sign of it came; `confirmed_at`: it was certain."""
 
-    kind: Literal["process exited", "connection refused"]
+    kind: Literal["life lock lost", "process exited", "connection refused"]
     noticed_at: float
     confirmed_at: float
 

@@ -1,7 +1,8 @@
-"""Waiting for the end of a process on this machine, which need not be a child, with a pidfd.
+"""Waiting for the end of a process on this machine, which need not be a child.
 
 A pidfd names one process for good, whoever gets its pid later. It becomes readable when the process has
-ended, reaped or not; by then the kernel has closed the process' sockets.
+ended, reaped or not; by then the kernel has taken its memory apart and closed its sockets. The life lock
+(`coordd.ha.life_lock`) of a replica is lost before that, so whichever comes first counts.
 
 Source: pidfd_open(2).
 """
@@ -9,8 +10,10 @@ Source: pidfd_open(2).
 import asyncio
 import os
 import select
+from typing import Any
 
 from coordd.clock import boottime
+from coordd.ha import life_lock
 from coordd.ha.evidence import Evidence, pid_was_reused
 from coordd.ha.procfs import start_ticks as found_start_ticks
 from coordd.log import get_logger
@@ -40,10 +43,29 @@ async def wait_exited(pid: int, start_ticks: int) -> Evidence | None:
         if not start_ticks and _is_readable(pidfd):
             return None
         if not reused:
-            await _readable(pidfd)
+            return await _ended(pid, pidfd)
     finally:
         os.close(pidfd)
     return _exited()
+
+
+async def _ended(pid: int, pidfd: int) -> Evidence:
+    """Wait for the first sign that the process behind `pidfd` ends or has ended."""
+    loop = asyncio.get_running_loop()
+    exited: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(pidfd, lambda: None if exited.done() else exited.set_result(None))
+    lost = asyncio.create_task(life_lock.wait_released(pid), name=f"life lock of {pid}")
+    either: set[asyncio.Future[Any]] = {lost, exited}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        # As long as the process is there, so is its pid, and what was found by the pid is its own.
+        if lost.done() and (noticed_at := lost.result()) is not None:
+            return Evidence("life lock lost", noticed_at=noticed_at, confirmed_at=boottime())
+        await exited
+        return _exited()
+    finally:
+        loop.remove_reader(pidfd)
+        lost.cancel()
 
 
 def _without_pidfd(pid: int, start_ticks: int, error: OSError) -> Evidence | None:
@@ -66,13 +88,3 @@ def _is_readable(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))
-
-
-async def _readable(fd: int) -> None:
-    loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
-    loop.add_reader(fd, readable.set)
-    try:
-        await readable.wait()
-    finally:
-        loop.remove_reader(fd)
