@@ -7,6 +7,7 @@ what Milvus' own processes print, so that an operator's filters keep working. Lo
 Source of the format: Milvus 2.3.5 pkg/log/zap_text_encoder.go.
 """
 
+import asyncio
 import json
 import logging
 import logging.handlers
@@ -39,6 +40,47 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return cast(FilteringBoundLogger, structlog.stdlib.get_logger(name))
 
 
+class Later:
+    """Lines of one logger that wait until there is time for them.
+
+    A line takes up to a millisecond after an idle time, and a takeover has many of them. Those said here are
+    written `DELAY_S` later, with the time and the place at which they were said, in their order; without a
+    running loop at once.
+    """
+
+    DELAY_S = 0.05
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        self._logger = logger
+        self._waiting: list[tuple[int, str, dict[str, Any]]] = []
+
+    def info(self, message: str, **facts: Any) -> None:
+        """Say it at level INFO."""
+        self._add(logging.INFO, message, facts)
+
+    def warning(self, message: str, **facts: Any) -> None:
+        """Say it at level WARN."""
+        self._add(logging.WARNING, message, facts)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        waiting, self._waiting = self._waiting, []
+        for level, message, facts in waiting:
+            self._logger.log(level, message, **facts)
+
+    def _add(self, level: int, message: str, facts: dict[str, Any]) -> None:
+        frame = sys._getframe(2)  # noqa: SLF001 - what the logging module itself looks at
+        place = {"filename": Path(frame.f_code.co_filename).name, "lineno": frame.f_lineno}
+        self._waiting.append((level, message, {**facts, **place, _SAID_AT: datetime.now(UTC)}))
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        if len(self._waiting) == 1:
+            loop.call_later(self.DELAY_S, self.flush)
+
+
 def configure(
     *,
     level: str = "info",
@@ -65,7 +107,7 @@ def configure(
             structlog.stdlib.filter_by_level,
             structlog.stdlib.add_log_level,
             structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.processors.CallsiteParameterAdder(_CALLSITE),
+            _add_place,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -75,7 +117,7 @@ def configure(
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.stdlib.add_log_level,
-            structlog.processors.CallsiteParameterAdder(_CALLSITE),
+            _add_place,
         ],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -102,10 +144,16 @@ def configure(
     set_level(level)
 
 
-_CALLSITE = [
-    structlog.processors.CallsiteParameter.FILENAME,
-    structlog.processors.CallsiteParameter.LINENO,
-]
+_SAID_AT = "said_at"
+_ADD_CALL_SITE = structlog.processors.CallsiteParameterAdder(
+    [structlog.processors.CallsiteParameter.FILENAME, structlog.processors.CallsiteParameter.LINENO],
+    additional_ignores=[__name__],
+)
+
+
+def _add_place(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """File and line of the statement, unless they came along."""
+    return event if "lineno" in event else _ADD_CALL_SITE(logger, method, event)
 
 
 def set_level(level: str) -> None:
@@ -125,30 +173,31 @@ def get_level() -> str:
 
 def render_text(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     """One zap text line; a traceback follows on lines of its own."""
-    message, level, where, trace = _take_frame(event)
+    time, message, level, where, trace = _take_frame(event)
     fields = "".join(f" [{key}={_quote(value)}]" for key, value in event.items())
-    line = f'[{_timestamp()}] [{level}] [{where}] ["{_escape(message)}"]{fields}'
+    line = f'[{time}] [{level}] [{where}] ["{_escape(message)}"]{fields}'
     return _encodable(line if trace is None else f"{line}\n{trace}")
 
 
 def render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     """One JSON object per line, with zap's keys `level`, `time`, `caller`, `message`."""
-    message, level, where, trace = _take_frame(event)
-    record = {"level": level, "time": _timestamp(), "caller": where, "message": message, **event}
+    time, message, level, where, trace = _take_frame(event)
+    record = {"level": level, "time": time, "caller": where, "message": message, **event}
     if trace is not None:
         record["stack"] = trace
     return _encodable(json.dumps(record, default=str, ensure_ascii=False))
 
 
-def _take_frame(event: MutableMapping[str, Any]) -> tuple[str, str, str, str | None]:
+def _take_frame(event: MutableMapping[str, Any]) -> tuple[str, str, str, str, str | None]:
+    time = _timestamp(event.pop(_SAID_AT, None) or datetime.now(UTC))
     level = str(event.pop("level", "info"))
     where = f"{event.pop('filename', '?')}:{event.pop('lineno', 0)}"
     trace = event.pop("exception", None)
-    return str(event.pop("event", "")), _LEVEL_NAMES.get(level, level.upper()), where, trace
+    return time, str(event.pop("event", "")), _LEVEL_NAMES.get(level, level.upper()), where, trace
 
 
-def _timestamp() -> str:
-    now = datetime.now(UTC).astimezone()
+def _timestamp(moment: datetime) -> str:
+    now = moment.astimezone()
     offset = now.strftime("%z")
     return f"{now:%Y/%m/%d %H:%M:%S}.{now.microsecond // 1000:03d} {offset[:3]}:{offset[3:]}"
 

@@ -16,6 +16,7 @@ from coordd.etcd.types import (
     DeleteResult,
     Event,
     KeyValue,
+    Nested,
     Op,
     OpResult,
     Put,
@@ -47,11 +48,7 @@ def txn_request(compares: Sequence[Compare], success: Sequence[Op], failure: Seq
     longest = max(len(compares), len(success), len(failure))
     if longest > MAX_TXN_OPS:
         raise TooManyOperations(f"a transaction of {longest} operations: etcd takes {MAX_TXN_OPS}")
-    request = rpc.TxnRequest(
-        compare=[_compare(one) for one in compares],
-        success=[_op(one) for one in success],
-        failure=[_op(one) for one in failure],
-    )
+    request = _txn(compares, success, failure)
     check_size(request)
     return request
 
@@ -68,8 +65,7 @@ def check_size(request: Any) -> None:
 
 def txn_result(answer: Any) -> TxnResult:
     """The answer to a transaction."""
-    revision = answer.header.revision
-    return TxnResult(answer.succeeded, revision, tuple(_op_result(one, revision) for one in answer.responses))
+    return _txn_result(answer, answer.header.revision)
 
 
 def range_request(
@@ -134,6 +130,14 @@ def event(raw: Any) -> Event:
     )
 
 
+def _txn(compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> Any:
+    return rpc.TxnRequest(
+        compare=[_compare(one) for one in compares],
+        success=[_op(one) for one in success],
+        failure=[_op(one) for one in failure],
+    )
+
+
 def _compare(compare: Compare) -> Any:
     target, field = _TARGETS[compare.target]
     operand = {field: compare.operand}
@@ -145,6 +149,8 @@ def _op(op: Op) -> Any:
         return rpc.RequestOp(request_put=put_request(op.key, op.value, op.lease))
     if isinstance(op, Delete):
         return rpc.RequestOp(request_delete_range=delete_request(op.key, op.range_end))
+    if isinstance(op, Nested):
+        return rpc.RequestOp(request_txn=_txn(op.compares, op.success, op.failure))
     # Never with a revision: etcd members could then apply the transaction differently (etcd issue 18667).
     return rpc.RequestOp(request_range=range_request(op.key, op.range_end))
 
@@ -155,7 +161,14 @@ def _op_result(answer: Any, revision: int) -> OpResult:
         return PutResult()
     if kind == "response_delete_range":
         return DeleteResult(answer.response_delete_range.deleted)
+    if kind == "response_txn":
+        return _txn_result(answer.response_txn, revision)
     return RangeResult(revision, [key_value(kv) for kv in answer.response_range.kvs])
+
+
+def _txn_result(answer: Any, revision: int) -> TxnResult:
+    """Inner transactions have the revision of the outermost one."""
+    return TxnResult(answer.succeeded, revision, tuple(_op_result(one, revision) for one in answer.responses))
 
 
 def _start(key: str | bytes) -> bytes:

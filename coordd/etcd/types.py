@@ -164,7 +164,16 @@ class Get:
     range_end: str | None = None
 
 
-Op: TypeAlias = Put | Delete | Get
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A transaction inside a transaction: compares of its own decide which of its operations are done."""
+
+    compares: Sequence[Compare]
+    success: Sequence["Op"]
+    failure: Sequence["Op"] = ()
+
+
+Op: TypeAlias = Put | Delete | Get | Nested
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +204,7 @@ class GetResult:
     revision: int
 
 
-OpResult: TypeAlias = PutResult | DeleteResult | RangeResult
+OpResult: TypeAlias = "PutResult | DeleteResult | RangeResult | TxnResult"
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class Candidacy:
     _holder: SessionEntry | None = None
     _forwarder: Forwarder | None = None
     _tick: asyncio.TimerHandle | None = None
-    _served: bool = False
+    _accepted: bool = False
 
     def __post_init__(self) -> None:
         settings, record = self.around.settings, self.session.record
@@ -118,6 +118,7 @@ class Candidacy:
                 if self.around.settings.active_standby:
                     self._context.say.entered_standby()
                     self._start(self._announce_standby(), "standby")
+                    self._start(self.around.server.prepare(), "server")
                     self._start(self._standing_by.report_regularly(), "report")
                 self.observe()
                 try:
@@ -125,7 +126,10 @@ class Candidacy:
                 finally:
                     self._close_gate()  # before the tasks of the term are awaited
         finally:
-            await self._leave()
+            try:
+                await self._leave()
+            finally:
+                self._context.say.flush()
         return reason, self._forwarder
 
     def observe(self) -> None:
@@ -203,7 +207,6 @@ class Candidacy:
             raise el.IllegalEvent(f"{instruction} outside a term")
         match instruction:
             case ev.Serve():
-                self._served = True
                 self._start(tenure.serve(), "serve")
             case ev.MakeOffer(_, to):
                 self._start(tenure.make_offer(to), "offer")
@@ -229,10 +232,12 @@ class Candidacy:
             self.phases.last_sign_at = min(self.election.last_sign_at, self.phases.evidence_at)
         try:
             await self.around.server.hold(self._hold)
+            claim = self.around.coordinator.claim()
             result = await self._context.leadership.campaign(
                 order.expected_active_revision,
                 order.expected_heartbeat_revision,
                 self.election.promise(boottime()),
+                claim.ops if claim is not None else (),
             )
         except LeaseLost as error:
             self._context.lease_lost(error)
@@ -245,6 +250,8 @@ class Candidacy:
             return
         self._campaign_trouble.over()
         if result.epoch:
+            if claim is not None:
+                claim.granted(result.epoch, result.results)
             self._guard.heartbeat_acked(result.sent_at)
             self.handle(ev.CampaignWon(boottime(), result.epoch, result.sent_at))
         else:
@@ -280,6 +287,7 @@ class Candidacy:
         self._standing_by.watch(None)
         self._tenure = Tenure(self._context, self._guard, epoch, cause, self._holder, self._scope)
         self._tenure.start()
+        self._accepted = True
 
     # --- tasks of the session ---
 
@@ -323,7 +331,7 @@ class Candidacy:
                 await self._end_tenure(self._tenure)
             if self._forwarder is not None:
                 await self.around.server.hold(FORWARDING)
-            elif self._served:
+            elif self._accepted:
                 await asyncio.sleep(DEPOSED_LINGER_S)
             await self.around.server.release(self._hold)
         finally:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from coordd.etcd import Compare
+from coordd.etcd import Compare, Op, OpResult
 from coordd.ha.gate import Forwarder
 from coordd.ha.session import SessionRecord
 from coordd.meta.commit import FencedCommitter, FenceLost
@@ -49,6 +49,18 @@ async def _until_fence_lost(coroutine: Coroutine[Any, Any, None]) -> None:
         await coroutine
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a role has done in the very transaction that wins the ACTIVE key.
+
+    `ops` are carried out if it wins; then `granted` is called with the epoch and their results, before
+    `activate`. If the outcome of the campaign stays unknown it is not, even if the term comes to be.
+    """
+
+    ops: Sequence[Op]
+    granted: Callable[[int, Sequence[OpResult]], None]
+
+
 class Coordinator(Protocol):
     """A role, as far as high availability is concerned. One instance lives as long as the process."""
 
@@ -67,6 +79,16 @@ class Coordinator(Protocol):
     @property
     def tables(self) -> Sequence[Table]:
         """The role's tables; they are filled before `activate` and followed for the life of the process."""
+
+    async def follow(self) -> None:
+        """Keep up to date what the role follows besides its tables, until cancelled; may end at once."""
+
+    def claim(self) -> Claim | None:
+        """What the next campaign is to do besides; asked for right before it. None: nothing."""
+
+    def bequest(self) -> Sequence[Op]:
+        """What a handover is to do besides, for the heir's `activate`; asked for when nothing is answered
+        here any more."""
 
     async def activate(self, term: Term) -> None:
         """Make the role ready to answer every request. The tables are complete up to `term.epoch`.

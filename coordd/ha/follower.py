@@ -128,15 +128,21 @@ class Follower:
         Raises:
             EtcdError: the range read failed.
         """
+        if not await self.follows(revision, CATCH_UP_PATIENCE_S):
+            log.warning("the watch lags behind, reading the range", revision=self.revision, wanted=revision)
+            while self.revision < revision:
+                await self._load()
+
+    async def follows(self, revision: int, patience_s: float) -> bool:
+        """Whether the tables contain `revision` now or in `patience_s`."""
         try:
-            async with asyncio.timeout(CATCH_UP_PATIENCE_S):
+            async with asyncio.timeout(patience_s):
                 while self.revision < revision:
                     self._progress.clear()
                     await self._progress.wait()
         except TimeoutError:
-            log.warning("the watch lags behind, reading the range", revision=self.revision, wanted=revision)
-            while self.revision < revision:
-                await self._load()
+            return False
+        return True
 
     def committed(self, revision: int) -> None:
         """The replica itself has written into the range at `revision`; the watch has to deliver that."""

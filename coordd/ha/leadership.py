@@ -16,7 +16,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from coordd.clock import boottime
-from coordd.etcd import Compare, Delete, EtcdClient, Event, Get, Op, Put, RangeResult, TxnResult
+from coordd.etcd import Compare, Delete, EtcdClient, Event, Get, Op, OpResult, Put, RangeResult, TxnResult
 from coordd.ha.election import Promise
 from coordd.ha.session import SessionRecord, SessionRecordError
 from coordd.ha.standbys import encode_offer, encode_report
@@ -149,13 +149,15 @@ def decode_heartbeat(value: bytes) -> Heartbeat:
 class CampaignResult:
     """Outcome of a campaign transaction; `epoch` is 0 if it lost.
 
-    Of a lost one: the ACTIVE key's entry (None: absent) and the heartbeat's mod_revision (0: absent).
+    Of a won one: the `results` of the operations that went along. Of a lost one: the ACTIVE key's entry
+    (None: absent) and the heartbeat's mod_revision (0: absent).
     """
 
     epoch: int
     sent_at: float
     holder: SessionEntry | None = None
     heartbeat_mod_revision: int = 0
+    results: Sequence[OpResult] = ()
 
 
 class HandoverResult(Enum):
@@ -213,9 +215,15 @@ class Leadership:
         await self._client.delete(self._layout.standby_report(self._role, 0))
 
     async def campaign(
-        self, expected_active_revision: int, expected_heartbeat_revision: int, promise: Promise
+        self,
+        expected_active_revision: int,
+        expected_heartbeat_revision: int,
+        promise: Promise,
+        ops: Sequence[Op] = (),
     ) -> CampaignResult:
         """Take the ACTIVE key if it and the heartbeat are as observed (0: absent); write a heartbeat too.
+
+        `ops` go along.
 
         Repeating it after an unknown outcome is safe: of two, only one can find the keys unchanged.
 
@@ -233,11 +241,14 @@ class Leadership:
                 self._put_heartbeat(promise),
                 Delete(self.offer_key),
                 Delete(self.report_key),
+                *ops,
             ],
             [Get(self.active_key), Get(self.heartbeat_key)],
         )
         if result.succeeded:
-            return CampaignResult(result.revision, sent_at)
+            return CampaignResult(
+                result.revision, sent_at, results=result.responses[len(result.responses) - len(ops) :]
+            )
         active, heartbeat = _ranges(result)
         return CampaignResult(
             0, sent_at, _entry(active), heartbeat.kvs[0].mod_revision if heartbeat.kvs else 0

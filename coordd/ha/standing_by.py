@@ -137,12 +137,7 @@ class StandingBy:
         if self._around.detect is None or holder is None or holder.record is None:
             return
         evidence = await self._around.detect(holder.record)
-        log.warning(
-            "the ACTIVE process is gone",
-            role=self._context.role,
-            holder=holder.record.server_id,
-            evidence=evidence.kind,
-        )
+        self._context.say.gone(holder, evidence.kind)
         self._context.phases.last_sign_at = evidence.noticed_at
         self._context.handle(ev.HolderGone(boottime(), holder.mod_revision))
 

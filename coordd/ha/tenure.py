@@ -29,6 +29,8 @@ log = get_logger("coordd.ha.tenure")
 HEARTBEAT_RETRY_S = 0.05
 """After a heartbeat that failed at once; short, so that service resumes with etcd's first commit."""
 ACTIVATION_RETRY_S = 0.2
+AFTERWARDS_S = 0.02
+"""After service began: its first callers come before what nobody waits for."""
 HANDOVER_RETRY_S = 0.02
 ETCD_PARTING_TIMEOUT_S = 1.0
 """How long a stopping replica waits for etcd to take its leadership and its lease back."""
@@ -81,8 +83,20 @@ class Tenure:
         self.context.around.gate.activating()
         self.context.start(self._beat(), "heartbeat")
         self.context.start(self._activate(), "activate")
+        self.context.start(self._accept(), "accept")
 
     # --- becoming active ---
+
+    async def _accept(self) -> None:
+        """Let connections and calls in while the role is being made ready; the gate has them wait."""
+        server = self.context.around.server
+        try:
+            # It listens already, unless this campaign was given up as unanswered and won all the same.
+            await server.hold(self.hold)
+        except CoorddError as error:
+            self._activation_failed(error)
+            return
+        await server.start()
 
     async def _activate(self) -> None:
         around = self.context.around
@@ -98,8 +112,6 @@ class Tenure:
         trouble = Trouble()
         while True:
             try:
-                # It listens already, unless this campaign was given up as unanswered and won all the same.
-                await around.server.hold(self.hold)
                 await around.follower.catch_up(self.epoch)
                 await around.coordinator.activate(term)
                 break
@@ -134,6 +146,7 @@ class Tenure:
         self.record = self._new_record()
         around.term_log.began(self.record)
         self.context.say.term_began(self.record)
+        await asyncio.sleep(AFTERWARDS_S)
         if self.cause in (ev.TermCause.CRASH, ev.TermCause.SILENCE) and self.predecessor is not None:
             self.context.start(self._revoke_predecessor(self.predecessor), "predecessor")
         await self._write_history(self.record)
@@ -302,7 +315,7 @@ class Tenure:
         if target is None:
             self.context.handle(ev.HandoverRefused(boottime()))
             return
-        log.info("handing leadership over", role=self.role, epoch=self.epoch, heir=heir)
+        self.context.say.handing_over(self.epoch, heir)
         ops, compares = self._end_ops(TermEnd.HANDED_OVER), []
         if self._request is not None and self._is_asked(self._request):
             ops.append(answer_done(self._request, heir))
@@ -313,8 +326,9 @@ class Tenure:
         self, target: SessionEntry, report_revision: int, ops: list[Op], compares: list[Compare]
     ) -> None:
         try:
+            bequest = self.context.around.coordinator.bequest()
             result = await self.context.leadership.hand_over(
-                self.epoch, target, report_revision, ops, compares
+                self.epoch, target, report_revision, [*ops, *bequest], compares
             )
         except LeaseLost:
             self.context.handle(ev.HandoverRefused(boottime()))

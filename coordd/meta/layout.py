@@ -101,6 +101,7 @@ class MetaLayout:
         self.user_role_prefix: Final = f"{self.root_coord_prefix}credential/user-role-mapping/"
         self.grantee_prefix: Final = f"{self.root_coord_prefix}credential/grantee-privileges/"
         self.grantee_id_prefix: Final = f"{self.root_coord_prefix}credential/grantee-id/"
+        self.window_prefix: Final = f"{self.kv}/gid/"
         self.timestamp: Final = f"{self.kv}/gid/timestamp"
         self.old_timestamp: Final = f"{self.kv}/tso/timestamp"
         self.id_window: Final = f"{self.kv}/gid/idTimestamp"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from coordd.config import LoadedConfig
-from coordd.etcd import EtcdClient
+from coordd.etcd import EtcdClient, Op
 from coordd.ha.coordinator import Term
 from coordd.ha.replica import Replica
 from coordd.meta.fold import Table
@@ -55,6 +55,16 @@ class QueryCoord:
 
     def figures(self, _replica: Replica) -> None:
         """No metrics of its own yet."""
+
+    async def follow(self) -> None:
+        """Nothing besides the tables."""
+
+    def claim(self) -> None:
+        """Nothing to do in a campaign."""
+
+    def bequest(self) -> Sequence[Op]:
+        """Nothing to do in a handover."""
+        return ()
 
     async def activate(self, term: Term) -> None:
         """Nothing to make ready yet."""

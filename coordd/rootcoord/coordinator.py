@@ -12,16 +12,18 @@ import bcrypt
 
 from coordd import clock
 from coordd.config import LoadedConfig
-from coordd.etcd import EtcdClient
-from coordd.ha.coordinator import Term
+from coordd.etcd import EtcdClient, Op, OpResult, TxnResult, prefix_end
+from coordd.ha.coordinator import Claim, Term
+from coordd.ha.follower import Follower
 from coordd.ha.replica import Replica
 from coordd.log import get_logger
-from coordd.meta.fold import Table
+from coordd.meta.fold import Fold, Table
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.rootcoord import bootstrap
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.figures import Figures
+from coordd.rootcoord.first_windows import FirstWindows, WindowTable
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.oracle import Oracle, TermOverError
@@ -36,6 +38,8 @@ ROLE = "rootcoord"
 BCRYPT_COST = 4
 """Milvus' bcrypt.MinCost: a proxy checks passwords against it on every connection."""
 
+BEQUEST_PATIENCE_S = 0.02
+"""How long a new term waits for the watch to tell what was bequeathed, before it reads for itself."""
 FIRST_TIMESTAMP_PATIENCE_S = 5.0
 
 
@@ -50,6 +54,11 @@ class RootCoord:
         self._config = config
         self._layout = layout
         self._client = client
+        self._windows = WindowTable(layout)
+        self._window_follower = Follower(
+            client, Fold([self._windows]), layout.window_prefix, prefix_end(layout.window_prefix)
+        )
+        self._claimed: tuple[int, FirstWindows] | None = None
         self._oracle: Oracle | None = None
         self._ddl: Ddl | None = None
         self._epoch = 0
@@ -121,11 +130,34 @@ class RootCoord:
         """Milvus' metrics of a root coordinator."""
         return Figures(self.metadata, replica.sessions, lambda: self._oracle)
 
-    async def activate(self, term: Term) -> None:
-        """Load and persist the windows of timestamps and IDs, write what a new cluster lacks.
+    async def follow(self) -> None:
+        """Follow the saved windows, which lie outside the metadata."""
+        await self._window_follower.run()
 
-        Two round trips to etcd, three in a new cluster; no range is read. May be called again in the same
-        term after it failed, and goes on where it was: two keepers of one window would chase each other.
+    def claim(self) -> Claim | None:
+        """The first windows of the term, if they can be told from those followed."""
+        following = self._windows.next(clock.unix_ms())
+        if following is None:
+            return None
+        first, op = following
+
+        def granted(epoch: int, results: Sequence[OpResult]) -> None:
+            saved = all(isinstance(result, TxnResult) and result.succeeded for result in results)
+            self._claimed = (epoch, first) if saved else None
+
+        return Claim([op], granted)
+
+    def bequest(self) -> Sequence[Op]:
+        """The first windows of the heir's term."""
+        following = self._windows.next(clock.unix_ms())
+        return () if following is None else (following[1],)
+
+    async def activate(self, term: Term) -> None:
+        """Have windows of timestamps and IDs persisted, write what a new cluster lacks.
+
+        No round trip to etcd if the campaign or the handover saved the windows, else two; one more in a new
+        cluster; no range is read. May be called again in the same term after it failed, and goes on where it
+        was: two keepers of one window would chase each other.
 
         Raises:
             WindowCorruptError: a saved window is unreadable and nothing tells where to start.
@@ -133,13 +165,27 @@ class RootCoord:
             CoorddError: etcd cannot be used.
         """
         if self._oracle is None or self._epoch != term.epoch:
-            known = KnownInTables(self.metadata)
-            oracle = await Oracle.start(self._client, self._layout, term.committer, known)
+            oracle = await self._start_oracle(term)
             self._oracle, self._epoch = oracle, term.epoch
             self._ddl = Ddl(term.committer, oracle, self.metadata.ddl_mark)
             term.start_task(oracle.keep_timestamps(), "timestamp window")
             term.start_task(oracle.keep_ids(), "id window")
         await self._bootstrap(term, self._oracle)
+
+    async def _start_oracle(self, term: Term) -> Oracle:
+        first = await self._first_windows(term.epoch)
+        if first is not None:
+            return Oracle.begun(first, term.epoch, self._layout, term.committer)
+        return await Oracle.start(self._client, self._layout, term.committer, KnownInTables(self.metadata))
+
+    async def _first_windows(self, epoch: int) -> FirstWindows | None:
+        """The windows that the transaction which made the term has saved, if it has."""
+        claimed, self._claimed = self._claimed, None
+        if claimed is not None and claimed[0] == epoch:
+            return claimed[1]
+        if not await self._window_follower.follows(epoch, BEQUEST_PATIENCE_S):
+            return None
+        return self._windows.bequeathed(epoch, clock.unix_ms())
 
     def deactivate(self) -> None:
         """Hand out nothing any more; the tables go on being followed."""

@@ -16,6 +16,7 @@ from coordd.etcd import EtcdClient, KeyValue
 from coordd.log import get_logger
 from coordd.meta.commit import FencedCommitter, FenceLost
 from coordd.meta.layout import MetaLayout
+from coordd.rootcoord.first_windows import FirstWindows
 from coordd.rootcoord.ids import IdAllocator
 from coordd.rootcoord.tso import LOGICAL_BITS, TimestampAllocator, Wait, physical_of
 from coordd.rootcoord.windows import SavedWindow, WindowKeeper, window_floor
@@ -49,7 +50,7 @@ class KnownIds(Protocol):
 
 
 class Oracle:
-    """Timestamps and IDs of one term. Build it with `Oracle.start`.
+    """Timestamps and IDs of one term. Build it with `Oracle.start` or `Oracle.begun`.
 
     Attributes:
         timestamps, ids: the pure allocators, for metrics and tests.
@@ -103,17 +104,36 @@ class Oracle:
         now = now_ms()
         timestamps = TimestampAllocator(floor_ms=timestamp_window.floor_ms, now_ms=now)
         ids_ = IdAllocator(floor_ms=id_window.floor_ms, now_ms=now)
-        if timestamps.physical_ms - now > FAR_AHEAD_MS:
-            log.warning(
-                "timestamps go on far ahead of this machine's clock",
-                ahead_s=(timestamps.physical_ms - now) // 1000,
-            )
         keepers = (
-            WindowKeeper(timestamp_window, timestamps, committer, now_ms=now_ms),
-            WindowKeeper(id_window, ids_, committer, now_ms=now_ms),
+            WindowKeeper(
+                layout.timestamp, timestamp_window.mod_revision, timestamps, committer, now_ms=now_ms
+            ),
+            WindowKeeper(layout.id_window, id_window.mod_revision, ids_, committer, now_ms=now_ms),
         )
         await _first_windows(keepers)
+        _look_ahead(timestamps, now)
         return cls(timestamps, ids_, *keepers, now_ms)
+
+    @classmethod
+    def begun(
+        cls,
+        first: FirstWindows,
+        epoch: int,
+        layout: MetaLayout,
+        committer: FencedCommitter,
+        *,
+        now_ms: Callable[[], int] = clock.unix_ms,
+    ) -> "Oracle":
+        """Of a term whose first windows were saved by the transaction that made it, at revision `epoch`."""
+        first.begin()
+        _look_ahead(first.timestamps, now_ms())
+        return cls(
+            first.timestamps,
+            first.ids,
+            WindowKeeper(layout.timestamp, epoch, first.timestamps, committer, now_ms=now_ms),
+            WindowKeeper(layout.id_window, epoch, first.ids, committer, now_ms=now_ms),
+            now_ms,
+        )
 
     async def keep_timestamps(self) -> None:
         """Task of the term: keeps the window of timestamps ahead; ends when the term is lost."""
@@ -192,6 +212,12 @@ class Oracle:
         if remaining_s <= 0:
             raise NotHandedOutError(wait.value)
         return remaining_s
+
+
+def _look_ahead(timestamps: TimestampAllocator, now_ms: int) -> None:
+    ahead_ms = timestamps.physical_ms - now_ms
+    if ahead_ms > FAR_AHEAD_MS:
+        log.warning("timestamps go on far ahead of this machine's clock", ahead_s=ahead_ms // 1000)
 
 
 async def _first_windows(keepers: Iterable[WindowKeeper]) -> None:

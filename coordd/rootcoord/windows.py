@@ -133,7 +133,8 @@ def decode_floor(kv: KeyValue) -> int:
 class WindowKeeper:
     """Persists the window of one allocator for one term, ahead of need.
 
-    `now_ms` is the wall clock. Not thread-safe; one `run` per keeper.
+    `mod_revision`: that of the key as last seen. `now_ms` is the wall clock. Not thread-safe; one `run` per
+    keeper.
 
     Attributes:
         key: the window's key in etcd.
@@ -141,14 +142,15 @@ class WindowKeeper:
 
     def __init__(
         self,
-        window: SavedWindow,
+        key: str,
+        mod_revision: int,
         allocator: WindowedAllocator,
         committer: FencedCommitter,
         *,
         now_ms: Callable[[], int] = clock.unix_ms,
     ) -> None:
-        self.key = window.key
-        self._mod_revision = window.mod_revision
+        self.key = key
+        self._mod_revision = mod_revision
         self._allocator = allocator
         self._committer = committer
         self._now_ms = now_ms

@@ -231,7 +231,8 @@ class EtcdAudit:
         self._must_be_holder(revision, "heartbeat", self._heartbeat)
 
     def _judge_window(self, revision: int, event: Event, *, changes: bool) -> None:
-        self._must_be_in_term(revision, event, changes=changes)
+        # The transaction that makes a term may save its first windows.
+        self._must_be_in_term(revision, event, changes=changes and self.term is None)
         if event.value is None or len(event.value) != 8:
             self._fail(revision, f"{event.key} was set to {event.value!r}")
         self.written["window"] += 1

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from coordd.errors import CoorddError
-from coordd.etcd import EtcdClient
+from coordd.etcd import EtcdClient, Op
 from coordd.ha.coordinator import Term
 from coordd.ha.replica import Replica
 from coordd.ha.settings import ReplicaSettings
@@ -33,6 +33,15 @@ class PlainCoordinator:
     @property
     def follow_from(self) -> str:
         return self.layout.heartbeat_prefix
+
+    async def follow(self) -> None:
+        return
+
+    def claim(self) -> None:
+        return
+
+    def bequest(self) -> Sequence[Op]:
+        return ()
 
     async def activate(self, term: Term) -> None:
         if self.failures:

@@ -1,5 +1,6 @@
 """The log's two line formats: zap's text as Milvus prints it, and JSON."""
 
+import asyncio
 import io
 import json
 import logging
@@ -94,3 +95,40 @@ def test_only_our_own_loggers_speak_below_warning() -> None:
     assert '["theirs, in need"]' in said
     log.set_level("error")
     assert log.get_level() == "error"
+
+
+async def test_lines_for_later_keep_their_time_place_and_order() -> None:
+    stream = io.StringIO()
+    log.configure(stream=stream, json_lines=True)
+    later = log.Later(log.get_logger("coordd.test"))
+    later.info("first", number=1)
+    later.warning("second")
+    assert stream.getvalue() == ""
+    await asyncio.sleep(2 * later.DELAY_S)
+    log.get_logger("coordd.test").info("third")
+    first, second, third = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert [line["message"] for line in (first, second, third)] == ["first", "second", "third"]
+    assert [line["level"] for line in (first, second)] == ["INFO", "WARN"]
+    assert first["number"] == 1
+    assert {line["caller"].partition(":")[0] for line in (first, second)} == {"test_log.py"}
+    assert first["caller"] != second["caller"]
+    assert second["time"] < third["time"]
+    assert "said_at" not in first
+
+
+async def test_lines_for_later_can_be_had_at_once() -> None:
+    stream = io.StringIO()
+    log.configure(stream=stream)
+    later = log.Later(log.get_logger("coordd.test"))
+    later.info("the end is near")
+    later.flush()
+    assert stream.getvalue().count("the end is near") == 1
+    await asyncio.sleep(2 * later.DELAY_S)
+    assert stream.getvalue().count("the end is near") == 1
+
+
+def test_lines_for_later_come_at_once_where_no_loop_runs() -> None:
+    stream = io.StringIO()
+    log.configure(stream=stream)
+    log.Later(log.get_logger("coordd.test")).info("hello")
+    assert "hello" in stream.getvalue()

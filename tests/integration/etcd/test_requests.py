@@ -11,9 +11,11 @@ from coordd.etcd import (
     DeleteResult,
     EtcdClient,
     Get,
+    Nested,
     Put,
     PutResult,
     RangeResult,
+    TxnResult,
     errors,
     prefix_end,
 )
@@ -29,6 +31,23 @@ async def test_a_transaction_runs_success_or_failure(client: EtcdClient, root: s
     (answer,) = second.responses
     assert isinstance(answer, RangeResult)
     assert [(kv.key, kv.value, kv.mod_revision) for kv in answer.kvs] == [(key, b"1", first.revision)]
+
+
+async def test_a_transaction_inside_a_transaction_decides_for_itself(client: EtcdClient, root: str) -> None:
+    outer, inner = f"{root}outer", f"{root}inner"
+    nested = Nested([Compare.version(inner, 0)], [Put(inner, b"1")], [Get(inner)])
+    first = await client.txn([Compare.version(outer, 0)], [Put(outer, b"1"), nested])
+    assert first.responses == (PutResult(), TxnResult(True, first.revision, (PutResult(),)))
+    second = await client.txn([Compare.version(outer, 1)], [Put(outer, b"2"), nested])
+    assert second.succeeded
+    _, answer = second.responses
+    assert isinstance(answer, TxnResult)
+    assert not answer.succeeded
+    (found,) = answer.responses
+    assert isinstance(found, RangeResult)
+    assert [(kv.value, kv.mod_revision) for kv in found.kvs] == [(b"1", first.revision)]
+    third = await client.txn([Compare.version(outer, 1)], [nested], [Get(outer)])
+    assert not third.succeeded
 
 
 async def test_each_compare_holds_and_fails_as_it_should(client: EtcdClient, root: str) -> None:

@@ -159,6 +159,30 @@ async def test_replicas_follow_each_other_without_repeating(client: EtcdClient, 
     assert blocks == sorted(set(blocks))
 
 
+@pytest.mark.parametrize("planned", [True, False], ids=["handover", "vacancy"])
+async def test_the_transaction_that_makes_a_term_saves_its_windows(
+    client: EtcdClient, layout: MetaLayout, planned: bool
+) -> None:
+    async with members(client, layout, 2) as group:
+        await eventually(lambda: any(member.serving for member in group), 10)
+        first, second = sorted(group, key=lambda member: not member.serving)
+        oracle = first.coordinator.oracle
+        stamp = await oracle.wait_timestamps(1, clock.boottime() + 2)
+        block = await oracle.wait_ids(1, clock.boottime() + 2)
+        await eventually(lambda: second.replica.follower.synced and second.coordinator.claim(), 10)
+        if planned:
+            await first.stop()
+        else:
+            await client.delete(layout.session("rootcoord"))
+        await eventually(lambda: second.serving or (not planned and first.serving), 10)
+        heir = second if second.serving else first
+        epoch = heir.replica.epoch
+        made = [(await client.get(key, revision=epoch)).kv for key in (layout.timestamp, layout.id_window)]
+        assert [kv.mod_revision for kv in made if kv is not None] == [epoch, epoch]
+        assert await heir.coordinator.oracle.wait_timestamps(1, clock.boottime() + 2) > stamp
+        assert await heir.coordinator.oracle.wait_ids(1, clock.boottime() + 2) > block
+
+
 async def test_a_deposed_term_cannot_move_the_window(client: EtcdClient, layout: MetaLayout) -> None:
     coordinator = root_coord(client, layout)
     async with term(client, layout, coordinator) as begun:

@@ -93,6 +93,14 @@ NEXT_WINDOWS: Revisions = [[timestamps(200), id_window(150)]]
 GOOD: dict[str, tuple[Revisions, dict[str, int]]] = {
     "a lease ends": ([*TO_TWO_BY_LEASE, *NEXT_WINDOWS, database(60, 150)], {"after lease end": 1}),
     "a steal": ([*TO_TWO_BY_STEAL, *NEXT_WINDOWS, database(60, 150)], {"stolen": 1}),
+    "a campaign claims the windows": (
+        [[active(TWO), beat(TWO), timestamps(200), id_window(150)], database(60, 150)],
+        {"stolen": 1},
+    ),
+    "a handover bequeaths windows": (
+        [*TO_TWO_BY_HANDOVER[:-1], [*HANDOVER, timestamps(200), id_window(150)], database(60, 150)],
+        {"handed over": 1},
+    ),
     "a handover": ([*TO_TWO_BY_HANDOVER, [beat(TWO)], *NEXT_WINDOWS, database(60, 150)], {"handed over": 1}),
     "a resignation": (
         [[delete(ACTIVE), delete(HEARTBEAT)], [active(TWO), beat(TWO)], *NEXT_WINDOWS],
@@ -117,7 +125,9 @@ BAD: dict[str, tuple[Revisions, str]] = {
     "a heartbeat without a term": ([[delete(ACTIVE), no_session(ONE)], [beat(ONE)]], "heartbeat was written"),
     "a heartbeat is deleted": ([[delete(HEARTBEAT)]], "outside a change of leadership"),
     "a window without a term": ([[delete(ACTIVE)], [timestamps(200)]], "outside every term"),
-    "a window together with a change": ([[active(TWO), beat(TWO), timestamps(200)]], "outside every term"),
+    "a window together with a resignation": (
+        [[delete(ACTIVE), delete(HEARTBEAT), timestamps(200)]], "outside every term",
+    ),
     "a window goes back": ([*TO_TWO_BY_STEAL, [timestamps(99)]], "went from"),
     "a window stands still": ([[timestamps(100)]], "went from"),
     "a window is damaged": ([[put(LAYOUT.timestamp, b"1")]], "was set to"),

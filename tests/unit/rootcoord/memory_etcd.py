@@ -8,9 +8,21 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from coordd.etcd import Compare, Delete, Get, GetResult, KeyValue, Op, Put, RangeResult, TxnResult
+from coordd.etcd import (
+    Compare,
+    Delete,
+    Get,
+    GetResult,
+    KeyValue,
+    Nested,
+    Op,
+    OpResult,
+    Put,
+    RangeResult,
+    TxnResult,
+)
 from coordd.etcd.errors import Compacted, OutcomeUnknown
-from coordd.etcd.types import CompareTarget, DeleteResult, OpResult, PutResult
+from coordd.etcd.types import CompareTarget, DeleteResult, PutResult
 
 
 @dataclass
@@ -89,7 +101,7 @@ class MemoryEtcd:
                 raise fault.before
             holds = all(self._holds(compare) for compare in compares)
             ops = success if holds else failure
-            if any(not isinstance(op, Get) for op in ops):
+            if self._writes(ops):
                 self.revision += 1
             result = TxnResult(holds, self.revision, tuple(self._do(op) for op in ops))
             if fault.after is not None:
@@ -111,8 +123,21 @@ class MemoryEtcd:
             return (kv.version if kv else 0) == compare.operand
         raise NotImplementedError(compare.target)
 
+    def _writes(self, ops: Sequence[Op]) -> bool:
+        return any(
+            self._writes(self._chosen(op)[1]) if isinstance(op, Nested) else not isinstance(op, Get)
+            for op in ops
+        )
+
+    def _chosen(self, nested: Nested) -> tuple[bool, Sequence[Op]]:
+        holds = all(self._holds(compare) for compare in nested.compares)
+        return holds, nested.success if holds else nested.failure
+
     def _do(self, op: Op) -> OpResult:
         match op:
+            case Nested():
+                holds, ops = self._chosen(op)
+                return TxnResult(holds, self.revision, tuple(self._do(one) for one in ops))
             case Put(key, value):
                 self._put(key, value)
                 return PutResult()
