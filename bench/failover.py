@@ -187,7 +187,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=PLANNED_REQUESTS,
         help="with planned events, at least (default 100000)",
     )
-    add("--clients", type=int, default=4, help="with planned events (default 4)")
+    add("--clients", type=int, default=1, help="with planned events (default 1)")
     add("--ttl", type=int, default=60, help="session TTL in seconds (default 60)")
     add("--collections", type=int, default=1000, help="in the metadata (default 1000)")
     add("--json", type=Path, metavar="FILE", help="write the results to this file")
