@@ -25,7 +25,7 @@ from coordd.ha.detector import wait_gone
 from coordd.ha.evidence import Evidence
 from coordd.ha.failures import is_permanent
 from coordd.ha.huge_pages import keep_in_huge_pages
-from coordd.ha.life_lock import LifeLock
+from coordd.ha.life_lock import take_life_lock
 from coordd.ha.replica import Replica
 from coordd.ha.session import LocalIdentity, SessionRecord, advertised_address
 from coordd.ha.settings import ReplicaSettings
@@ -132,7 +132,6 @@ class Daemon:
     replicas: list[Replica] = field(default_factory=list)
     _watcher: ConfigWatcher | None = None
     _embedded: EmbeddedEtcd | None = None
-    _life: LifeLock | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _notifier: ServiceManager = field(init=False)
     _failures: list[Exception] = field(default_factory=list)
@@ -166,7 +165,7 @@ class Daemon:
             if self.parent is not None:
                 stack.callback(self.parent.close)
             self._beat()
-            self._life = LifeLock.take()
+            take_life_lock()
             # Before etcd is asked for anything: a port that is taken is an error at once.
             ports = {role: stack.enter_context(_reserve_port(settings, role)) for role in self.roles}
             if settings.etcd.use_embed:

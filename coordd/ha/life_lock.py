@@ -39,27 +39,23 @@ _PTHREAD_PROCESS_SHARED = 1
 _PTHREAD_MUTEX_ROBUST = 1
 
 
-class LifeLock:
-    """The lock of this process, held from `take` until the process ends."""
+def take_life_lock() -> bool:
+    """Make and hold the lock of this process, in the thread that runs the event loop, until the process ends.
 
-    def __init__(self, memory: mmap.mmap, descriptor: int) -> None:
-        self._memory = memory
-        self._descriptor = descriptor
-
-    @classmethod
-    def take(cls) -> "LifeLock | None":
-        """Make and hold it, in the thread that runs the event loop. None: this system has no such lock."""
-        try:
-            descriptor = os.memfd_create(NAME, os.MFD_CLOEXEC)
-            os.ftruncate(descriptor, SIZE)
-            memory = mmap.mmap(descriptor, SIZE)
-            mutex = _Mutex(memory)
-            mutex.make()
-            memory.write(_label(os.getpid()))
-        except (OSError, AttributeError) as error:
-            log.debug("no lock that ends with the process", error=str(error))
-            return None
-        return cls(memory, descriptor)
+    To be called once. False: this system has no such lock.
+    """
+    try:
+        descriptor = os.memfd_create(NAME, os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, SIZE)
+        memory = mmap.mmap(descriptor, SIZE)
+        _Mutex(memory).make()
+        memory.write(_label(os.getpid()))
+    except (OSError, AttributeError) as error:
+        log.debug("no lock that ends with the process", error=str(error))
+        return False
+    # Never unmapped: the kernel releases only what is still there when the process ends.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
+    return True
 
 
 async def wait_released(pid: int) -> float | None:
@@ -70,30 +66,45 @@ async def wait_released(pid: int) -> float | None:
     Returns:
         None when nothing can be found out in this way.
     """
-    memory = _memory_of(pid)
-    if memory is None:
-        return None
-    loop = asyncio.get_running_loop()
-    released: asyncio.Future[float | None] = loop.create_future()
-    unwanted = threading.Event()
-
-    def tell(noticed_at: float | None) -> None:
-        if not released.done():
-            released.set_result(noticed_at)
-
-    def wait() -> None:
-        noticed_at = boottime() if _Mutex(memory).wait_lost(unwanted) else None
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(tell, noticed_at)
-
-    try:
-        threading.Thread(target=wait, name=f"life of {pid}", daemon=True).start()
-    except RuntimeError:  # no more threads
+    waiter = _Waiter(asyncio.get_running_loop())
+    if not waiter.start(pid):
         return None
     try:
-        return await released
+        return await waiter.released
     finally:
-        unwanted.set()
+        waiter.unwanted.set()
+
+
+class _Waiter:
+    """A thread that waits for a mutex, and the future that it tells."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.released: asyncio.Future[float | None] = loop.create_future()
+        self.unwanted = threading.Event()
+        self._loop = loop
+
+    def start(self, pid: int) -> bool:
+        """Begin, unless the process has no lock, or there can be no more threads."""
+        memory = _memory_of(pid)
+        if memory is None:
+            return False
+        thread = threading.Thread(
+            target=self._wait, args=(_Mutex(memory),), name=f"life of {pid}", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        return True
+
+    def _wait(self, mutex: "_Mutex") -> None:
+        noticed_at = boottime() if mutex.wait_lost(self.unwanted) else None
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._tell, noticed_at)
+
+    def _tell(self, noticed_at: float | None) -> None:
+        if not self.released.done():
+            self.released.set_result(noticed_at)
 
 
 def _memory_of(pid: int) -> mmap.mmap | None:

@@ -14,32 +14,46 @@ import pytest
 
 from coordd.clock import boottime
 from coordd.ha import life_lock
-from coordd.ha.life_lock import NAME, SIZE, LifeLock, wait_released
+from coordd.ha.life_lock import NAME, SIZE, take_life_lock, wait_released
+from tests.support.etcd import eventually
 
 HOLDER = """
 import sys
-from coordd.ha.life_lock import LifeLock
-lock = LifeLock.take()
-print("held" if lock is not None else "none", flush=True)
+from coordd.ha.life_lock import take_life_lock
+print("held" if take_life_lock() else "none", flush=True)
 sys.stdin.readline()
 """
 OTHER_THREAD = """
 import sys, threading
-from coordd.ha.life_lock import LifeLock
+from coordd.ha.life_lock import take_life_lock
 locks, ready, leave = [], threading.Event(), threading.Event()
 def hold():
-    locks.append(LifeLock.take())
+    locks.append(take_life_lock())
     ready.set()
     leave.wait()
 thread = threading.Thread(target=hold)
 thread.start()
 ready.wait()
-print("held" if locks[0] is not None else "none", flush=True)
+print("held" if locks[0] else "none", flush=True)
 sys.stdin.readline()
 leave.set()
 thread.join()
 print("ended", flush=True)
 sys.stdin.readline()
+"""
+
+
+OBSERVER = """
+import asyncio, sys
+from coordd.ha.life_lock import take_life_lock, wait_released
+async def main():
+    watching = asyncio.create_task(wait_released(int(input())))
+    await asyncio.sleep(0.3)
+    assert not watching.done()
+    print("watching" if take_life_lock() else "none", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+print("held", flush=True)
+asyncio.run(main())
 """
 
 
@@ -109,23 +123,17 @@ async def test_a_process_that_only_stands_still_has_its_lock(holder: subprocess.
 
 
 async def test_an_observer_that_dies_takes_nothing_from_the_others(holder: subprocess.Popen[str]) -> None:
-    observer = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import asyncio; from coordd.ha.life_lock import wait_released;"
-            f"asyncio.run(wait_released({holder.pid}))",
-        ]
-    )
-    try:
+    with process(OBSERVER) as observer:
+        assert observer.stdin is not None
+        assert observer.stdout is not None
+        observer.stdin.write(f"{holder.pid}\n")
+        observer.stdin.flush()
+        assert observer.stdout.readline() == "watching\n"
         [task] = await watching(holder.pid)
-        await asyncio.sleep(1.0)
         observer.kill()
         observer.wait()
         await asyncio.sleep(0.2)
         assert not task.done()
-    finally:
-        observer.kill()
     holder.kill()
     async with asyncio.timeout(10):
         assert await task is not None
@@ -155,21 +163,6 @@ async def test_who_has_lost_interest_leaves_the_lock_alone(holder: subprocess.Po
         assert await second is not None
 
 
-OBSERVER = """
-import asyncio, sys
-from coordd.ha.life_lock import LifeLock, wait_released
-async def main():
-    watching = asyncio.create_task(wait_released(int(input())))
-    await asyncio.sleep(0.3)
-    assert not watching.done()
-    lock = LifeLock.take()
-    print("watching" if lock is not None else "none", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
-print("held", flush=True)
-asyncio.run(main())
-"""
-
-
 async def test_an_observer_is_not_taken_for_the_process_that_it_observes(
     holder: subprocess.Popen[str],
 ) -> None:
@@ -190,10 +183,11 @@ async def test_an_observer_is_not_taken_for_the_process_that_it_observes(
 
 
 async def test_a_process_without_a_lock_tells_nothing() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    with process('print("held", flush=True); input()') as child:
         assert await wait_released(child.pid) is None
         child.kill()
-    assert await wait_released(child.pid) is None, "a pid that nobody has"
+        child.wait()
+        assert await wait_released(child.pid) is None, "a pid that nobody has"
 
 
 @pytest.mark.parametrize("content", [b"", b"coordd-life 1 of 1, another machine, another libc\n"])
@@ -222,16 +216,14 @@ async def test_without_libcs_locks_a_replica_runs_without(monkeypatch: pytest.Mo
         raise PermissionError(1, "not here")
 
     monkeypatch.setattr(os, "memfd_create", refused)
-    assert LifeLock.take() is None
+    assert not take_life_lock()
 
 
 async def test_nothing_stays_open_when_interest_is_lost(holder: subprocess.Popen[str]) -> None:
     [task] = await watching(holder.pid)
     task.cancel()
     await asyncio.wait([task], timeout=1)
-    async with asyncio.timeout(10):
-        while any(NAME in str(link) for link in _open()):
-            await asyncio.sleep(0.1)
+    await eventually(lambda: not any(NAME in str(link) for link in _open()), 10)
 
 
 def _open() -> Iterator[Path]:
