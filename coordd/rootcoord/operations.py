@@ -1,0 +1,191 @@
+"""Changes that take several steps, with other processes asked in between: done in order, or undone.
+
+An operation holds the keys that it names (`<database>/<collection>`, say) from its decision to its last step;
+operations without a common key run side by side, and reads wait for none. It belongs to the term and not to
+its caller: one who goes away, or whose time is up, leaves it running, and a repeated call waits for its turn
+and then finds what the first one has made.
+
+If a step fails, its caller is told at once, and what the earlier steps did is undone in reverse, under the
+same keys, each undo again and again until it succeeds. So a repeated call finds all of it or nothing. What
+comes *afterwards* (telling other components, cleaning up) is nobody's to wait for: it goes on when the keys
+are free again, each step until it succeeds. A term that ends in the middle leaves the states in the metadata
+behind, from which the next one goes on.
+
+Steps may be repeated, after a failure of which it is unknown how far it got, so they must be idempotent.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from coordd.clock import boottime
+from coordd.errors import CoorddError
+from coordd.ha.trouble import Trouble
+from coordd.log import get_logger
+from coordd.meta.commit import FenceLost
+from coordd.meta.key_locks import KeyLocks
+from coordd.rootcoord.oracle import TermOverError
+
+log = get_logger("coordd.rootcoord.operations")
+
+QUEUE_MAX = 10_240
+"""Operations under way or waiting; Milvus' queue is as long."""
+RETRY_FIRST_S = 0.1
+RETRY_MAX_S = 5.0
+
+Action: TypeAlias = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`do`, and what takes it back if it fails itself, perhaps half done, or a later step does."""
+
+    name: str
+    do: Action
+    undo: Action | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The `steps` that a caller waits for, and those that come `afterwards`."""
+
+    steps: Sequence[Step]
+    afterwards: Sequence[Step] = ()
+
+
+Decide: TypeAlias = Callable[[], Operation | None]
+"""From the state as it is now to what is to be done; None if it is done already. Raises refusals."""
+
+
+class OperationUnfinished(CoorddError):
+    """The caller's time is up; the operation goes on."""
+
+    retriable = True
+
+
+class Operations:
+    """The operations of one term. `start(coroutine, name)` runs a task that ends with the term."""
+
+    def __init__(self, start: Callable[[Coroutine[Any, Any, None], str], object]) -> None:
+        self._start = start
+        self._locks = KeyLocks(QUEUE_MAX)
+        self._under_way: set[asyncio.Future[None]] = set()
+        self._over = False
+
+    def __len__(self) -> int:
+        """How many are under way or wait, those in the background left out."""
+        return len(self._locks)
+
+    async def carry_out(self, name: str, keys: Iterable[str], decide: Decide, *, deadline: float) -> None:
+        """Decide under `keys` and do it; returns when all steps are done.
+
+        `deadline`: seconds on CLOCK_BOOTTIME, for the turn and for the caller's patience.
+
+        Raises:
+            CommitsOverloaded: no turn until then.
+            OperationUnfinished: not all steps were done until then.
+            TermOverError: the term is over; the next one finishes or undoes what was begun.
+            Exception: what `decide` or a step raised; nothing remains, once the undoing has ended.
+        """
+        if self._over:
+            raise TermOverError("the term of this rootcoord is over")
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way.add(outcome)
+        outcome.add_done_callback(self._ended)
+        self._start(self._run(name, frozenset(keys), decide, outcome, deadline), name)
+        try:
+            async with asyncio.timeout(deadline - boottime()):
+                await asyncio.shield(outcome)
+        except TimeoutError as error:
+            if outcome.done():
+                return outcome.result()
+            raise OperationUnfinished(f"{name} takes longer than the caller waits; it goes on") from error
+
+    def in_background(self, name: str, steps: Sequence[Step]) -> None:
+        """Do `steps` in order, each until it succeeds or the term ends."""
+        if steps and not self._over:
+            self._start(_all_until_done(name, steps), f"{name} in the background")
+
+    def close(self) -> None:
+        """The term is over: whoever waits is told."""
+        self._over = True
+        for outcome in list(self._under_way):
+            _settle(outcome, TermOverError("the term of this rootcoord is over"))
+
+    def _ended(self, outcome: asyncio.Future[None]) -> None:
+        self._under_way.discard(outcome)
+        if not outcome.cancelled():
+            outcome.exception()  # the caller may have left: nobody need look
+
+    async def _run(
+        self, name: str, keys: frozenset[str], decide: Decide, outcome: asyncio.Future[None], deadline: float
+    ) -> None:
+        try:
+            afterwards = await self._steps(name, keys, decide, outcome, deadline)
+        except FenceLost:
+            _settle(outcome, TermOverError("the term of this rootcoord is over"))
+            raise
+        except Exception as error:  # noqa: BLE001 - told to the caller, whatever it is
+            _settle(outcome, error)
+            return
+        _settle(outcome, None)
+        self.in_background(name, afterwards)
+
+    async def _steps(
+        self, name: str, keys: frozenset[str], decide: Decide, outcome: asyncio.Future[None], deadline: float
+    ) -> Sequence[Step]:
+        """Do the steps under the keys; returns those that come afterwards."""
+        async with self._locks.hold(keys, deadline=deadline):
+            operation = decide()
+            if operation is None:
+                return ()
+            begun: list[Step] = []
+            try:
+                for step in operation.steps:
+                    begun.append(step)
+                    await step.do()
+            except FenceLost:
+                raise
+            except Exception as error:
+                log.warning("a step failed, undoing", operation=name, step=begun[-1].name, reason=str(error))
+                _settle(outcome, error)
+                undo = [Step(one.name, one.undo) for one in reversed(begun) if one.undo is not None]
+                await _all_until_done(f"undo {name}", undo)
+                raise
+            return operation.afterwards
+
+
+def _settle(outcome: asyncio.Future[None], error: Exception | None) -> None:
+    if outcome.done():
+        return
+    if error is None:
+        outcome.set_result(None)
+    else:
+        outcome.set_exception(error)
+
+
+async def _all_until_done(name: str, steps: Sequence[Step]) -> None:
+    for step in steps:
+        await _until_done(name, step)
+
+
+async def _until_done(name: str, step: Step) -> None:
+    """Do a step again and again until it succeeds.
+
+    Raises:
+        FenceLost: the term is over.
+    """
+    trouble, pause_s = Trouble(), RETRY_FIRST_S
+    while True:
+        try:
+            await step.do()
+        except FenceLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, giving up would leave it half done
+            if trouble.is_news(error):
+                log.warning("a step failed, trying again", operation=name, step=step.name, reason=str(error))
+        else:
+            return
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, RETRY_MAX_S)
