@@ -7,7 +7,7 @@ Source of truth: Milvus 2.3.5 pkg/util/merr and internal/rootcoord, where errors
 from coordd.pb import common_pb2
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rpc.failure import RpcCode, RpcFailure
-from coordd.rpc.status import CollectionNotFound, DatabaseNotFound, MilvusError
+from coordd.rpc.status import CollectionNotFound, DatabaseNotFound, MilvusError, ParameterInvalid
 
 
 class ParameterMissing(MilvusError):
@@ -15,6 +15,15 @@ class ParameterMissing(MilvusError):
 
     code = 1101
     text = "missing parameter"
+
+
+class ParameterOutOfRange(ParameterInvalid):
+    """A parameter that is a number is too small or too large: `[9 out of range 1 <= value <= 4]`."""
+
+    def __init__(self, value: int, lower: int, upper: int) -> None:
+        super().__init__()
+        self.message = self.reason = f"{self.text}[{value} out of range {lower} <= value <= {upper}]"
+        self.args = (self.message,)
 
 
 def check_msg_type(base: common_pb2.MsgBase, expected: common_pb2.MsgType) -> None:

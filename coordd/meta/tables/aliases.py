@@ -75,6 +75,14 @@ class AliasTable:
         """All keys that hold this alias in some form: what to tombstone when it is dropped."""
         return tuple(alias.key for alias in self._forms.get((home_db(db_id), name), ()))
 
+    def keys_of_collection(self, collection_id: int) -> tuple[str, ...]:
+        """All keys that hold an alias that leads to this collection, in whatever form and database."""
+        return tuple(
+            alias.key
+            for where in sorted(self._of_collection.get(collection_id, ()))
+            for alias in self._forms[where]
+        )
+
     def _apply_modern(self, event: Event) -> None:
         db_text, _, name = event.key[len(self._layout.alias_prefix) :].partition("/")
         db_id = parse_id(db_text)

@@ -16,6 +16,7 @@ class CollectionNames:
         self._by_db: dict[int, dict[str, CollectionRow | tuple[CollectionRow, ...]]] = {}
         self._count = 0
         self._available_count = 0
+        self._available_by_db: dict[int, int] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -31,7 +32,7 @@ class CollectionNames:
         others = self.holders(row.home_db_id, row.name)
         names[row.name] = (*others, row) if others else row
         self._count += 1
-        self._available_count += row.available
+        self._count_available(row, 1)
 
     def remove(self, row: CollectionRow) -> None:
         """Take out a row that is indexed."""
@@ -44,7 +45,7 @@ class CollectionNames:
             if not names:
                 del self._by_db[row.home_db_id]
         self._count -= 1
-        self._available_count -= row.available
+        self._count_available(row, -1)
 
     def holders(self, db_id: int, name: str) -> tuple[CollectionRow, ...]:
         """All rows of this name."""
@@ -56,6 +57,10 @@ class CollectionNames:
         rows = [row for row in self.holders(db_id, name) if row.available]
         return max(rows, key=lambda row: row.collection_id, default=None)
 
+    def available_in_db(self, db_id: int) -> int:
+        """Number of available collections of a database."""
+        return self._available_by_db.get(db_id, 0)
+
     def in_db(self, db_id: int) -> Iterator[CollectionRow]:
         """All rows of a database, unordered."""
         for held in self._by_db.get(db_id, {}).values():
@@ -63,3 +68,13 @@ class CollectionNames:
                 yield from held
             else:
                 yield held
+
+    def _count_available(self, row: CollectionRow, change: int) -> None:
+        if not row.available:
+            return
+        self._available_count += change
+        count = self._available_by_db.get(row.home_db_id, 0) + change
+        if count:
+            self._available_by_db[row.home_db_id] = count
+        else:
+            del self._available_by_db[row.home_db_id]

@@ -145,6 +145,25 @@ class CollectionTable:
         """Whether a database has an available collection."""
         return any(row.available for row in self._names.in_db(home_db(db_id)))
 
+    def available_in_db(self, db_id: int) -> int:
+        """Number of available collections of a database."""
+        return self._names.available_in_db(home_db(db_id))
+
+    def unsettled(self) -> Iterator[tuple[CollectionRow, tuple[Partition, ...]]]:
+        """Collections that are, or some of whose partitions are, being created or dropped; unordered.
+
+        With each those of its partitions. Partitions in a collection's own key are always available.
+        """
+        for record in self._records.values():
+            row = record.row
+            if row is None:
+                continue
+            partitions: tuple[Partition, ...] = ()
+            if row.inline_partitions is None and record.available_partitions < len(record.partitions):
+                partitions = tuple(one for one in record.partitions.values() if not one.available)
+            if partitions or not row.available:
+                yield row, partitions
+
     def view(self, collection_id: int) -> CollectionView | None:
         """The collection with all parts that can be served (see its `damaged`), made anew by each call."""
         record = self._records.get(collection_id)
@@ -179,6 +198,17 @@ class CollectionTable:
         record = self._records.get(collection_id)
         rows = () if record is None else record.rows
         return tuple(self._layout.collection(row.db_id, collection_id) for row in rows)
+
+    def part_keys(self, collection_id: int) -> tuple[str, ...]:
+        """All keys of its partitions, fields and functions, those that are quarantined included; sorted."""
+        record = self._records.get(collection_id)
+        if record is None:
+            return ()
+        layout, own = self._layout, self.keys_of(collection_id)
+        keys = {layout.partition(collection_id, one) for one in record.partitions}
+        keys |= {layout.field(collection_id, one) for one in record.fields}
+        keys |= {layout.function(collection_id, one) for one in record.functions}
+        return tuple(sorted(keys | record.damaged.difference(own)))
 
     def _apply_collection(self, event: Event) -> None:
         ids = parse_two_ids(event.key[len(self._layout.collection_prefix) :])

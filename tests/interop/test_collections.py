@@ -1,0 +1,350 @@
+"""Changes of collections, partitions and aliases: our plans beside what Milvus' own coordinators do.
+
+Each request goes to a running Milvus RootCoord. The plan is made from what etcd held before, at the timestamp
+that Milvus took: same answer, and the same keys with the same values, or the difference is named here.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from coordd.etcd import Put
+from coordd.meta.fold import Fold
+from coordd.meta.layout import MetaLayout
+from coordd.meta.tables import RootCoordTables
+from coordd.meta.transaction import Write
+from coordd.pb import etcd_meta_pb2, milvus_pb2
+from coordd.pb.common_pb2 import KeyValuePair, Status
+from coordd.pb.schema_pb2 import CollectionSchema, DataType, FieldSchema, ValueField
+from coordd.rootcoord import collections as plans
+from coordd.rootcoord.collections import Change, Limits, Placement
+from coordd.rootcoord.databases import Stamp
+from coordd.rpc.status import MilvusError, success
+from tests.lab.cluster import MilvusLab
+from tests.lab.recorder import base, open_rootcoord
+from tests.lab.wire import Stub
+from tests.unit.meta.samples import range_result
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(240)]
+
+LAYOUT = MetaLayout("by-dev", "meta", "kv")
+SNAPSHOTS = f"{LAYOUT.snapshot_prefix}root-coord/"
+LIMITS = Limits(dml_channels=16, shards=5, collections_per_db=7, collections=8, partitions=6)
+EXTRA = {
+    "rootCoord": {"maxPartitionNum": 6, "dmlChannelNum": 16},
+    "proxy": {"maxShardNum": 5},
+    "quotaAndLimits": {"enabled": False, "limits": {"maxCollectionNumPerDB": 7, "maxCollectionNum": 8}},
+}
+
+
+@dataclass
+class Side:
+    """One RootCoord and what its etcd holds."""
+
+    lab: MilvusLab
+    stub: Stub
+
+    def held(self) -> dict[str, bytes]:
+        return self.lab.etcd.dump(LAYOUT.root_coord_prefix) | self.lab.etcd.dump(SNAPSHOTS)
+
+    def call(self, method: str, request: Any) -> dict[str, Any]:
+        return as_data(self.stub.call(method, request, timeout_s=60))
+
+
+def as_data(status: Status) -> dict[str, Any]:
+    return json_format.MessageToDict(status, preserving_proto_field_name=True)
+
+
+@contextmanager
+def milvus(folder: Path) -> Iterator[Side]:
+    with MilvusLab(folder, extra=EXTRA) as lab:
+        rootcoord = lab.start("rootcoord")
+        lab.start_cluster(rootcoord=rootcoord, nodes=())
+        with open_rootcoord(rootcoord.address) as stub:
+            yield Side(lab, stub)
+
+
+def tables_of(held: dict[str, bytes]) -> RootCoordTables:
+    tables = RootCoordTables(LAYOUT)
+    plain = {key: value for key, value in held.items() if key.startswith(LAYOUT.root_coord_prefix)}
+    Fold(tables.tables).load(range_result(plain))
+    return tables
+
+
+def schema(name: str, *fields: FieldSchema, **rest: Any) -> bytes:
+    return CollectionSchema(name=name, description="d", fields=fields, **rest).SerializeToString()
+
+
+def vector() -> FieldSchema:
+    dim = [KeyValuePair(key="dim", value="4")]
+    return FieldSchema(name="v", data_type=DataType.FloatVector, type_params=dim)
+
+
+def primary(**rest: Any) -> FieldSchema:
+    return FieldSchema(name="id", data_type=DataType.Int64, is_primary_key=True, **rest)
+
+
+def text(length: str | None, value: str) -> FieldSchema:
+    params = [] if length is None else [KeyValuePair(key="max_length", value=length)]
+    default = ValueField(string_data=value)
+    return FieldSchema(name="t", data_type=DataType.VarChar, type_params=params, default_value=default)
+
+
+def with_default(data_type: Any, value: ValueField) -> FieldSchema:
+    return FieldSchema(name="f", data_type=data_type, default_value=value)
+
+
+def create(name: str, *fields: FieldSchema, schema_name: str = "", **rest: Any) -> tuple[str, Any]:
+    options = {key: rest.pop(key) for key in ("enable_dynamic_field", "autoID") if key in rest}
+    body = schema(schema_name or name, *(fields or (primary(), vector())), **options)
+    return "CreateCollection", asked("CreateCollection", collection_name=name, schema=body, **rest)
+
+
+def asked(method: str, kind: str | None = None, **fields: Any) -> Any:
+    request_class = getattr(milvus_pb2, f"{method}Request")
+    return request_class(base=base(method if kind is None else kind), **fields)
+
+
+def ask(method: str, kind: str | None = None, **fields: Any) -> tuple[str, Any]:
+    return method, asked(method, kind, **fields)
+
+
+def pairs(**values: str) -> list[KeyValuePair]:
+    return [KeyValuePair(key=key, value=value) for key, value in values.items()]
+
+
+PARTITION_KEY = FieldSchema(name="k", data_type=DataType.Int64, is_partition_key=True)
+CALLS: tuple[tuple[str, Any], ...] = (
+    create("c1", enable_dynamic_field=True, properties=pairs(a="1"), consistency_level=2, shards_num=2),
+    create("c1", enable_dynamic_field=True, properties=pairs(a="1"), consistency_level=2, shards_num=2),
+    create("c1"),
+    create("c2", primary(), vector(), PARTITION_KEY, num_partitions=4, autoID=True),
+    create("c3", primary(), text("9", "abc"), with_default(DataType.Int8, ValueField(int_data=-3))),
+    create("m1", db_name="music"),
+    create("m1", db_name="no_such"),
+    ask("CreateCollection", "DropCollection", collection_name="x", schema=schema("x", primary())),
+    create("x", shards_num=17),
+    create("x", shards_num=6),
+    create("x", schema_name="y"),
+    create("x", FieldSchema(name="RowID", data_type=DataType.Int64)),
+    create("x", FieldSchema(name="$meta", data_type=DataType.JSON)),
+    create("x", primary(), PARTITION_KEY),
+    create("x", primary(), PARTITION_KEY, num_partitions=7),
+    create("x", with_default(DataType.Int64, ValueField(bool_data=True))),
+    create("x", with_default(DataType.Int64, ValueField(int_data=1))),
+    create("x", with_default(DataType.Int32, ValueField(long_data=1))),
+    create("x", with_default(DataType.Int32, ValueField(float_data=1))),
+    create("x", with_default(DataType.Int32, ValueField(double_data=1))),
+    create("x", with_default(DataType.String, ValueField(string_data="x"))),
+    create("x", with_default(DataType.Int8, ValueField(int_data=128))),
+    create("x", with_default(DataType.Int16, ValueField(int_data=-32769))),
+    create("x", text(None, "abc")),
+    create("x", text("many", "abc")),
+    create("x", text("3", "äöü")),
+    ask("CreateCollection", collection_name="x", schema=b"\xff\xff"),
+    # Aliases.
+    ask("CreateAlias", alias="a1", collection_name="c1"),
+    ask("CreateAlias", alias="a1", collection_name="c1"),
+    ask("CreateAlias", alias="a1", collection_name="c2"),
+    ask("CreateAlias", alias="a1", collection_name="no"),
+    ask("CreateAlias", alias="c2", collection_name="c1"),
+    ask("CreateAlias", alias="a2", collection_name="a1"),
+    ask("CreateAlias", alias="a2", collection_name="c1", db_name="no_such"),
+    ask("CreateAlias", "DropAlias", alias="a2", collection_name="c1"),
+    ask("CreateAlias", alias="a1", collection_name="m1", db_name="music"),
+    ask("AlterAlias", alias="a1", collection_name="c2"),
+    ask("AlterAlias", alias="a1", collection_name="no"),
+    ask("AlterAlias", alias="a2", collection_name="c2"),
+    ask("AlterAlias", alias="c1", collection_name="c2"),
+    ask("AlterAlias", alias="a1", collection_name="c2", db_name="no_such"),
+    ask("AlterAlias", "Undefined", alias="a1", collection_name="c2"),
+    ask("DropAlias", alias="a2"),
+    ask("DropAlias", alias="a1", db_name="no_such"),
+    ask("DropAlias", "CreateAlias", alias="a1"),
+    create("a1"),
+    # Properties.
+    ask("AlterCollection", "Undefined", collection_name="c2", properties=pairs(a="2", b="3")),
+    ask("AlterCollection", "Undefined", collection_name="a1", properties=pairs(c="4")),
+    ask("AlterCollection", "Undefined", properties=pairs(a="2")),
+    ask("AlterCollection", "Undefined", collection_name="no"),
+    ask("AlterCollection", "Undefined", collection_name="no", properties=pairs(a="2")),
+    ask("AlterCollection", "Undefined", collection_name="no", db_name="no_such", properties=pairs(a="2")),
+    # Partitions.
+    ask("CreatePartition", collection_name="c1", partition_name="p1"),
+    ask("CreatePartition", collection_name="c1", partition_name="p1"),
+    ask("CreatePartition", collection_name="no", partition_name="p1"),
+    ask("CreatePartition", collection_name="m1", partition_name="p1", db_name="music"),
+    ask("CreatePartition", collection_name="m1", partition_name="p1", db_name="no_such"),
+    ask("CreatePartition", "Undefined", collection_name="c1", partition_name="p2"),
+    ask("CreatePartition", collection_name="a1", partition_name="p2"),
+    ask("CreatePartition", collection_name="a1", partition_name="p3"),
+    ask("CreatePartition", collection_name="a1", partition_name="p4"),
+    ask("DropPartition", collection_name="c1", partition_name="p1"),
+    ask("DropPartition", collection_name="c1", partition_name="p1"),
+    ask("DropPartition", collection_name="c1", partition_name="_default"),
+    ask("DropPartition", collection_name="no", partition_name="p1"),
+    ask("DropPartition", collection_name="c1", partition_name="p1", db_name="no_such"),
+    ask("DropPartition", "Undefined", collection_name="c1", partition_name="_default"),
+    # Names.
+    ask("RenameCollection", oldName="c3", newName="c4"),
+    ask("RenameCollection", oldName="c3", newName="c5"),
+    ask("RenameCollection", oldName="c4", newName="c4"),
+    ask("RenameCollection", oldName="c4", newName="a1"),
+    ask("RenameCollection", oldName="a1", newName="c5"),
+    ask("RenameCollection", oldName="c4", newName="c5", newDBName="no_such"),
+    ask("RenameCollection", oldName="c4", newName="c5", db_name="no_such"),
+    ask("RenameCollection", oldName="c4", newName="c5", db_name="no_such", newDBName="music"),
+    ask("RenameCollection", oldName="c2", newName="c5", newDBName="music"),
+    ask("RenameCollection", "Undefined", oldName="c4", newName="c5"),
+    ask("RenameCollection", oldName="c4", newName="c4", newDBName="music"),
+    ask("RenameCollection", oldName="c4", newName="c4", db_name="music", newDBName="default"),
+    # Drops.
+    ask("DropCollection", collection_name="a1", db_name="default"),
+    ask("DropCollection", collection_name="no"),
+    ask("DropCollection", collection_name="c1", db_name="no_such"),
+    ask("DropCollection", "Undefined", collection_name="c1"),
+    ask("DropCollection", collection_name="c1"),
+    ask("DropCollection", collection_name="c1"),
+    ask("CreatePartition", collection_name="c1", partition_name="p9"),
+    ask("DropPartition", collection_name="c1", partition_name="p9"),
+    ask("AlterCollection", "Undefined", collection_name="c1", properties=pairs(a="2")),
+    ask("RenameCollection", oldName="c1", newName="c9"),
+    ask("CreateAlias", alias="a3", collection_name="c1"),
+    ask("AlterAlias", alias="a1", collection_name="c1"),
+    ask("CreateAlias", alias="c1", collection_name="c2"),
+    ask("DropAlias", alias="c1"),
+    create("c1"),
+    # Limits: 7 in a database, 8 in all.
+    *(create(f"n{number}") for number in range(5)),
+    create("m2", db_name="music"),
+    create("m3", db_name="music"),
+)
+
+
+@dataclass
+class Ours:
+    """What a plan says, with what Milvus had handed out."""
+
+    tables: RootCoordTables
+    new: dict[str, bytes]
+    timestamp: int
+
+    def answer(self, method: str, request: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The answer as data, and the keys with their last values."""
+        plan: Callable[[Any], tuple[Write, ...]] = {
+            "CreateCollection": self.create,
+            "CreatePartition": self.create_partition,
+            "DropPartition": self.drop_partition,
+        }.get(method) or self.simple(method)
+        try:
+            writes = plan(request)
+        except MilvusError as error:
+            return as_data(error.to_status()), {}
+        return as_data(success()), {write.key: write.value for write in writes if isinstance(write, Put)}
+
+    def simple(self, method: str) -> Callable[[Any], tuple[Write, ...]]:
+        plan: Callable[..., Change] = {
+            "DropCollection": plans.plan_drop,
+            "AlterCollection": plans.plan_alter,
+            "RenameCollection": plans.plan_rename,
+            "CreateAlias": plans.plan_create_alias,
+            "DropAlias": plans.plan_drop_alias,
+            "AlterAlias": plans.plan_alter_alias,
+        }[method]
+        return lambda request: plan(self.tables, LAYOUT, request, self.timestamp).writes
+
+    def create(self, request: Any) -> tuple[Write, ...]:
+        wanted = plans.define(self.tables, request, limits=LIMITS, default_partition="_default")
+        if plans.existing(self.tables, wanted):
+            return ()
+        info = self.new_value(LAYOUT.collections_of(wanted.db_id), etcd_meta_pb2.CollectionInfo)
+        first = self.new_value(LAYOUT.partition_prefix, etcd_meta_pb2.PartitionInfo)
+        placement = Placement(
+            collection_id=info.ID,
+            first_partition_id=first.partitionID,
+            timestamp=self.timestamp,
+            virtual_channels=tuple(info.virtual_channel_names),
+            physical_channels=tuple(info.physical_channel_names),
+            start_positions=tuple((pair.key, pair.data) for pair in info.start_positions),
+        )
+        steps = plans.plan_begin(self.tables, LAYOUT, wanted, placement)
+        begun = {write.key: write.value for step in steps for write in step if isinstance(write, Put)}
+        later = tables_of({**self.databases, **begun})
+        return tuple(write for step in steps for write in step) + plans.plan_finish(
+            later, LAYOUT, info.ID, self.timestamp
+        )
+
+    @property
+    def databases(self) -> dict[str, bytes]:
+        return {
+            LAYOUT.database(one.id): etcd_meta_pb2.DatabaseInfo(id=one.id, name=one.name).SerializeToString()
+            for one in self.tables.databases
+        }
+
+    def create_partition(self, request: Any) -> tuple[Write, ...]:
+        keys = [key for key in self.new if key.startswith(LAYOUT.partition_prefix)]
+        stamp = Stamp(self.timestamp, int(keys[0].rpartition("/")[2]) if keys else 1)
+        limit = LIMITS.partitions
+        change = plans.plan_create_partition(self.tables, LAYOUT, request, stamp, limit=limit)
+        if not change.writes:
+            return ()
+        row = self.tables.collections.get(change.collection_id)
+        assert row is not None
+        begun = {write.key: write.value for write in change.writes if isinstance(write, Put)}
+        later = tables_of({LAYOUT.collection(row.db_id, row.collection_id): row.value, **begun})
+        return change.writes + plans.plan_finish_partition(later, LAYOUT, row.collection_id, stamp.id)
+
+    def drop_partition(self, request: Any) -> tuple[Write, ...]:
+        return plans.plan_drop_partition(
+            self.tables, LAYOUT, request, self.timestamp, default_partition="_default"
+        ).writes
+
+    def new_value(self, prefix: str, kind: Any) -> Any:
+        """The first new value under a prefix."""
+        found = sorted(key for key in self.new if key.startswith(prefix))
+        return kind.FromString(self.new[found[0]])
+
+
+def timestamp_of(answer: dict[str, Any], new: dict[str, bytes]) -> int:
+    """What Milvus took for this change: its snapshots, or its refusal, tell."""
+    stamps = {parsed[1] for key in new if (parsed := LAYOUT.parse_snapshot(key))}
+    said = re.match(r"timestamp = (\d+): ", answer.get("reason", ""))
+    return max(stamps, default=int(said[1]) if said else 1)
+
+
+def without_properties(values: dict[str, bytes]) -> dict[str, bytes]:
+    """AlterCollection of 2.3.5 writes the old ones again, so the plain key stays as it is (pitfall 8)."""
+    out = {}
+    for key, value in values.items():
+        info = etcd_meta_pb2.CollectionInfo.FromString(value)
+        del info.properties[:]
+        out[key] = info.SerializeToString()
+    return out
+
+
+def test_plans_answer_and_write_what_milvus_does(tmp_path: Path) -> None:
+    codes = set()
+    with milvus(tmp_path) as side:
+        music = milvus_pb2.CreateDatabaseRequest(base=base("CreateDatabase"), db_name="music")
+        assert side.call("CreateDatabase", music) == {}
+        for number, (method, request) in enumerate(CALLS):
+            what = f"call {number}: {method} {json_format.MessageToJson(request, indent=None)}"
+            before = side.held()
+            answer = side.call(method, request)
+            after = side.held()
+            new = {key: value for key, value in after.items() if before.get(key) != value}
+            ours = Ours(tables_of(before), new, timestamp_of(answer, new))
+            our_answer, our_values = ours.answer(method, request)
+            assert our_answer == answer, what
+            if method == "AlterCollection" and new:
+                new |= {key: before[key] for key in our_values if key in before}
+                our_values, new = without_properties(our_values), without_properties(new)
+            assert our_values == new, what
+            codes.add(answer.get("code", 0))
+    assert codes == {0, 100, 102, 800, 1100, 1600, 1601, 1602, 65535}

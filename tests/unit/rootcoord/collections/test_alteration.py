@@ -1,0 +1,233 @@
+"""AlterCollection and RenameCollection. Texts were recorded from Milvus 2.3.5."""
+
+import pytest
+
+from coordd.etcd import Put
+from coordd.meta.codecs import TOMBSTONE
+from coordd.pb import etcd_meta_pb2
+from coordd.rootcoord.collections import plan_alter, plan_rename
+from coordd.rpc.status import MilvusError
+from tests.unit.meta.samples import (
+    CREATING,
+    DROPPING,
+    LAYOUT,
+    alias_value,
+    collection,
+    collection_value,
+    inline_collection_value,
+)
+from tests.unit.rootcoord.collections.support import Place, create_request, pairs, request
+
+
+def alter(place: Place, name: str, db_name: str = "", **properties: str) -> tuple[int, str, tuple[str, ...]]:
+    wanted = request("AlterCollection", collection_name=name, db_name=db_name, properties=pairs(properties))
+    wanted.base.Clear()  # the type is not checked
+    change = plan_alter(place.tables, LAYOUT, wanted, place.timestamp())
+    place.commit(change.writes)
+    return change.collection_id, change.db_name, change.names
+
+
+def rename(
+    place: Place, old: str, new: str, db_name: str = "", new_db: str = ""
+) -> tuple[int, tuple[str, ...]]:
+    wanted = request("RenameCollection", oldName=old, newName=new, db_name=db_name, newDBName=new_db)
+    change = plan_rename(place.tables, LAYOUT, wanted, place.timestamp())
+    place.commit(change.writes)
+    assert change.db_name == (db_name or "default")
+    return change.collection_id, change.names
+
+
+def properties(place: Place, collection_id: int) -> list[tuple[str, str]]:
+    return [(pair.key, pair.value) for pair in place.view(collection_id).info.properties]
+
+
+class TestAlter:
+    def test_properties_are_merged(self) -> None:
+        place = Place.holding()
+        made = place.create(create_request(properties=pairs({"a": "1", "b": "2"})))
+        assert alter(place, "books", b="3", c="4") == (made, "default", ("books",))
+        assert properties(place, made) == [("a", "1"), ("b", "3"), ("c", "4")]
+        place.check()
+
+    def test_through_an_alias_the_collection_is_what_is_forgotten(self) -> None:
+        place = Place.holding(
+            collection(50, "a", db_id=7), {LAYOUT.alias(7, "x"): alias_value("x", 50, db_id=7)}
+        )
+        assert alter(place, "x", "music", k="v") == (50, "music", ("a",))
+
+    def test_no_change_is_not_written(self) -> None:
+        place = Place.holding()
+        made = place.create(create_request(properties=pairs({"a": "1", "b": "2"})))
+        count = len(place.transactions)
+        assert alter(place, "books", a="1")[0] == made
+        assert len(place.transactions) == count
+
+    def test_an_old_collection_stays_where_and_what_it_is(self) -> None:
+        place = Place.holding(
+            {LAYOUT.collection(0, 50): inline_collection_value(50, "old")},
+            {LAYOUT.collection(0, 60): collection_value(60, "older", db_id=0)},
+        )
+        for collection_id, name in ((50, "old"), (60, "older")):
+            before = place.view(collection_id).info
+            alter(place, name, k="v")
+            after = place.view(collection_id).info
+            assert place.tables.collections.keys_of(collection_id) == (LAYOUT.collection(0, collection_id),)
+            assert properties(place, collection_id) == [("k", "v")]
+            del after.properties[:]
+            assert after == before
+        place.check()
+
+    @pytest.mark.parametrize(
+        ("name", "given", "text"),
+        [
+            ("", {}, "alter collection failed, collection name does not exists"),
+            ("no", {}, "only support alter collection properties, but collection properties is empty"),
+        ],
+    )
+    def test_incomplete_requests(self, name: str, given: dict[str, str], text: str) -> None:
+        with pytest.raises(MilvusError) as caught:
+            alter(Place.holding(), name, **given)
+        assert (caught.value.code, caught.value.message) == (65535, text)
+
+    def test_what_is_not_there(self) -> None:
+        place = Place.holding(
+            collection(50, "making", state=CREATING), collection(60, "dying", state=DROPPING)
+        )
+        with pytest.raises(MilvusError) as caught:
+            alter(place, "no", "music", k="v")
+        status = caught.value.to_status()
+        text = f"timestamp = {place.clock << 18}: collection not found[database=7][collection=no]"
+        assert (status.code, status.reason, status.detail) == (100, text, text)
+        for name in ("making", "dying"):
+            with pytest.raises(MilvusError, match=rf"^{name}: collection not found\[collection=default\]$"):
+                alter(place, name, k="v")
+        with pytest.raises(MilvusError, match=r"^database:nowhere not found$") as caught:
+            alter(place, "no", "nowhere", k="v")
+        assert caught.value.code == 65535
+
+
+class TestRename:
+    def test_within_a_database(self) -> None:
+        place = Place.holding(collection(50, "a"))
+        assert rename(place, "a", "b") == (50, ("a",))
+        assert place.tables.resolve(1, "a") is None
+        assert place.view(50).name == "b"
+        assert place.tables.collections.keys_of(50) == (LAYOUT.collection(1, 50),)
+        place.check()
+        assert rename(place, "b", "a") == (50, ("b",))
+
+    def test_into_another_database_in_one_transaction(self) -> None:
+        place = Place.holding(collection(50, "a"))
+        rename(place, "a", "b", "default", "music")
+        (writes,) = place.transactions
+        ts = place.clock << 18
+        old, new = LAYOUT.collection(1, 50), LAYOUT.collection(7, 50)
+        assert {write.key for write in writes} == {
+            *(old, LAYOUT.snapshot(old, ts)),
+            *(new, LAYOUT.snapshot(new, ts)),
+        }
+        values = {write.key: write.value for write in writes if isinstance(write, Put)}
+        assert values[old] == TOMBSTONE
+        info = etcd_meta_pb2.CollectionInfo.FromString(values[new])
+        assert (info.db_id, info.schema.name) == (7, "b")
+        row = place.tables.collections.find(7, "b")
+        assert row is not None
+        place.check()
+        rename(place, "b", "a", "music", "default")
+        assert place.view(50).row.home_db_id == 1
+        place.check()
+
+    def test_the_target_is_the_source_if_not_named(self) -> None:
+        place = Place.holding(collection(50, "a", db_id=7))
+        rename(place, "a", "b", "music")
+        assert place.tables.collections.find(7, "b") is not None
+
+    def test_a_collection_from_before_databases_moves_into_the_default_one(self) -> None:
+        place = Place.holding(
+            {LAYOUT.collection(0, 50): inline_collection_value(50, "old")},
+            {LAYOUT.alias(0, "x"): alias_value("x", 50, db_id=0)},
+        )
+        before = place.view(50)
+        rename(place, "old", "new")
+        after = place.view(50)
+        assert place.tables.collections.keys_of(50) == (LAYOUT.collection(1, 50),)
+        assert (after.name, after.info.db_id) == ("new", 1)
+        assert (after.fields, after.partitions) == (before.fields, before.partitions)
+        row = place.tables.resolve(1, "x")
+        assert row is not None
+        assert row.collection_id == 50
+        place.check()
+
+    @pytest.mark.parametrize(
+        ("old", "new", "db_name", "new_db", "text"),
+        [
+            ("a", "b", "", "no", "target database:no not found"),
+            ("a", "b", "no", "", "target database:no not found"),
+            ("x", "x2", "", "", "unsupported use an alias to rename collection, alias:x"),
+            ("x", "a", "", "", "unsupported use an alias to rename collection, alias:x"),
+            (
+                "a",
+                "a",
+                "",
+                "",
+                "duplicated new collection name default:a with other collection name or alias",
+            ),
+            (
+                "a",
+                "x",
+                "",
+                "",
+                "duplicated new collection name default:x with other collection name or alias",
+            ),
+            (
+                "no",
+                "b",
+                "",
+                "",
+                "duplicated new collection name default:b with other collection name or alias",
+            ),
+            (
+                "a",
+                "m",
+                "",
+                "music",
+                "duplicated new collection name music:m with other collection name or alias",
+            ),
+            (
+                *("a", "c", "", "music"),
+                "fail to rename db name, must drop all aliases of this collection before rename",
+            ),
+            ("a", "c", "no", "music", "database:no not found"),
+        ],
+    )
+    def test_refusals(self, old: str, new: str, db_name: str, new_db: str, text: str) -> None:
+        place = Place.holding(
+            collection(50, "a"),
+            collection(60, "b"),
+            collection(70, "m", db_id=7),
+            {LAYOUT.alias(1, "x"): alias_value("x", 50)},
+        )
+        with pytest.raises(MilvusError) as caught:
+            rename(place, old, new, db_name, new_db)
+        assert (caught.value.code, caught.value.message) == (65535, text)
+
+    def test_what_is_not_there(self) -> None:
+        place = Place.holding(collection(60, "dying", state=DROPPING))
+        with pytest.raises(MilvusError) as caught:
+            rename(place, "no", "new")
+        text = f"timestamp = {place.clock << 18}: collection not found[database=1][collection=no]"
+        assert (caught.value.code, caught.value.message) == (100, text)
+        with pytest.raises(MilvusError, match=r"^dying: collection not found\[collection=default\]$"):
+            rename(place, "dying", "new")
+
+    def test_no_name_is_refused(self) -> None:
+        with pytest.raises(MilvusError, match=r"^collection name should not be empty: invalid parameter$"):
+            rename(Place.holding(collection(50, "a")), "a", "")
+
+    def test_the_name_of_a_dropped_one_is_free(self) -> None:
+        place = Place.holding(collection(50, "a"), collection(60, "dying", state=DROPPING))
+        rename(place, "a", "dying")
+        row = place.tables.collections.find(1, "dying")
+        assert row is not None
+        assert row.collection_id == 50
+        place.check()
