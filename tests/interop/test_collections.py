@@ -15,6 +15,7 @@ import pytest
 from google.protobuf import json_format
 
 from coordd.etcd import Put
+from coordd.meta.codecs import TOMBSTONE
 from coordd.meta.fold import Fold
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
@@ -348,3 +349,45 @@ def test_plans_answer_and_write_what_milvus_does(tmp_path: Path) -> None:
             assert our_values == new, what
             codes.add(answer.get("code", 0))
     assert codes == {0, 100, 102, 800, 1100, 1600, 1601, 1602, 65535}
+
+
+def test_where_we_differ_milvus_does_what_is_said_of_it(tmp_path: Path) -> None:
+    """Each pair: what Milvus answers, and what our plan says from the state that Milvus answered from."""
+    with milvus(tmp_path) as side:
+
+        def both(method: str, request: Any) -> tuple[str, str]:
+            before = side.held()
+            theirs = side.call(method, request)
+            new = {key: value for key, value in side.held().items() if before.get(key) != value}
+            ours, _ = Ours(tables_of(before), new, timestamp_of(theirs, new)).answer(method, request)
+            return theirs.get("reason", ""), ours.get("reason", "")
+
+        default = with_default(DataType.Int32, ValueField(int_data=1))
+        for name in ("a", "b", "c"):
+            assert both(*create(name, primary(), default)) == ("", "")
+        duplicate = "create duplicate collection with different parameters, collection: a"
+        assert both(*create("a", primary(), default)) == (duplicate, "")
+        assert both(*create("")) == ("", "collection name should not be empty: invalid parameter")
+
+        for name in ("x", "xy"):
+            assert both(*ask("CreateAlias", alias=name, collection_name="a")) == ("", "")
+        before = side.held()
+        assert both(*ask("DropAlias", alias="x")) == ("", "")
+        plain = LAYOUT.alias(1, "xy")
+        assert (before[plain] != TOMBSTONE, side.held()[plain]) == (True, TOMBSTONE)
+        wanted = asked("DropAlias", alias="x")
+        ours = plans.plan_drop_alias(tables_of(before), LAYOUT, wanted, 1).writes
+        assert [write.key for write in ours] == [
+            LAYOUT.alias(1, "x"),
+            LAYOUT.snapshot(LAYOUT.alias(1, "x"), 1),
+        ]
+
+        assert both(*ask("CreateAlias", alias="y", collection_name="b")) == ("", "")
+        refused = "cannot drop the collection via alias = y"
+        assert both(*ask("DropCollection", collection_name="y")) == ("", refused)
+        taken = "y is alias to another collection: b: alias already exist[database=default][alias=y]"
+        assert both(*ask("CreateAlias", alias="y", collection_name="c")) == (taken, "")
+        assert both(*create("y")) == ("", "")
+        tables = tables_of(side.held())
+        assert tables.collections.find(1, "y") is not None
+        assert tables.resolve(1, "y") is None
