@@ -30,7 +30,13 @@ from coordd.rpc.status import MilvusError, success
 from tests.lab.cluster import MilvusLab
 from tests.lab.recorder import base, open_rootcoord
 from tests.lab.wire import Stub
-from tests.unit.meta.samples import range_result
+from tests.unit.meta.samples import (
+    alias_value,
+    inline_collection_value,
+    oldest_alias_value,
+    range_result,
+)
+from tests.unit.rootcoord.collections.support import BASE, Place
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(240)]
 
@@ -112,7 +118,7 @@ def asked(method: str, kind: str | None = None, **fields: Any) -> Any:
     return request_class(base=base(method if kind is None else kind), **fields)
 
 
-def ask(method: str, kind: str | None = None, **fields: Any) -> tuple[str, Any]:
+def call_of(method: str, kind: str | None = None, **fields: Any) -> tuple[str, Any]:
     return method, asked(method, kind, **fields)
 
 
@@ -129,7 +135,7 @@ CALLS: tuple[tuple[str, Any], ...] = (
     create("c3", primary(), text("9", "abc"), with_default(DataType.Int8, ValueField(int_data=-3))),
     create("m1", db_name="music"),
     create("m1", db_name="no_such"),
-    ask("CreateCollection", "DropCollection", collection_name="x", schema=schema("x", primary())),
+    call_of("CreateCollection", "DropCollection", collection_name="x", schema=schema("x", primary())),
     create("x", shards_num=17),
     create("x", shards_num=6),
     create("x", schema_name="y"),
@@ -148,78 +154,78 @@ CALLS: tuple[tuple[str, Any], ...] = (
     create("x", text(None, "abc")),
     create("x", text("many", "abc")),
     create("x", text("3", "äöü")),
-    ask("CreateCollection", collection_name="x", schema=b"\xff\xff"),
+    call_of("CreateCollection", collection_name="x", schema=b"\xff\xff"),
     # Aliases.
-    ask("CreateAlias", alias="a1", collection_name="c1"),
-    ask("CreateAlias", alias="a1", collection_name="c1"),
-    ask("CreateAlias", alias="a1", collection_name="c2"),
-    ask("CreateAlias", alias="a1", collection_name="no"),
-    ask("CreateAlias", alias="c2", collection_name="c1"),
-    ask("CreateAlias", alias="a2", collection_name="a1"),
-    ask("CreateAlias", alias="a2", collection_name="c1", db_name="no_such"),
-    ask("CreateAlias", "DropAlias", alias="a2", collection_name="c1"),
-    ask("CreateAlias", alias="a1", collection_name="m1", db_name="music"),
-    ask("AlterAlias", alias="a1", collection_name="c2"),
-    ask("AlterAlias", alias="a1", collection_name="no"),
-    ask("AlterAlias", alias="a2", collection_name="c2"),
-    ask("AlterAlias", alias="c1", collection_name="c2"),
-    ask("AlterAlias", alias="a1", collection_name="c2", db_name="no_such"),
-    ask("AlterAlias", "Undefined", alias="a1", collection_name="c2"),
-    ask("DropAlias", alias="a2"),
-    ask("DropAlias", alias="a1", db_name="no_such"),
-    ask("DropAlias", "CreateAlias", alias="a1"),
+    call_of("CreateAlias", alias="a1", collection_name="c1"),
+    call_of("CreateAlias", alias="a1", collection_name="c1"),
+    call_of("CreateAlias", alias="a1", collection_name="c2"),
+    call_of("CreateAlias", alias="a1", collection_name="no"),
+    call_of("CreateAlias", alias="c2", collection_name="c1"),
+    call_of("CreateAlias", alias="a2", collection_name="a1"),
+    call_of("CreateAlias", alias="a2", collection_name="c1", db_name="no_such"),
+    call_of("CreateAlias", "DropAlias", alias="a2", collection_name="c1"),
+    call_of("CreateAlias", alias="a1", collection_name="m1", db_name="music"),
+    call_of("AlterAlias", alias="a1", collection_name="c2"),
+    call_of("AlterAlias", alias="a1", collection_name="no"),
+    call_of("AlterAlias", alias="a2", collection_name="c2"),
+    call_of("AlterAlias", alias="c1", collection_name="c2"),
+    call_of("AlterAlias", alias="a1", collection_name="c2", db_name="no_such"),
+    call_of("AlterAlias", "Undefined", alias="a1", collection_name="c2"),
+    call_of("DropAlias", alias="a2"),
+    call_of("DropAlias", alias="a1", db_name="no_such"),
+    call_of("DropAlias", "CreateAlias", alias="a1"),
     create("a1"),
     # Properties.
-    ask("AlterCollection", "Undefined", collection_name="c2", properties=pairs(a="2", b="3")),
-    ask("AlterCollection", "Undefined", collection_name="a1", properties=pairs(c="4")),
-    ask("AlterCollection", "Undefined", properties=pairs(a="2")),
-    ask("AlterCollection", "Undefined", collection_name="no"),
-    ask("AlterCollection", "Undefined", collection_name="no", properties=pairs(a="2")),
-    ask("AlterCollection", "Undefined", collection_name="no", db_name="no_such", properties=pairs(a="2")),
+    call_of("AlterCollection", "Undefined", collection_name="c2", properties=pairs(a="2", b="3")),
+    call_of("AlterCollection", "Undefined", collection_name="a1", properties=pairs(c="4")),
+    call_of("AlterCollection", "Undefined", properties=pairs(a="2")),
+    call_of("AlterCollection", "Undefined", collection_name="no"),
+    call_of("AlterCollection", "Undefined", collection_name="no", properties=pairs(a="2")),
+    call_of("AlterCollection", "Undefined", collection_name="no", db_name="no_such", properties=pairs(a="2")),
     # Partitions.
-    ask("CreatePartition", collection_name="c1", partition_name="p1"),
-    ask("CreatePartition", collection_name="c1", partition_name="p1"),
-    ask("CreatePartition", collection_name="no", partition_name="p1"),
-    ask("CreatePartition", collection_name="m1", partition_name="p1", db_name="music"),
-    ask("CreatePartition", collection_name="m1", partition_name="p1", db_name="no_such"),
-    ask("CreatePartition", "Undefined", collection_name="c1", partition_name="p2"),
-    ask("CreatePartition", collection_name="a1", partition_name="p2"),
-    ask("CreatePartition", collection_name="a1", partition_name="p3"),
-    ask("CreatePartition", collection_name="a1", partition_name="p4"),
-    ask("DropPartition", collection_name="c1", partition_name="p1"),
-    ask("DropPartition", collection_name="c1", partition_name="p1"),
-    ask("DropPartition", collection_name="c1", partition_name="_default"),
-    ask("DropPartition", collection_name="no", partition_name="p1"),
-    ask("DropPartition", collection_name="c1", partition_name="p1", db_name="no_such"),
-    ask("DropPartition", "Undefined", collection_name="c1", partition_name="_default"),
+    call_of("CreatePartition", collection_name="c1", partition_name="p1"),
+    call_of("CreatePartition", collection_name="c1", partition_name="p1"),
+    call_of("CreatePartition", collection_name="no", partition_name="p1"),
+    call_of("CreatePartition", collection_name="m1", partition_name="p1", db_name="music"),
+    call_of("CreatePartition", collection_name="m1", partition_name="p1", db_name="no_such"),
+    call_of("CreatePartition", "Undefined", collection_name="c1", partition_name="p2"),
+    call_of("CreatePartition", collection_name="a1", partition_name="p2"),
+    call_of("CreatePartition", collection_name="a1", partition_name="p3"),
+    call_of("CreatePartition", collection_name="a1", partition_name="p4"),
+    call_of("DropPartition", collection_name="c1", partition_name="p1"),
+    call_of("DropPartition", collection_name="c1", partition_name="p1"),
+    call_of("DropPartition", collection_name="c1", partition_name="_default"),
+    call_of("DropPartition", collection_name="no", partition_name="p1"),
+    call_of("DropPartition", collection_name="c1", partition_name="p1", db_name="no_such"),
+    call_of("DropPartition", "Undefined", collection_name="c1", partition_name="_default"),
     # Names.
-    ask("RenameCollection", oldName="c3", newName="c4"),
-    ask("RenameCollection", oldName="c3", newName="c5"),
-    ask("RenameCollection", oldName="c4", newName="c4"),
-    ask("RenameCollection", oldName="c4", newName="a1"),
-    ask("RenameCollection", oldName="a1", newName="c5"),
-    ask("RenameCollection", oldName="c4", newName="c5", newDBName="no_such"),
-    ask("RenameCollection", oldName="c4", newName="c5", db_name="no_such"),
-    ask("RenameCollection", oldName="c4", newName="c5", db_name="no_such", newDBName="music"),
-    ask("RenameCollection", oldName="c2", newName="c5", newDBName="music"),
-    ask("RenameCollection", "Undefined", oldName="c4", newName="c5"),
-    ask("RenameCollection", oldName="c4", newName="c4", newDBName="music"),
-    ask("RenameCollection", oldName="c4", newName="c4", db_name="music", newDBName="default"),
+    call_of("RenameCollection", oldName="c3", newName="c4"),
+    call_of("RenameCollection", oldName="c3", newName="c5"),
+    call_of("RenameCollection", oldName="c4", newName="c4"),
+    call_of("RenameCollection", oldName="c4", newName="a1"),
+    call_of("RenameCollection", oldName="a1", newName="c5"),
+    call_of("RenameCollection", oldName="c4", newName="c5", newDBName="no_such"),
+    call_of("RenameCollection", oldName="c4", newName="c5", db_name="no_such"),
+    call_of("RenameCollection", oldName="c4", newName="c5", db_name="no_such", newDBName="music"),
+    call_of("RenameCollection", oldName="c2", newName="c5", newDBName="music"),
+    call_of("RenameCollection", "Undefined", oldName="c4", newName="c5"),
+    call_of("RenameCollection", oldName="c4", newName="c4", newDBName="music"),
+    call_of("RenameCollection", oldName="c4", newName="c4", db_name="music", newDBName="default"),
     # Drops.
-    ask("DropCollection", collection_name="a1", db_name="default"),
-    ask("DropCollection", collection_name="no"),
-    ask("DropCollection", collection_name="c1", db_name="no_such"),
-    ask("DropCollection", "Undefined", collection_name="c1"),
-    ask("DropCollection", collection_name="c1"),
-    ask("DropCollection", collection_name="c1"),
-    ask("CreatePartition", collection_name="c1", partition_name="p9"),
-    ask("DropPartition", collection_name="c1", partition_name="p9"),
-    ask("AlterCollection", "Undefined", collection_name="c1", properties=pairs(a="2")),
-    ask("RenameCollection", oldName="c1", newName="c9"),
-    ask("CreateAlias", alias="a3", collection_name="c1"),
-    ask("AlterAlias", alias="a1", collection_name="c1"),
-    ask("CreateAlias", alias="c1", collection_name="c2"),
-    ask("DropAlias", alias="c1"),
+    call_of("DropCollection", collection_name="a1", db_name="default"),
+    call_of("DropCollection", collection_name="no"),
+    call_of("DropCollection", collection_name="c1", db_name="no_such"),
+    call_of("DropCollection", "Undefined", collection_name="c1"),
+    call_of("DropCollection", collection_name="c1"),
+    call_of("DropCollection", collection_name="c1"),
+    call_of("CreatePartition", collection_name="c1", partition_name="p9"),
+    call_of("DropPartition", collection_name="c1", partition_name="p9"),
+    call_of("AlterCollection", "Undefined", collection_name="c1", properties=pairs(a="2")),
+    call_of("RenameCollection", oldName="c1", newName="c9"),
+    call_of("CreateAlias", alias="a3", collection_name="c1"),
+    call_of("AlterAlias", alias="a1", collection_name="c1"),
+    call_of("CreateAlias", alias="c1", collection_name="c2"),
+    call_of("DropAlias", alias="c1"),
     create("c1"),
     # Limits: 7 in a database, 8 in all.
     *(create(f"n{number}") for number in range(5)),
@@ -370,9 +376,9 @@ def test_where_we_differ_milvus_does_what_is_said_of_it(tmp_path: Path) -> None:
         assert both(*create("")) == ("", "collection name should not be empty: invalid parameter")
 
         for name in ("x", "xy"):
-            assert both(*ask("CreateAlias", alias=name, collection_name="a")) == ("", "")
+            assert both(*call_of("CreateAlias", alias=name, collection_name="a")) == ("", "")
         before = side.held()
-        assert both(*ask("DropAlias", alias="x")) == ("", "")
+        assert both(*call_of("DropAlias", alias="x")) == ("", "")
         plain = LAYOUT.alias(1, "xy")
         assert (before[plain] != TOMBSTONE, side.held()[plain]) == (True, TOMBSTONE)
         wanted = asked("DropAlias", alias="x")
@@ -382,12 +388,132 @@ def test_where_we_differ_milvus_does_what_is_said_of_it(tmp_path: Path) -> None:
             LAYOUT.snapshot(LAYOUT.alias(1, "x"), 1),
         ]
 
-        assert both(*ask("CreateAlias", alias="y", collection_name="b")) == ("", "")
+        assert both(*call_of("CreateAlias", alias="y", collection_name="b")) == ("", "")
         refused = "cannot drop the collection via alias = y"
-        assert both(*ask("DropCollection", collection_name="y")) == ("", refused)
+        assert both(*call_of("DropCollection", collection_name="y")) == ("", refused)
         taken = "y is alias to another collection: b: alias already exist[database=default][alias=y]"
-        assert both(*ask("CreateAlias", alias="y", collection_name="c")) == (taken, "")
+        assert both(*call_of("CreateAlias", alias="y", collection_name="c")) == (taken, "")
         assert both(*create("y")) == ("", "")
         tables = tables_of(side.held())
         assert tables.collections.find(1, "y") is not None
         assert tables.resolve(1, "y") is None
+
+
+def with_history(values: dict[str, bytes]) -> dict[str, bytes]:
+    """Keys with the snapshots from which 2.3 loads."""
+    return values | {LAYOUT.snapshot(key, 5): value for key, value in values.items()}
+
+
+def a_life() -> Place:
+    """Collections of every age and fate, from metadata of 2.0 and 2.2 on."""
+    place = Place.holding(
+        with_history(BASE),
+        with_history({LAYOUT.collection(0, 50): inline_collection_value(50, "oldest")}),
+        with_history({LAYOUT.collection(0, 60): inline_collection_value(60, "older")}),
+        with_history({LAYOUT.oldest_alias("o"): oldest_alias_value("o", 50)}),
+        with_history({LAYOUT.alias(0, "p"): alias_value("p", 50, db_id=0)}),
+    )
+
+    def do(plan: Callable[..., Change], method: str, **fields: Any) -> Change:
+        change = plan(place.tables, LAYOUT, asked(method, **fields), place.timestamp())
+        place.commit(change.writes)
+        return change
+
+    def partition(name: str, collection_name: str) -> Change:
+        request = asked("CreatePartition", collection_name=collection_name, partition_name=name)
+        change = plans.plan_create_partition(place.tables, LAYOUT, request, place.stamp(), limit=99)
+        place.commit(change.writes)
+        return change
+
+    def drop_partition(name: str, collection_name: str) -> Change:
+        request = asked("DropPartition", collection_name=collection_name, partition_name=name)
+        ts = place.timestamp()
+        change = plans.plan_drop_partition(place.tables, LAYOUT, request, ts, default_partition="_default")
+        place.commit(change.writes)
+        return change
+
+    place.create(create("books", enable_dynamic_field=True, properties=pairs(a="1"), shards_num=2)[1])
+    place.create(create("many", primary(), PARTITION_KEY, num_partitions=80)[1])
+    place.create(create("moved")[1])
+    place.create(create("gone")[1])
+    place.create(create("going")[1])
+    do(plans.plan_alter, "AlterCollection", collection_name="books", properties=pairs(a="2", b="3"))
+    do(plans.plan_alter, "AlterCollection", collection_name="oldest", properties=pairs(c="4"))
+    do(plans.plan_create_alias, "CreateAlias", collection_name="books", alias="b")
+    do(plans.plan_create_alias, "CreateAlias", collection_name="going", alias="moved_alias")
+    do(plans.plan_alter_alias, "AlterAlias", collection_name="books", alias="p")
+    do(plans.plan_create_alias, "CreateAlias", collection_name="older", alias="q")
+    do(plans.plan_create_alias, "CreateAlias", collection_name="gone", alias="dead")
+    do(plans.plan_rename, "RenameCollection", oldName="moved", newName="there", newDBName="music")
+    for name in ("p1", "p2", "p3"):
+        made = partition(name, "books")
+        place.commit(plans.plan_finish_partition(place.tables, LAYOUT, made.collection_id, made.partition_id))
+    dropped = drop_partition("p1", "books")
+    ts = place.timestamp()
+    place.commit(
+        plans.plan_purge_partition(place.tables, LAYOUT, dropped.collection_id, dropped.partition_id, ts)
+    )
+    drop_partition("p2", "books")
+    partition("unfinished", "oldest")
+    drop_partition("second", "older")
+    purged = do(plans.plan_drop, "DropCollection", collection_name="gone")
+    place.commit_all(plans.plan_purge(place.tables, LAYOUT, purged.collection_id, place.timestamp()))
+    do(plans.plan_drop, "DropCollection", collection_name="going")
+    do(plans.plan_rename, "RenameCollection", oldName="older", newName="moved_alias")
+    place.create(create("going")[1])
+    unfinished = place.define(create("unfinished")[1])
+    place.commit_all(plans.plan_begin(place.tables, LAYOUT, unfinished, place.placement(unfinished)))
+    place.check()
+    return place
+
+
+def observed(stub: Stub) -> dict[str, Any]:
+    """What a RootCoord answers of every collection and alias; in any order where Milvus has none."""
+    out: dict[str, Any] = {}
+    for db_name in ("default", "music"):
+        where = {"db_name": db_name}
+        shown = stub.call("ShowCollections", asked("ShowCollections", **where))
+        aliases = stub.call("ListAliases", milvus_pb2.ListAliasesRequest(**where)).aliases
+        out[f"{db_name} aliases"] = sorted(aliases)
+        for name in (*shown.collection_names, *aliases, "gone", "dead"):
+            where = {"db_name": db_name, "collection_name": name}
+            described = stub.call("DescribeCollection", asked("DescribeCollection", **where))
+            described.schema.fields.sort(key=lambda field: field.fieldID)
+            described.aliases.sort()
+            partitions = stub.call("ShowPartitions", asked("ShowPartitions", **where))
+            rows = zip(
+                partitions.partition_names,
+                partitions.partitionIDs,
+                partitions.created_timestamps,
+                partitions.created_utc_timestamps,
+                strict=True,
+            )
+            out[f"{db_name} {name}"] = json_format.MessageToDict(described), sorted(rows)
+    return out
+
+
+def test_milvus_loads_what_the_plans_have_written(tmp_path: Path) -> None:
+    place = a_life()
+    found = {key: place.etcd.at(key) for key in place.etcd.history}
+    values = {key: kv.value for key, kv in found.items() if kv is not None}
+    seen = {}
+    for kind in ("milvus", "coordd"):
+        with MilvusLab(tmp_path / kind, milvus=kind == "milvus") as lab:
+            lab.etcd.load(values)
+            rootcoord = lab.start("rootcoord") if kind == "milvus" else lab.start_coordd("rootcoord")
+            rootcoord.wait_state("Healthy")
+            with open_rootcoord(rootcoord.address) as stub:
+                seen[kind] = observed(stub)
+    for what, answer in seen["milvus"].items():
+        assert seen["coordd"][what] == answer, what
+    assert seen["coordd"].keys() == seen["milvus"].keys()
+    assert seen["milvus"]["default aliases"] == ["b", "o", "p", "q"]
+    assert {what.removeprefix("default ") for what, (body, _) in described_ones(seen["milvus"]).items()} == {
+        *("books", "many", "oldest", "moved_alias", "going", "b", "o", "p", "q"),
+        "music there",
+    }
+
+
+def described_ones(seen: dict[str, Any]) -> dict[str, Any]:
+    """Those that a RootCoord knows."""
+    return {what: answer for what, answer in seen.items() if "aliases" not in what and "schema" in answer[0]}
