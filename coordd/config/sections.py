@@ -42,6 +42,12 @@ def _endpoints(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _topics(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("must name at least one topic")
+    return value
+
+
 def _path_part(value: str) -> str:
     if not value.strip("/"):
         raise ValueError("must not be empty: without it coordd would share the root of etcd with others")
@@ -182,6 +188,19 @@ def _channel(name: str) -> Key:
     return Key(f"msgChannel.chanNamePrefix.{name}", fallbacks=(Fallback(f"common.chanNamePrefix.{name}"),))
 
 
+class PreCreatedTopicSettings(Section):
+    """Channels for inserts and deletes that were created beforehand, under names of their own."""
+
+    enabled: Annotated[bool, Key("common.preCreatedTopic.enabled")] = False
+    """Whether new collections get the channels in `names`, and not those numbered by RootCoord."""
+    names: Annotated[
+        tuple[NonEmpty, ...], AfterValidator(_topics), Key("common.preCreatedTopic.names")
+    ] = ("topic1", "topic2")  # fmt: skip
+    """The topics to use when `enabled`, comma-separated or a YAML list. They must exist. (The default is that
+    of Milvus, an example.)
+    """
+
+
 class CommonSettings(Section):
     """What all processes of a cluster have in common."""
 
@@ -203,6 +222,8 @@ class CommonSettings(Section):
     """Partition that every collection without a partition key has."""
     tt_msg_enabled: Annotated[bool, Key("common.ttMsgEnabled", live=True)] = True
     """Whether RootCoord sends time ticks. False only in a cluster that replicates another one."""
+    pre_created_topic: PreCreatedTopicSettings = PreCreatedTopicSettings()
+    """Channels that somebody else creates."""
     security: SecuritySettings = SecuritySettings()
     """Users and encryption inside the cluster."""
 

@@ -36,7 +36,8 @@ class CollectionRow:
 
     `db_id` is that of the key, 0 for metadata from before databases; `home_db_id` is where it is shown.
     `create_time` is a hybrid timestamp. `inline_partitions`: their number in the inline form, None when
-    partitions and fields have their own keys. `value` is the etcd.CollectionInfo.
+    partitions and fields have their own keys. `physical_channels`: where its inserts and deletes go, in order
+    of the shards. `value` is the etcd.CollectionInfo.
     """
 
     collection_id: int
@@ -46,6 +47,7 @@ class CollectionRow:
     create_time: int
     inline_partitions: int | None
     mod_revision: int
+    physical_channels: tuple[str, ...]
     value: bytes
 
     @property
@@ -150,6 +152,7 @@ def decode_collection(
         create_time=info.create_time,
         inline_partitions=ids if ids and info.schema.fields else None,
         mod_revision=mod_revision,
+        physical_channels=tuple(map(sys.intern, info.physical_channel_names)),
         value=value,
     )
 

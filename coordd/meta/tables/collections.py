@@ -13,6 +13,7 @@ act on an incomplete schema must refuse instead: `whole` raises.
 Source of truth: Milvus 2.3.5 internal/rootcoord/{meta_table,name_db}.go.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -101,6 +102,7 @@ class CollectionTable:
         self._records: dict[int, _Record] = {}
         self._names = CollectionNames()
         self._partition_count = 0
+        self._channel_uses: Counter[str] = Counter()
         self._shared_fields: dict[tuple[int, bytes], bytes] = {}
 
     def __len__(self) -> int:
@@ -120,6 +122,11 @@ class CollectionTable:
     def partition_count(self) -> int:
         """Number of available partitions of available collections."""
         return self._partition_count
+
+    @property
+    def channel_uses(self) -> Mapping[str, int]:
+        """Physical channel -> how many collections in any state use it; only those in use. Do not modify."""
+        return self._channel_uses
 
     def get(self, collection_id: int) -> CollectionRow | None:
         """The collection with this ID, in any state."""
@@ -293,10 +300,18 @@ class CollectionTable:
         counted = record.counted_partitions()
         if record.rows:
             self._names.remove(record.rows[0])
+            self._count_channels(record.rows[0], -1)
         record.rows = rows
         if rows:
             self._names.add(rows[0])
+            self._count_channels(rows[0], 1)
         self._partition_count += record.counted_partitions() - counted
+
+    def _count_channels(self, row: CollectionRow, change: int) -> None:
+        for channel in set(row.physical_channels):
+            self._channel_uses[channel] += change
+            if not self._channel_uses[channel]:
+                del self._channel_uses[channel]
 
     def _set_partition(self, record: _Record, partition_id: int, partition: Partition | None) -> None:
         counted = record.counted_partitions()

@@ -289,3 +289,27 @@ class TestDamage:
         value = field_value(0, "RowID")
         _, fold = loaded({LAYOUT.field(50, 0): value, LAYOUT.field(50, 1): value, LAYOUT.field(60, 0): value})
         assert {bad.key for bad in fold.quarantine} == {LAYOUT.field(50, 1)}
+
+
+def test_the_users_of_a_channel_are_counted_in_any_state_and_once() -> None:
+    def stored(collection_id: int, state: int, *channels: str) -> bytes:
+        info = etcd_meta_pb2.CollectionInfo.FromString(collection_value(collection_id, "c", state=state))
+        del info.physical_channel_names[:]
+        info.physical_channel_names.extend(channels)
+        return info.SerializeToString()
+
+    tables, fold = loaded(
+        {
+            LAYOUT.collection(1, 50): stored(50, 0, "a", "b"),
+            LAYOUT.collection(1, 60): stored(60, DROPPING, "b", "b"),
+        },
+        {LAYOUT.collection(0, 50): stored(50, 0, "c")},  # the modern form wins
+    )
+    assert tables.collections.channel_uses == {"a": 1, "b": 2}
+    row = tables.collections.get(50)
+    assert row is not None
+    assert row.physical_channels == ("a", "b")
+    fold.apply_commit(9, [put(LAYOUT.collection(1, 50), TOMBSTONE, 9)])
+    assert tables.collections.channel_uses == {"b": 1, "c": 1}
+    fold.apply_commit(10, [put(LAYOUT.collection(1, 60), stored(60, CREATING), 10)])
+    assert tables.collections.channel_uses == {"c": 1}

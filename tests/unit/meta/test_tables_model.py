@@ -75,6 +75,7 @@ def dump(tables: RootCoordTables, fold: Fold) -> dict[str, Any]:
         "databases": (list(tables.databases), [tables.databases.by_name(name) for name in ("b", "c")]),
         "rows": sorted(collections, key=lambda row: row.collection_id),
         "counts": (len(collections), collections.available_count, collections.partition_count),
+        "channels": dict(collections.channel_uses),
         "found": [[collections.find(db_id, name) for name in ("n", "m")] for db_id in DATABASES],
         "in_db": [
             collections.in_db(db_id, available_only=flag) for db_id in DATABASES for flag in (True, False)
