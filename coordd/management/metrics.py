@@ -102,6 +102,15 @@ class RootCoordFigures(Protocol):
     def ids_allocated(self) -> int | None:
         """IDs handed out by this process."""
 
+    def dml_channel_num(self) -> int | None:
+        """Physical channels for inserts and deletes."""
+
+    def tick_lags_ms(self) -> Mapping[str, float]:
+        """By channel, how old the newest time tick was when it had been sent."""
+
+    def tick_latency(self) -> MethodStats | None:
+        """How long time ticks took to be sent to all channels."""
+
 
 class EtcdFigures(Protocol):
     """What the etcd client can tell of itself; one number per kind of operation (`range`, `txn`, …)."""
@@ -304,6 +313,7 @@ def _rootcoord_metrics(figures: RootCoordFigures) -> Iterator[Metric]:
         ("credential_num", "number of credentials", figures.credential_num()),
         ("num_of_roles", "The number of roles", figures.role_num()),
         ("proxy_num", "number of proxy nodes managed by rootcoord", figures.proxy_num()),
+        ("dml_channel_num", "number of DML channels", figures.dml_channel_num()),
         ("timestamp", "latest timestamp allocated in memory", figures.last_timestamp()),
         ("timestamp_saved", "timestamp saved in meta storage", figures.saved_timestamp_s()),
     ]
@@ -313,6 +323,20 @@ def _rootcoord_metrics(figures: RootCoordFigures) -> Iterator[Metric]:
     allocated = figures.ids_allocated()
     if allocated is not None:
         yield _plain_counter(f"{prefix}id_alloc_count", "count of ID allocated", {(): allocated}, ())
+    lags = GaugeMetricFamily(
+        f"{prefix}produce_tt_lag_ms", "now time minus tt per physical channel", labels=["channel_name"]
+    )
+    for channel, lag_ms in sorted(figures.tick_lags_ms().items()):
+        lags.add_metric([channel], lag_ms)
+    yield lags
+    latency = figures.tick_latency()
+    if latency is not None:
+        yield HistogramMetricFamily(
+            f"{prefix}sync_timetick_latency",
+            "latency of synchronizing timetick message",
+            buckets=_in_milvus_buckets([latency]),
+            sum_value=latency.total_s * 1000,
+        )
 
 
 def _ddl_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:

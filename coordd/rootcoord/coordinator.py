@@ -15,12 +15,15 @@ from coordd.config import LoadedConfig
 from coordd.etcd import EtcdClient, Op, OpResult, TxnResult, prefix_end
 from coordd.ha.coordinator import Claim, Term
 from coordd.ha.follower import Follower
+from coordd.ha.gate import LeadershipGate
+from coordd.ha.leadership import SessionTable
 from coordd.ha.replica import Replica
 from coordd.log import get_logger
 from coordd.meta.fold import Fold, Table
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.rootcoord import bootstrap
+from coordd.rootcoord.channels import ChannelPool, pool_names
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.figures import Figures
 from coordd.rootcoord.first_windows import FirstWindows, WindowTable
@@ -29,6 +32,8 @@ from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.proxies import GrpcProxyClient
 from coordd.rootcoord.system_info import Component
+from coordd.rootcoord.timetick import TickQueue, TimeTicker
+from coordd.rootcoord.timetick.assembly import begin_time_ticks
 from coordd.rpc.table import DispatchTable
 from coordd.version import coordd_version
 
@@ -44,16 +49,24 @@ FIRST_TIMESTAMP_PATIENCE_S = 5.0
 
 
 class RootCoord:
-    """Implements `coordd.ha.coordinator.Coordinator`."""
+    """Implements `coordd.ha.coordinator.Coordinator`. `queue`: the message queue; None: there is none, and no
+    messages."""
 
     companions: tuple[str, ...] = ()
 
-    def __init__(self, config: Callable[[], LoadedConfig], layout: MetaLayout, client: EtcdClient) -> None:
+    def __init__(
+        self,
+        config: Callable[[], LoadedConfig],
+        layout: MetaLayout,
+        client: EtcdClient,
+        queue: TickQueue | None = None,
+    ) -> None:
         self.role = ROLE
         self.metadata = RootCoordTables(layout)
         self._config = config
         self._layout = layout
         self._client = client
+        self._queue = queue
         self._windows = WindowTable(layout)
         self._window_follower = Follower(
             client, Fold([self._windows]), layout.window_prefix, prefix_end(layout.window_prefix)
@@ -61,6 +74,10 @@ class RootCoord:
         self._claimed: tuple[int, FirstWindows] | None = None
         self._oracle: Oracle | None = None
         self._ddl: Ddl | None = None
+        self._channels: ChannelPool | None = None
+        self._time_ticks: TimeTicker | None = None
+        self._gate: LeadershipGate | None = None
+        self._sessions: SessionTable | None = None
         self._epoch = 0
         self._started_ns = clock.unix_ns()
 
@@ -96,8 +113,31 @@ class RootCoord:
             raise TermOverError("this rootcoord is not active")
         return self._ddl
 
+    @property
+    def channels(self) -> ChannelPool:
+        """The physical channels of the present term.
+
+        Raises:
+            TermOverError: there is no term.
+        """
+        if self._channels is None:
+            raise TermOverError("this rootcoord is not active")
+        return self._channels
+
+    @property
+    def time_ticks(self) -> TimeTicker:
+        """The time ticks of the present term.
+
+        Raises:
+            TermOverError: there is no term, or nothing is served in it.
+        """
+        if self._time_ticks is None:
+            raise TermOverError("this rootcoord is not active")
+        return self._time_ticks
+
     def add_services(self, table: DispatchTable, replica: Replica) -> None:
         """Serve RootCoord's methods through `table`, for as long as the process lives."""
+        self._gate, self._sessions = replica.gate, replica.sessions
 
         def component() -> Component:
             return Component(
@@ -121,6 +161,7 @@ class RootCoord:
             gate=replica.gate,
             sessions=replica.sessions,
             proxies=GrpcProxyClient(),
+            time_ticks=lambda: self.time_ticks,
             config=self._config,
             component=component,
         )
@@ -128,7 +169,13 @@ class RootCoord:
 
     def figures(self, replica: Replica) -> Figures:
         """Milvus' metrics of a root coordinator."""
-        return Figures(self.metadata, replica.sessions, lambda: self._oracle)
+        return Figures(
+            self.metadata,
+            replica.sessions,
+            lambda: self._oracle,
+            lambda: self._channels,
+            lambda: self._time_ticks,
+        )
 
     async def follow(self) -> None:
         """Follow the saved windows, which lie outside the metadata."""
@@ -170,7 +217,36 @@ class RootCoord:
             self._ddl = Ddl(term.committer, oracle, self.metadata.ddl_mark)
             term.start_task(oracle.keep_timestamps(), "timestamp window")
             term.start_task(oracle.keep_ids(), "id window")
+            self._begin_time_ticks(term, oracle)
         await self._bootstrap(term, self._oracle)
+
+    def _begin_time_ticks(self, term: Term, oracle: Oracle) -> None:
+        """Who uses which channel is in the tables, so nothing is read for this."""
+        self._channels = self._channel_pool()
+        gate, sessions = self._gate, self._sessions
+        if gate is None or sessions is None:
+            return  # nothing is served, so nobody reports
+
+        def may_send_s() -> float:
+            return gate.guard_remaining_s() if gate.serving() else 0.0
+
+        self._time_ticks = begin_time_ticks(
+            term,
+            oracle=oracle,
+            pool=self._channels,
+            sessions=sessions,
+            queue=self._queue,
+            config=self._config,
+            may_send_s=may_send_s,
+        )
+
+    def _channel_pool(self) -> ChannelPool:
+        settings, collections = self._config().settings, self.metadata.collections
+        if settings.common.pre_created_topic.enabled:
+            return ChannelPool(settings.common.pre_created_topic.names, collections)
+        prefix = f"{settings.common.cluster}-{settings.common.root_coord_dml}"
+        number = settings.root_coord.dml_channel_num
+        return ChannelPool(pool_names(prefix, number, collections.channel_uses), collections)
 
     async def _start_oracle(self, term: Term) -> Oracle:
         first = await self._first_windows(term.epoch)
@@ -193,6 +269,9 @@ class RootCoord:
             self._oracle.close()
             self._oracle = None
             self._ddl = None
+        if self._time_ticks is not None:
+            self._time_ticks.close()
+        self._time_ticks = self._channels = None
 
     async def _bootstrap(self, term: Term, oracle: Oracle) -> None:
         security = self._config().settings.common.security

@@ -34,11 +34,12 @@ def check_msg_type(base: common_pb2.MsgBase, expected: common_pb2.MsgType) -> No
     """
     if base.msg_type != expected:
         raise MilvusError(
-            f"invalid msg type, expect {_type_name(expected)}, but got {_type_name(base.msg_type)}"
+            f"invalid msg type, expect {msg_type_name(expected)}, but got {msg_type_name(base.msg_type)}"
         )
 
 
-def _type_name(number: int) -> str:
+def msg_type_name(number: int) -> str:
+    """The name of a message type as Go prints it; the number of an unknown one."""
     value = common_pb2.MsgType.DESCRIPTOR.values_by_number.get(number)
     return str(number) if value is None else value.name
 

@@ -3,21 +3,26 @@
 Source of the names: Milvus 2.3.5 pkg/metrics/rootcoord_metrics.go.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from coordd.ha.leadership import SessionTable
 from coordd.meta.tables import RootCoordTables
+from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.oracle import Oracle
+from coordd.rootcoord.timetick import TimeTicker
+from coordd.rpc.stats import MethodStats
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Implements `coordd.management.metrics.RootCoordFigures`; `oracle` is None outside a term."""
+    """Implements `coordd.management.metrics.RootCoordFigures`; the parts of a term are None outside one."""
 
     tables: RootCoordTables
     sessions: SessionTable
     oracle: Callable[[], Oracle | None]
+    channels: Callable[[], ChannelPool | None]
+    time_ticks: Callable[[], TimeTicker | None]
 
     def collection_num(self) -> int:
         """Collections that exist, in all databases."""
@@ -53,3 +58,18 @@ class Figures:
         """IDs handed out in this term."""
         oracle = self.oracle()
         return None if oracle is None else oracle.ids.handed_out
+
+    def dml_channel_num(self) -> int | None:
+        """Physical channels that new collections can get."""
+        channels = self.channels()
+        return None if channels is None else len(channels)
+
+    def tick_lags_ms(self) -> Mapping[str, float]:
+        """By channel, how old the newest time tick was when the message queue had taken it."""
+        ticks = self.time_ticks()
+        return {} if ticks is None else ticks.lag_ms
+
+    def tick_latency(self) -> MethodStats | None:
+        """How long time ticks took to be sent to all channels; None before the first."""
+        ticks = self.time_ticks()
+        return None if ticks is None or not ticks.latency.answered else ticks.latency

@@ -55,6 +55,10 @@ class LabEtcd:
             body = {"key": _encode(key.encode("utf-8", "surrogateescape")), "value": _encode(value)}
             self._post("/v3/kv/put", body)
 
+    def delete(self, key: str) -> None:
+        """Delete one key."""
+        self._post("/v3/kv/deleterange", {"key": _encode(key.encode())})
+
     def lease_left_s(self, lease_id: int) -> int:
         """Whole seconds that a lease has left, rounded down; -1 when it has ended."""
         # Zero is left out of the answer.

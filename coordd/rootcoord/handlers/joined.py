@@ -15,11 +15,13 @@ from coordd.rootcoord.handlers.allocation import AllocationHandlers
 from coordd.rootcoord.handlers.collections import AnswerCache, CollectionHandlers
 from coordd.rootcoord.handlers.databases import DatabaseHandlers
 from coordd.rootcoord.handlers.system import SystemHandlers
+from coordd.rootcoord.handlers.timeticks import TimeTickHandlers
 from coordd.rootcoord.lookup import CollectionLookup
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.past import PastLookup
 from coordd.rootcoord.proxies import ProxyClient
 from coordd.rootcoord.system_info import Component, SystemInfo
+from coordd.rootcoord.timetick import TimeTicker
 from coordd.rpc.gate import ServeGate
 from coordd.rpc.table import DispatchTable
 
@@ -30,7 +32,13 @@ def serve(table: DispatchTable, handlers: "RootCoordHandlers") -> None:
 
 
 class RootCoordHandlers(
-    AllocationHandlers, DatabaseHandlers, CollectionHandlers, AliasHandlers, AccessHandlers, SystemHandlers
+    AllocationHandlers,
+    DatabaseHandlers,
+    CollectionHandlers,
+    AliasHandlers,
+    AccessHandlers,
+    TimeTickHandlers,
+    SystemHandlers,
 ):
     """One method per RPC that is answered; the rest of the service says "not yet"."""
 
@@ -45,6 +53,7 @@ class RootCoordHandlers(
         gate: ServeGate,
         sessions: SessionTable,
         proxies: ProxyClient,
+        time_ticks: Callable[[], TimeTicker],
         config: Callable[[], LoadedConfig],
         component: Callable[[], Component],
     ) -> None:
@@ -58,6 +67,7 @@ class RootCoordHandlers(
         self._gate = gate
         self._sessions = sessions
         self._proxies = proxies
+        self._time_ticks = time_ticks
         self._config = config
         self._component = component
         self._system_info = SystemInfo()

@@ -14,6 +14,7 @@ from coordd.pb.common_pb2 import StateCode
 from coordd.rpc.call import Call
 from coordd.rpc.dispatch import Dispatcher, DispatchTable
 from coordd.rpc.failure import RpcFailure
+from coordd.rpc.stats import MethodStats
 from coordd.rpc.status import CollectionNotFound
 from tests.support.management import FakeView, standby
 from tests.support.rpc import PREFIX, ROOT_COORD, FakeGate, Role
@@ -45,6 +46,17 @@ class Figures:
 
     def ids_allocated(self) -> int:
         return 200_000
+
+    def dml_channel_num(self) -> int:
+        return 16
+
+    def tick_lags_ms(self) -> dict[str, float]:
+        return {"by-dev-rootcoord-dml_0": 207.0}
+
+    def tick_latency(self) -> MethodStats:
+        latency = MethodStats()
+        latency.answer(0, 0.0031)
+        return latency
 
 
 class Etcd:
@@ -164,6 +176,12 @@ async def test_milvus_gauges_of_the_active_replica(scene: Scene) -> None:
     assert value(metrics, "milvus_rootcoord_timestamp") == float(447_000_000_000_000_001)
     assert value(metrics, "milvus_rootcoord_timestamp_saved") == 1_700_000_003.5
     assert value(metrics, "milvus_rootcoord_id_alloc_count") == 200_000
+    assert value(metrics, "milvus_rootcoord_dml_channel_num") == 16
+    lag = value(metrics, "milvus_rootcoord_produce_tt_lag_ms", channel_name="by-dev-rootcoord-dml_0")
+    assert lag == 207
+    latency = "milvus_rootcoord_sync_timetick_latency"
+    assert [value(metrics, f"{latency}_bucket", le=bound) for bound in ("2", "4", "+Inf")] == [0, 1, 1]
+    assert value(metrics, f"{latency}_sum") == pytest.approx(3.1)
     assert value(metrics, "milvus_num_node", node_id="4", role_name="rootcoord") == 1
     assert "milvus_rootcoord_proxy_num" not in names(metrics)
 

@@ -17,6 +17,7 @@ from coordd.rootcoord.handlers import RootCoordHandlers
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.proxies import ProxyAddress
 from coordd.rootcoord.system_info import Component
+from coordd.rootcoord.timetick import TimeTicker
 from tests.lab.recording import Recording, load
 from tests.support.rpc import FakeGate
 from tests.unit.rootcoord.memory_etcd import MemoryEtcd
@@ -57,6 +58,7 @@ class World:
     gate: FakeGate
     oracle: Oracle | None = None
     ddl: Ddl | None = None
+    time_ticks: TimeTicker | None = None
 
     @property
     def client(self) -> EtcdClient:
@@ -92,6 +94,10 @@ async def world(
         assert made.ddl is not None
         return made.ddl
 
+    def time_ticks() -> TimeTicker:
+        assert made.time_ticks is not None
+        return made.time_ticks
+
     handlers = RootCoordHandlers(
         tables=tables,
         layout=LAYOUT,
@@ -101,6 +107,7 @@ async def world(
         gate=gate,
         sessions=sessions,
         proxies=proxies or AllHealthy(),
+        time_ticks=time_ticks,
         config=lambda: loaded,
         component=lambda: Component("rootcoord", 4, "127.0.0.1:53100", "0.1.0", "2.3.5", 0, 1024),
     )

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from coordd import clock
-from coordd.config import LoadedConfig
+from coordd.config import LoadedConfig, load_config
 from coordd.etcd import Compare, EtcdClient
 from coordd.etcd.errors import EtcdError
 from coordd.ha.coordinator import Coordinator, Term
@@ -152,3 +153,30 @@ async def test_activation_may_be_cancelled_at_every_await() -> None:
             await task
         async with process.term():
             assert process.coordinator.metadata.users.names() == ["root"]
+
+
+async def test_a_term_has_the_channels_that_the_metadata_uses() -> None:
+    process = Process(MemoryEtcd.holding(etcd_values()))
+    await process.follow()
+    rows = list(process.coordinator.metadata.collections)
+    used = {channel for row in rows for channel in row.physical_channels}
+    for _ in range(2):
+        async with process.term():
+            channels = process.coordinator.channels
+            assert len(channels) == 16
+            assert set(channels.in_use()) == used
+            most = max(used, key=channels.users)
+            assert channels.users(most) == sum(most in row.physical_channels for row in rows)
+            assert channels.reserve(1, 1).physical[0] not in used or len(used) == 16
+        with pytest.raises(TermOverError):
+            _ = process.coordinator.channels
+        with pytest.raises(TermOverError):
+            _ = process.coordinator.time_ticks
+
+
+async def test_channels_that_were_created_beforehand_replace_the_numbered_ones(tmp_path: Path) -> None:
+    (tmp_path / "milvus.yaml").write_text("common: {preCreatedTopic: {enabled: true, names: [one, two]}}\n")
+    process = Process(MemoryEtcd(), load_config(tmp_path / "milvus.yaml", env={}, cwd=tmp_path))
+    await process.follow()
+    async with process.term():
+        assert process.coordinator.channels.reserve(1, 2).virtual == ("one_1v0", "two_1v1")

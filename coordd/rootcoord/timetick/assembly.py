@@ -1,0 +1,59 @@
+"""The time ticks of a term, put together and started."""
+
+from collections.abc import Callable
+
+from coordd.config import LoadedConfig
+from coordd.ha.coordinator import Term
+from coordd.ha.leadership import SessionTable
+from coordd.rootcoord.channels import ChannelPool
+from coordd.rootcoord.oracle import Oracle
+from coordd.rootcoord.timetick.absentees import Absentees, ProxySessions
+from coordd.rootcoord.timetick.probe import who_is_there
+from coordd.rootcoord.timetick.ticker import TickConditions, TickQueue, TimeTicker
+from coordd.rootcoord.tso import LOGICAL_BITS
+
+INTERVAL_S = 0.2
+"""Milvus' proxy.timeTickInterval: how often proxies report."""
+
+
+def begin_time_ticks(
+    term: Term,
+    *,
+    oracle: Oracle,
+    pool: ChannelPool,
+    sessions: SessionTable,
+    queue: TickQueue | None,
+    config: Callable[[], LoadedConfig],
+    may_send_s: Callable[[], float],
+) -> TimeTicker:
+    """Start the ticks of `term`; its oracle must not have handed out anything yet.
+
+    `may_send_s`: for how many seconds this replica may act outward, 0 for not now.
+    """
+    floor = oracle.timestamps.physical_ms << LOGICAL_BITS
+    proxies = ProxySessions(sessions)
+
+    def enabled() -> bool:
+        return config().settings.common.tt_msg_enabled
+
+    ticker = TimeTicker(
+        floor=floor,
+        newest=lambda: max(oracle.timestamps.last, floor - 1),
+        timestamps=oracle,
+        proxies=proxies,
+        queue=queue,
+        conditions=TickConditions(
+            channels=pool.in_use,
+            may_send_s=may_send_s,
+            enabled=enabled,
+            interval_s=INTERVAL_S,
+            server_id=term.server_id,
+        ),
+    )
+    # Where there are no ticks proxies do not report, so that their silence says nothing.
+    absentees = Absentees(
+        ticker, proxies, term.committer, who_is_there, lambda: enabled() and may_send_s() > 0
+    )
+    term.start_task(ticker.run(), "time ticks")
+    term.start_task(absentees.run(), "silent proxies")
+    return ticker

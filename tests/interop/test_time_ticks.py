@@ -1,0 +1,97 @@
+"""UpdateChannelTimeTick of coordd and of Milvus' own rootcoord, and Milvus' own proxy as a reporter."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from coordd.pb.common_pb2 import MsgBase, MsgType
+from coordd.pb.internal_pb2 import ChannelTimeTickMsg
+from tests.lab.cluster import MilvusLab
+from tests.lab.recorder import open_rootcoord
+from tests.lab.wire import Stub
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
+
+PROXY = 70
+PROXY_KEY = f"by-dev/meta/session/proxy-{PROXY}"
+PROXY_RECORD = (
+    b'{"ServerID":70,"ServerName":"proxy","Address":"127.0.0.1:1","TriggerKill":true,"Version":"2.3.5",'
+    b'"IndexEngineVersion":{},"LeaseID":1,"HostName":"lab"}'
+)
+STAMP = 470_716_483_765_272_578
+
+
+def message(msg_type: Any = MsgType.TimeTick, source: int = PROXY, **fields: Any) -> ChannelTimeTickMsg:
+    return ChannelTimeTickMsg(base=MsgBase(msg_type=msg_type, sourceID=source), **fields)
+
+
+CALLS = (
+    message(default_timestamp=STAMP),
+    message(default_timestamp=STAMP - 5),
+    message(channelNames=["by-dev-rootcoord-dml_0", "x"], timestamps=[STAMP, 0], default_timestamp=STAMP),
+    message(channelNames=["by-dev-rootcoord-dml_0"], timestamps=[STAMP]),
+    message(),
+    message(source=99),
+    message(source=99, timestamps=[1, 2]),
+    message(source=99, default_timestamp=STAMP),
+    message(source=0, default_timestamp=STAMP),
+    message(source=99, channelNames=["a"], default_timestamp=STAMP),
+    message(channelNames=["a"], default_timestamp=STAMP),
+    message(channelNames=["a", "b"], timestamps=[1], default_timestamp=STAMP),
+    message(timestamps=[1], default_timestamp=STAMP),
+    message(MsgType.CreateCollection, default_timestamp=STAMP),
+    message(MsgType.Undefined),
+    message(31_337, default_timestamp=STAMP),
+    message(MsgType.Insert, source=99, channelNames=["a"]),
+)
+
+
+def update(stub: Stub, request: ChannelTimeTickMsg) -> dict[str, Any]:
+    """The answer as plain data; {} is success."""
+    answer = stub.call("UpdateChannelTimeTick", request)
+    return json_format.MessageToDict(answer, preserving_proto_field_name=True)
+
+
+def test_the_same_reports_get_the_same_answers(tmp_path: Path) -> None:
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for kind in ("milvus", "coordd"):
+        with MilvusLab(tmp_path / kind) as lab:
+            lab.etcd.load({PROXY_KEY: PROXY_RECORD})
+            rootcoord = lab.start("rootcoord") if kind == "milvus" else lab.start_coordd("rootcoord")
+            rootcoord.wait_state("Healthy")
+            with open_rootcoord(rootcoord.address) as stub:
+                answers[kind] = [update(stub, call) for call in CALLS]
+    for call, ours, theirs in zip(CALLS, answers["coordd"], answers["milvus"], strict=True):
+        assert ours == theirs, str(call)
+    assert {answer.get("code", 0) for answer in answers["coordd"]} == {0, 1100, 65535}
+
+
+def test_a_real_proxy_reports_and_a_killed_one_loses_its_session_early(tmp_path: Path) -> None:
+    with MilvusLab(tmp_path, session_ttl_s=60) as lab:
+        coordd = lab.start_coordd("rootcoord")
+        lab.start_cluster(rootcoord=coordd, nodes=("proxy",))
+        proxy = lab.component("proxy")
+        [key] = lab.etcd.dump("by-dev/meta/session/proxy-")
+        server_id = int(key.rpartition("-")[2])
+        with open_rootcoord(coordd.address) as stub:
+            assert update(stub, message(source=server_id, default_timestamp=1)) == {}
+            proxy.process.signal(signal.SIGKILL)
+            coordd.process.wait_until(
+                lambda: not lab.etcd.dump(key), timeout_s=30, what="the end of the dead proxy's session"
+            )
+            refused = update(stub, message(source=server_id, default_timestamp=STAMP))
+        assert refused["reason"] == f"skip ChannelTimeTickMsg from un-recognized session {server_id}"
+
+
+def test_a_live_proxy_whose_session_is_deleted_ends_itself(tmp_path: Path) -> None:
+    """What ending a session comes to for a proxy that is not gone."""
+    with MilvusLab(tmp_path, session_ttl_s=60) as lab:
+        coordd = lab.start_coordd("rootcoord")
+        lab.start_cluster(rootcoord=coordd, nodes=("proxy",))
+        proxy = lab.component("proxy")
+        [key] = lab.etcd.dump("by-dev/meta/session/proxy-")
+        lab.etcd.delete(key)
+        proxy.process.wait(60)
