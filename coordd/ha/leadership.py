@@ -42,10 +42,14 @@ class SessionTable:
 
     A key whose value does not decode stays in the table without a record: that it exists decides who may
     campaign, and a corrupt ACTIVE record must keep standbys waiting, not make the role look free.
+
+    Attributes:
+        changes: how often an event was taken in; who has seen as many has seen the present state.
     """
 
     def __init__(self, layout: MetaLayout) -> None:
         self.prefix = layout.session_prefix
+        self.changes = 0
         self._entries: dict[str, SessionEntry] = {}
 
     def apply(self, event: Event) -> None:
@@ -55,6 +59,7 @@ class SessionTable:
             DecodeError: the value is not a session record.
         """
         name = event.key[len(self.prefix) :]
+        self.changes += 1
         if event.value is None or name == "id":
             self._entries.pop(name, None)
             return

@@ -1,0 +1,56 @@
+"""The sessions of other processes for those who call them: where a process answers, and when that changes.
+
+A view of the session table that every replica follows anyway; nothing is read from etcd here.
+"""
+
+from collections.abc import Callable
+
+from coordd.ha.follower import Follower
+from coordd.ha.leadership import SessionTable
+from coordd.ha.session import SessionRecord
+
+
+class SessionWatch:
+    """The sessions in `table`, which `follower` keeps equal to etcd. One per replica, while the process lives."""
+
+    def __init__(self, table: SessionTable, follower: Follower) -> None:
+        self._table = table
+        self._follower = follower
+        self._seen = table.changes
+        self._listeners: list[Callable[[], None]] = []
+        follower.on_progress(self._look)
+
+    def key_of_active(self, role: str) -> str:
+        """The etcd key under which the active process of `role` is to be found; for messages."""
+        return f"{self._table.prefix}{role}"
+
+    def active(self, role: str) -> SessionRecord | None:
+        """The active process of `role`; None if there is none, or its record cannot be read."""
+        entry = self._table.get(role)
+        return None if entry is None else entry.record
+
+    def nodes(self, role: str) -> dict[int, SessionRecord]:
+        """All processes `<role>-<id>` by server ID, in order; without those whose record cannot be read."""
+        records = (entry.record for entry in self._table.of_role(role))
+        return {record.server_id: record for record in records if record is not None}
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` after each change of session keys; it must not raise. Returns what ends that."""
+        self._listeners.append(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    async def up_to(self, revision: int, patience_s: float) -> bool:
+        """Whether every session that was written up to `revision` is known now, or within `patience_s`."""
+        return await self._follower.follows(revision, patience_s)
+
+    def _look(self) -> None:
+        if self._seen == self._table.changes:
+            return
+        self._seen = self._table.changes
+        for listener in tuple(self._listeners):
+            listener()
