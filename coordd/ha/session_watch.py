@@ -11,7 +11,7 @@ from coordd.ha.session import SessionRecord
 
 
 class SessionWatch:
-    """The sessions in `table`, which `follower` keeps equal to etcd. One per replica, while the process lives."""
+    """The sessions in `table`, which `follower` keeps equal to etcd. One per process and role."""
 
     def __init__(self, table: SessionTable, follower: Follower) -> None:
         self._table = table

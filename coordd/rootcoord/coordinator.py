@@ -18,6 +18,7 @@ from coordd.ha.follower import Follower
 from coordd.ha.gate import LeadershipGate
 from coordd.ha.leadership import SessionTable
 from coordd.ha.replica import Replica
+from coordd.ha.session_watch import SessionWatch
 from coordd.log import get_logger
 from coordd.meta.fold import Fold, Table
 from coordd.meta.layout import MetaLayout
@@ -30,10 +31,12 @@ from coordd.rootcoord.first_windows import FirstWindows, WindowTable
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.oracle import Oracle, TermOverError
-from coordd.rootcoord.proxies import GrpcProxyClient
+from coordd.rootcoord.peers import Peers
+from coordd.rootcoord.proxies import GrpcProxyClient, TimestampBar
 from coordd.rootcoord.system_info import Component
 from coordd.rootcoord.timetick import TickQueue, TimeTicker
 from coordd.rootcoord.timetick.assembly import begin_time_ticks
+from coordd.rpc.connection import ClientOptions
 from coordd.rpc.table import DispatchTable
 from coordd.version import coordd_version
 
@@ -78,6 +81,9 @@ class RootCoord:
         self._time_ticks: TimeTicker | None = None
         self._gate: LeadershipGate | None = None
         self._sessions: SessionTable | None = None
+        self._watch: SessionWatch | None = None
+        self._bar = TimestampBar()
+        self._peers: Peers | None = None
         self._epoch = 0
         self._started_ns = clock.unix_ns()
 
@@ -135,9 +141,21 @@ class RootCoord:
             raise TermOverError("this rootcoord is not active")
         return self._time_ticks
 
+    @property
+    def peers(self) -> Peers:
+        """The other processes as the present term sees them.
+
+        Raises:
+            TermOverError: there is no term, or nothing is served in it.
+        """
+        if self._peers is None:
+            raise TermOverError("this rootcoord is not active")
+        return self._peers
+
     def add_services(self, table: DispatchTable, replica: Replica) -> None:
         """Serve RootCoord's methods through `table`, for as long as the process lives."""
         self._gate, self._sessions = replica.gate, replica.sessions
+        self._watch = SessionWatch(replica.sessions, replica.follower)
 
         def component() -> Component:
             return Component(
@@ -162,6 +180,8 @@ class RootCoord:
             sessions=replica.sessions,
             proxies=GrpcProxyClient(),
             time_ticks=lambda: self.time_ticks,
+            peers=lambda: self.peers,
+            bar=self._bar,
             config=self._config,
             component=component,
         )
@@ -218,6 +238,7 @@ class RootCoord:
             term.start_task(oracle.keep_timestamps(), "timestamp window")
             term.start_task(oracle.keep_ids(), "id window")
             self._begin_time_ticks(term, oracle)
+            self._meet_peers(term)
         await self._bootstrap(term, self._oracle)
 
     def _begin_time_ticks(self, term: Term, oracle: Oracle) -> None:
@@ -248,6 +269,21 @@ class RootCoord:
         number = settings.root_coord.dml_channel_num
         return ChannelPool(pool_names(prefix, number, collections.channel_uses), collections)
 
+    def _meet_peers(self, term: Term) -> None:
+        if self._watch is None:
+            return  # nothing is served, so nobody is called
+        settings = self._config().settings
+        options = ClientOptions(
+            cluster=settings.common.cluster,
+            max_receive_bytes=settings.root_coord.client_max_recv_size,
+            max_send_bytes=settings.root_coord.client_max_send_size,
+            keepalive_time_ms=settings.grpc.client_keep_alive_time_ms,
+            keepalive_timeout_ms=settings.grpc.client_keep_alive_timeout_ms,
+        )
+        self._peers = Peers(self._watch, options, self._bar, term.server_id)
+        for name, task in self._peers.tasks().items():
+            term.start_task(task, name)
+
     async def _start_oracle(self, term: Term) -> Oracle:
         first = await self._first_windows(term.epoch)
         if first is not None:
@@ -272,6 +308,8 @@ class RootCoord:
         if self._time_ticks is not None:
             self._time_ticks.close()
         self._time_ticks = self._channels = None
+        self._peers = None
+        self._bar.clear()
 
     async def _bootstrap(self, term: Term, oracle: Oracle) -> None:
         security = self._config().settings.common.security

@@ -15,6 +15,7 @@ from coordd.pb.root_coord_pb2 import (
 from coordd.rootcoord import ids, tso
 from coordd.rootcoord.errors import elsewhere
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
+from coordd.rootcoord.proxies import TimestampBar
 from coordd.rpc.call import Call
 from coordd.rpc.failure import RpcFailure
 from coordd.rpc.status import MilvusError, success
@@ -27,9 +28,10 @@ PATIENCE_S = 5.0
 
 
 class AllocationHandlers:
-    """`_oracle` gives the present term's oracle."""
+    """`_oracle` gives the present term's oracle; `_bar` says which proxies get no timestamps."""
 
     _oracle: Callable[[], Oracle]
+    _bar: TimestampBar
 
     def alloc_timestamp(
         self, request: AllocTimestampRequest, call: Call
@@ -38,12 +40,14 @@ class AllocationHandlers:
         count = request.count
         if not 0 < count <= tso.MAX_COUNT:
             raise _refused(count)
+        if self._bar.ids and request.base.sourceID in self._bar.ids:
+            return self._await_timestamps(request.base.sourceID, count, call)
         try:
             first = self._oracle().timestamps_now(count)
         except TermOverError as error:
             raise elsewhere(error) from error
         if isinstance(first, tso.Wait):
-            return self._await_timestamps(count, call)
+            return self._await_timestamps(request.base.sourceID, count, call)
         return AllocTimestampResponse(status=SUCCESS, timestamp=first, count=count)
 
     def alloc_id(self, request: AllocIDRequest, call: Call) -> AllocIDResponse | Awaitable[AllocIDResponse]:
@@ -59,12 +63,17 @@ class AllocationHandlers:
             return self._await_ids(count, call)
         return AllocIDResponse(status=SUCCESS, ID=first, count=count)
 
-    async def _await_timestamps(self, count: int, call: Call) -> AllocTimestampResponse:
-        try:
-            first = await self._oracle().wait_timestamps(count, _deadline(call))
-        except NotHandedOutError as error:
-            raise _in_milvus_words(error) from error
-        return AllocTimestampResponse(status=SUCCESS, timestamp=first, count=count)
+    async def _await_timestamps(self, source: int, count: int, call: Call) -> AllocTimestampResponse:
+        """Nothing that was allocated after `source` was barred leaves."""
+        deadline = _deadline(call)
+        while True:
+            await self._bar.wait(source, deadline)
+            try:
+                first = await self._oracle().wait_timestamps(count, deadline)
+            except NotHandedOutError as error:
+                raise _in_milvus_words(error) from error
+            if source not in self._bar.ids:
+                return AllocTimestampResponse(status=SUCCESS, timestamp=first, count=count)
 
     async def _await_ids(self, count: int, call: Call) -> AllocIDResponse:
         try:

@@ -12,6 +12,7 @@ from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers.access import AccessHandlers
 from coordd.rootcoord.handlers.aliases import AliasHandlers
 from coordd.rootcoord.handlers.allocation import AllocationHandlers
+from coordd.rootcoord.handlers.caches import CacheHandlers
 from coordd.rootcoord.handlers.collections import AnswerCache, CollectionHandlers
 from coordd.rootcoord.handlers.databases import DatabaseHandlers
 from coordd.rootcoord.handlers.system import SystemHandlers
@@ -19,7 +20,8 @@ from coordd.rootcoord.handlers.timeticks import TimeTickHandlers
 from coordd.rootcoord.lookup import CollectionLookup
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.past import PastLookup
-from coordd.rootcoord.proxies import ProxyClient
+from coordd.rootcoord.peers import Peers
+from coordd.rootcoord.proxies import ProxyClient, TimestampBar
 from coordd.rootcoord.system_info import Component, SystemInfo
 from coordd.rootcoord.timetick import TimeTicker
 from coordd.rpc.gate import ServeGate
@@ -38,6 +40,7 @@ class RootCoordHandlers(
     AliasHandlers,
     AccessHandlers,
     TimeTickHandlers,
+    CacheHandlers,
     SystemHandlers,
 ):
     """One method per RPC that is answered; the rest of the service says "not yet"."""
@@ -54,6 +57,8 @@ class RootCoordHandlers(
         sessions: SessionTable,
         proxies: ProxyClient,
         time_ticks: Callable[[], TimeTicker],
+        peers: Callable[[], Peers],
+        bar: TimestampBar,
         config: Callable[[], LoadedConfig],
         component: Callable[[], Component],
     ) -> None:
@@ -68,6 +73,8 @@ class RootCoordHandlers(
         self._sessions = sessions
         self._proxies = proxies
         self._time_ticks = time_ticks
+        self._peers = peers
+        self._bar = bar
         self._config = config
         self._component = component
         self._system_info = SystemInfo()

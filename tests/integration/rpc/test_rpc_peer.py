@@ -51,7 +51,7 @@ async def ask(peer: Peer, in_s: float = 30.0) -> data_coord_pb2.GcConfirmRespons
 
 
 async def why_not(peer: Peer, reason: str) -> None:
-    """Ask in vain until the error says `reason`; on a busy machine a short deadline passes before it comes."""
+    """Ask in vain until the error says `reason`; on a busy machine a short deadline comes before that."""
     for in_s in (0.2, 1.0, 5.0, 20.0):
         with pytest.raises(PeerUnavailable) as caught:
             await ask(peer, in_s)

@@ -1,6 +1,6 @@
 """A RootCoord over the etcd keys of a recorded Milvus 2.3.5 cluster, or over others."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +14,9 @@ from coordd.meta.tables import RootCoordTables
 from coordd.pb import milvus_pb2
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers import RootCoordHandlers
-from coordd.rootcoord.oracle import Oracle
-from coordd.rootcoord.proxies import ProxyAddress
+from coordd.rootcoord.oracle import Oracle, TermOverError
+from coordd.rootcoord.peers import Peers
+from coordd.rootcoord.proxies import ProxyAddress, TimestampBar
 from coordd.rootcoord.system_info import Component
 from coordd.rootcoord.timetick import TimeTicker
 from tests.lab.recording import Recording, load
@@ -56,6 +57,8 @@ class World:
     sessions: SessionTable
     handlers: RootCoordHandlers
     gate: FakeGate
+    bar: TimestampBar = field(default_factory=TimestampBar)
+    peers: Peers | None = None
     oracle: Oracle | None = None
     ddl: Ddl | None = None
     time_ticks: TimeTicker | None = None
@@ -98,6 +101,12 @@ async def world(
         assert made.time_ticks is not None
         return made.time_ticks
 
+    def peers() -> Peers:
+        if made.peers is None:
+            raise TermOverError("this rootcoord is not active")
+        return made.peers
+
+    bar = TimestampBar()
     handlers = RootCoordHandlers(
         tables=tables,
         layout=LAYOUT,
@@ -108,8 +117,10 @@ async def world(
         sessions=sessions,
         proxies=proxies or AllHealthy(),
         time_ticks=time_ticks,
+        peers=peers,
+        bar=bar,
         config=lambda: loaded,
         component=lambda: Component("rootcoord", 4, "127.0.0.1:53100", "0.1.0", "2.3.5", 0, 1024),
     )
-    made = World(etcd, tables, fold, sessions, handlers, gate)
+    made = World(etcd, tables, fold, sessions, handlers, gate, bar)
     return made

@@ -1,0 +1,26 @@
+"""What RootCoord tells the proxies of the cluster, and asks them.
+
+`manager` is what the rest of RootCoord uses; `link` is the way to one proxy, `outbox` what that one has yet
+to be told, `bar` the hold on timestamps of a proxy that could not be told; `health` asks for CheckHealth.
+"""
+
+from coordd.rootcoord.proxies.bar import TimestampBar
+from coordd.rootcoord.proxies.health import (
+    GrpcProxyClient,
+    ProxyAddress,
+    ProxyClient,
+    ProxyUnreachableError,
+    unhealthy_reasons,
+)
+from coordd.rootcoord.proxies.manager import ProxyAnswers, ProxyManager
+
+__all__ = [
+    "GrpcProxyClient",
+    "ProxyAddress",
+    "ProxyAnswers",
+    "ProxyClient",
+    "ProxyManager",
+    "ProxyUnreachableError",
+    "TimestampBar",
+    "unhealthy_reasons",
+]

@@ -1,0 +1,270 @@
+"""All proxies of the cluster, as RootCoord speaks to them during one term.
+
+A proxy is everyone with a session key `proxy-<id>`. Each has a connection of its own for as long as that key
+exists (`link`). A call to all goes to all at once; no lock is held meanwhile, and no proxy waits for another.
+
+**When a collection changes** the proxies have to forget what they know of it, or they would insert into a
+dropped collection, or by an old alias. Milvus' RootCoord fails the change if one proxy does not answer for
+about 50 s, and goes on only without those whose session has ended: a proxy that crashed or hangs blocks every
+change until its session's TTL is over. Here:
+
+* an answer is waited for no longer than `link.PATIENCE_S` (1 s), and tried again meanwhile;
+* a proxy that has not answered by then **gets no timestamps** (`bar`) until it has; the change goes on.
+  Without a timestamp a proxy starts nothing that could use its cache, so it does not matter why it did not
+  answer: dead, hung, cut off from us while its clients and etcd reach it, or just slow. What it has to forget
+  is sent again and again, and as soon as it confirms, it works on. If it is dead, that ends with its session;
+* the changes that follow do not wait for such a proxy at all, so a dead one costs one second once;
+* a proxy whose session has ended gets no timestamps either: it may have been suspended, and may yet wake up;
+* a proxy that answers with an error other than "not ready" is alive and refuses: the call fails, in Milvus'
+  words, and the proxy is barred like one that does not answer.
+
+To be told **after** the change is committed: a proxy that is told before, and asks in between, learns the old
+state again (in Milvus no answer is given in between). `committed_at` makes sure that every proxy is told that
+had a session then; a later one learns the new state to begin with.
+
+Not promised: that a bar survives the term. If this replica crashes while it bars a proxy, its successor does
+not know what that proxy has not been told.
+
+**Credentials and policies** are told in the background, to each proxy in order, until it has taken them in or
+its session has ended; nobody waits. A proxy is told to read all policies anew when a term begins, because the
+one before may have ended between a change and the notice of it, and when its session appears, because it
+read them before that.
+
+Source of truth: Milvus 2.3.5 internal/rootcoord/proxy_client_manager.go, expire_cache.go, proxy_manager.go.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from coordd.clock import boottime
+from coordd.errors import CoorddError
+from coordd.ha.session_watch import SessionWatch
+from coordd.ha.tasks import TaskScope
+from coordd.log import get_logger
+from coordd.pb.common_pb2 import Status
+from coordd.pb.milvus_pb2 import (
+    ComponentStates,
+    GetComponentStatesRequest,
+    GetMetricsRequest,
+    GetMetricsResponse,
+)
+from coordd.pb.proxy_pb2 import (
+    InvalidateCollMetaCacheRequest,
+    InvalidateCredCacheRequest,
+    RefreshPolicyInfoCacheRequest,
+    SetRatesRequest,
+    UpdateCredCacheRequest,
+)
+from coordd.rootcoord.proxies.bar import TimestampBar
+from coordd.rootcoord.proxies.link import PATIENCE_S, ProxyLink
+from coordd.rootcoord.proxies.outbox import Notice, PolicyChange
+from coordd.rpc.connection import Answer, ClientOptions, status_of
+from coordd.rpc.failure import RpcCode, RpcFailure
+from coordd.rpc.status import MilvusError, is_success
+
+log = get_logger("coordd.rootcoord.proxies")
+
+T = TypeVar("T")
+
+
+class SessionsNotKnown(CoorddError):
+    """The watch lags behind: which proxies were there when a change was committed is not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyAnswers(Generic[Answer]):
+    """What all proxies said, by server ID: each is in one of the two."""
+
+    answers: dict[int, Answer] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+class ProxyManager:
+    """The proxies of one term. `run` is a task of the term; see the module's docstring."""
+
+    def __init__(self, sessions: SessionWatch, bar: TimestampBar, options: ClientOptions) -> None:
+        self._sessions = sessions
+        self._bar = bar
+        self._options = options
+        self._links: dict[int, ProxyLink] = {}
+        self._leaving: list[ProxyLink] = []
+        self._closed = False
+
+    async def run(self) -> None:
+        """Follow the sessions and deliver notices until cancelled; then all connections are closed."""
+        changed = asyncio.Event()
+        end = self._sessions.listen(changed.set)
+        workers: dict[ProxyLink, asyncio.Task[None]] = {}
+        try:
+            async with TaskScope() as scope:
+                while True:
+                    for link in self._current():
+                        if link not in workers:
+                            name = f"rootcoord:proxy-{link.server_id}"
+                            workers[link] = scope.create_task(link.run(), name=name)
+                    while self._leaving:
+                        link = self._leaving.pop()
+                        if link in workers:
+                            workers.pop(link).cancel()
+                        await link.close()
+                    await changed.wait()
+                    changed.clear()
+        finally:
+            end()
+            self._closed = True
+            for link in (*self._links.values(), *self._leaving):
+                await link.close()
+
+    # --- collections ---
+
+    async def invalidate_collection_meta_cache(
+        self, request: InvalidateCollMetaCacheRequest, *, committed_at: int = 0
+    ) -> None:
+        """Have all proxies forget a collection; afterwards none works with what it knew of it.
+
+        `committed_at`: revision of the change, 0 if the caller does not care who has come meanwhile. Takes up
+        to `PATIENCE_S` (twice, if the watch lags), whatever the proxies do. May be cancelled: those who have
+        not answered are then barred all the same.
+
+        Raises:
+            MilvusError: a proxy refused; all have been asked.
+            SessionsNotKnown: not within `PATIENCE_S` it is known who is to be told; nobody has been.
+            RpcFailure: the term is over (UNAVAILABLE).
+        """
+        done: set[int] = set()
+
+        async def forget(link: ProxyLink) -> str | None:
+            reason = await link.forget(request)
+            done.add(link.server_id)
+            return reason
+
+        try:
+            await self._know_sessions(committed_at)
+            reasons = await self._ask_all(forget)
+        except asyncio.CancelledError:
+            for link in () if self._closed else self._current():
+                if link.server_id not in done:
+                    link.owe(request)
+            raise
+        for server_id, reason in sorted(reasons.items()):
+            if reason is not None:
+                text = f"InvalidateCollectionMetaCache failed, proxyID = {server_id}, err = {reason}"
+                raise MilvusError(text)
+
+    async def _know_sessions(self, revision: int) -> None:
+        if revision and not await self._sessions.up_to(revision, PATIENCE_S):
+            raise SessionsNotKnown(
+                f"it is not known yet which proxies were there at revision {revision}",
+                hint="etcd's watch lags behind; tell the proxies again",
+            )
+
+    # --- credentials and policies ---
+
+    def invalidate_credential(self, username: str) -> None:
+        """A user is deleted: the proxies forget the password. Returns at once."""
+        self._post(InvalidateCredCacheRequest(username=username))
+
+    def update_credential(self, username: str, sha256_password: str) -> None:
+        """A user has a new password; hex(sha256(password + username)). Returns at once."""
+        self._post(UpdateCredCacheRequest(username=username, password=sha256_password))
+
+    def refresh_policies(self, change: PolicyChange, key: str = "") -> None:
+        """Users, roles or grants have changed.
+
+        `key`: `user/role` for users of roles, the policy's JSON for grants, the name of what is deleted.
+        Returns at once.
+        """
+        self._post(RefreshPolicyInfoCacheRequest(opType=change, opKey=key))
+
+    def _post(self, notice: Notice) -> None:
+        for link in self._current():
+            link.post(notice)
+
+    # --- questions and rates ---
+
+    async def component_states(self, *, deadline: float) -> ProxyAnswers[ComponentStates]:
+        """How the proxies are, over the kept connections (CheckHealth makes its own: see `health`)."""
+        return await self._call_all(
+            "GetComponentStates", GetComponentStatesRequest(), ComponentStates, deadline
+        )
+
+    async def metrics(
+        self, request: GetMetricsRequest, *, deadline: float
+    ) -> ProxyAnswers[GetMetricsResponse]:
+        """GetProxyMetrics; tried once."""
+        return await self._call_all("GetProxyMetrics", request, GetMetricsResponse, deadline)
+
+    async def set_rates(
+        self, make: Callable[[int], SetRatesRequest], *, deadline: float
+    ) -> ProxyAnswers[Status]:
+        """Set the limits of all proxies; tried once. `make` is told how many share them."""
+        return await self._call_all("SetRates", make(len(self._current())), Status, deadline)
+
+    async def _call_all(
+        self, method: str, request: Message, answer: type[Answer], deadline: float
+    ) -> ProxyAnswers[Answer]:
+        async def ask(link: ProxyLink) -> Answer | str:
+            try:
+                got = await link.call(method, request, answer, deadline - boottime())
+            except RpcFailure as failure:
+                return f"rpc error: code = {failure.code.name} desc = {failure.message}"
+            status = status_of(got)
+            return got if is_success(status) else status.reason
+
+        outcome: ProxyAnswers[Answer] = ProxyAnswers()
+        for server_id, got in (await self._ask_all(ask)).items():
+            if isinstance(got, str):
+                outcome.failures[server_id] = f"{method} failed, proxyID = {server_id}, err = {got}"
+            else:
+                outcome.answers[server_id] = got
+        return outcome
+
+    async def _ask_all(self, ask: Callable[[ProxyLink], Awaitable[T]]) -> dict[int, T]:
+        """All at once; what came of it by server ID, without those whose session ended meanwhile.
+
+        Raises:
+            RpcFailure: the term is over.
+        """
+        outcomes: dict[int, T] = {}
+
+        async def one(link: ProxyLink) -> None:
+            outcome = await ask(link)
+            if self._links.get(link.server_id) is link:
+                outcomes[link.server_id] = outcome
+
+        links = self._current()
+        async with asyncio.TaskGroup() as group:
+            for link in links:
+                group.create_task(one(link), name=f"rootcoord:ask-proxy-{link.server_id}")
+        self._check_open()
+        return outcomes
+
+    def _current(self) -> list[ProxyLink]:
+        """The way to each proxy that has a session now.
+
+        Raises:
+            RpcFailure: the term is over.
+        """
+        self._check_open()
+        proxies = self._sessions.nodes("proxy")
+        for server_id, link in list(self._links.items()):
+            record = proxies.get(server_id)
+            if record is not None:
+                link.address = record.address
+            else:
+                self._bar.gone(server_id)
+                self._leaving.append(self._links.pop(server_id))
+        for server_id, record in proxies.items():
+            if server_id not in self._links:
+                link = ProxyLink(server_id, record.address, self._options, self._bar)
+                link.post(RefreshPolicyInfoCacheRequest(opType=PolicyChange.REFRESH))
+                self._links[server_id] = link
+        return list(self._links.values())
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RpcFailure(RpcCode.UNAVAILABLE, "the term of this rootcoord is over")

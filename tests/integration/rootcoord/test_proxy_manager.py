@@ -1,0 +1,454 @@
+"""What all proxies are told: real servers and sessions; proxies that crash, hang, refuse and come back."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from coordd.clock import boottime
+from coordd.etcd import EtcdClient
+from coordd.ha.tasks import TaskScope
+from coordd.pb.common_pb2 import MsgBase, MsgType, StateCode
+from coordd.pb.milvus_pb2 import ComponentInfo, ComponentStates, GetMetricsRequest, GetMetricsResponse
+from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest, SetRatesRequest
+from coordd.rootcoord.proxies import ProxyManager, TimestampBar
+from coordd.rootcoord.proxies.bar import BarredError
+from coordd.rootcoord.proxies.manager import SessionsNotKnown
+from coordd.rootcoord.proxies.outbox import PolicyChange
+from coordd.rpc.failure import RpcCode, RpcFailure
+from coordd.rpc.status import MilvusError
+from tests.support.etcd import EtcdCluster, eventually, free_ports, unique_root
+from tests.support.peers import CLUSTER, OPTIONS, Acting, Cluster, acting_process, cluster_in, refusal
+
+pytestmark = pytest.mark.timeout(60)
+
+FORGET = "InvalidateCollectionMetaCache"
+REFRESH = "RefreshPolicyInfoCache"
+
+
+@dataclass
+class Scene:
+    cluster: Cluster
+    bar: TimestampBar
+    manager: ProxyManager
+
+    async def forget(self, name: str = "a", *, committed_at: int = 0) -> None:
+        await self.manager.invalidate_collection_meta_cache(collection(name), committed_at=committed_at)
+
+    async def gets_timestamps(self, server_id: int) -> bool:
+        try:
+            await self.bar.wait(server_id, boottime() + 0.01)
+        except BarredError:
+            return False
+        return True
+
+
+def collection(name: str) -> InvalidateCollMetaCacheRequest:
+    base = MsgBase(msg_type=MsgType.AlterCollection, sourceID=4)
+    return InvalidateCollMetaCacheRequest(base=base, db_name="default", collection_name=name)
+
+
+def names(proxy: Acting) -> list[str]:
+    """Which collections the proxy was told to forget."""
+    return [request.collection_name for request in proxy.requests(FORGET)]
+
+
+@asynccontextmanager
+async def scene_in(cluster: Cluster) -> AsyncIterator[Scene]:
+    bar = TimestampBar()
+    manager = ProxyManager(cluster.sessions, bar, OPTIONS)
+    async with TaskScope() as scope:
+        scope.create_task(manager.run(), name="proxies")
+        yield Scene(cluster, bar, manager)
+
+
+@pytest.fixture
+async def cluster(etcd_server: EtcdCluster) -> AsyncIterator[Cluster]:
+    async with EtcdClient(etcd_server.settings()) as client, cluster_in(client, unique_root()) as made:
+        yield made
+
+
+@pytest.fixture
+async def scene(cluster: Cluster) -> AsyncIterator[Scene]:
+    async with scene_in(cluster) as made:
+        yield made
+
+
+@pytest.fixture
+async def proxy(scene: Scene) -> AsyncIterator[Acting]:
+    """Proxy 7, which has a session."""
+    async with Acting("proxy", 7) as made:
+        await scene.cluster.proxy(made)
+        yield made
+
+
+# --- all proxies ---
+
+
+async def test_without_proxies_everything_succeeds(scene: Scene) -> None:
+    await scene.forget()
+    scene.manager.update_credential("u", "secret")
+    answers = await scene.manager.set_rates(lambda _count: SetRatesRequest(), deadline=boottime() + 1)
+    assert (answers.answers, answers.failures) == ({}, {})
+
+
+async def test_every_proxy_with_a_session_is_told(scene: Scene, proxy: Acting) -> None:
+    async with Acting("proxy", 8) as other, Acting("proxy", 9) as without:
+        await scene.cluster.proxy(other)
+        await scene.forget("books")
+    for told in (proxy, other):
+        assert told.requests(FORGET) == [collection("books")]
+    assert without.asked == []
+    headers = proxy.asked[-1].metadata
+    assert (headers["serverid"], headers["cluster"]) == ("7", CLUSTER)
+
+
+async def test_proxies_are_told_at_the_same_time(scene: Scene, proxy: Acting) -> None:
+    async with Acting("proxy", 8) as other:
+        await scene.cluster.proxy(other)
+        proxy.hang()
+        other.hang()
+        async with TaskScope() as scope:
+            call = scope.create_task(scene.forget())
+            await eventually(lambda: names(proxy) == names(other) == ["a"])
+            proxy.resume()
+            other.resume()
+            await call
+    assert scene.bar.ids == set()
+
+
+async def test_a_proxy_keeps_one_connection_and_leaves_none(scene: Scene, proxy: Acting) -> None:
+    await scene.forget()
+    way = scene.manager._links[7]
+    connection = way._connection
+    await scene.forget("b")
+    assert way._connection is connection
+    await scene.cluster.remove("proxy-7")
+    await eventually(connection._channel._channel.closed)
+    assert scene.manager._links == {}
+
+
+async def test_the_end_of_the_term_closes_every_connection(cluster: Cluster) -> None:
+    async with Acting("proxy", 7) as proxy:
+        await cluster.proxy(proxy)
+        async with scene_in(cluster) as scene:
+            await scene.forget()
+            proxy.hang()
+            under_way = asyncio.get_running_loop().create_task(scene.forget("b"))
+            await eventually(lambda: "b" in names(proxy))
+            connection = scene.manager._links[7]._connection
+        assert connection._channel._channel.closed()
+        for call in (under_way, scene.forget("c")):
+            with pytest.raises(RpcFailure) as caught:
+                await call
+            assert caught.value.code is RpcCode.UNAVAILABLE
+
+
+# --- a proxy that does not answer ---
+
+
+async def test_a_proxy_that_hangs_blocks_nobody_and_gets_no_timestamps_until_it_has_answered(
+    scene: Scene, proxy: Acting
+) -> None:
+    proxy.hang()
+    async with Acting("proxy", 8) as good:
+        await scene.cluster.proxy(good)
+        await scene.forget("a")  # the bound: link.PATIENCE_S, not the 30 s of the session
+        assert names(good) == ["a"]
+        assert scene.bar.ids == {7}
+        assert not await scene.gets_timestamps(7)
+        assert await scene.gets_timestamps(8)
+        proxy.resume()
+        await eventually(lambda: not scene.bar.ids)
+        await scene.forget("b")
+    assert names(proxy)[-1] == "b"
+    assert "a" in names(proxy)
+
+
+async def test_pitfall_7_a_dead_proxy_holds_one_change_up_and_no_more(scene: Scene) -> None:
+    async with acting_process("proxy", 7) as dead:
+        await scene.cluster.proxy(dead)
+        await scene.forget("a")
+        assert scene.bar.ids == set()
+        dead.end()
+        await scene.forget("b")
+        assert scene.bar.ids == {7}
+        for number in range(100):  # if each took PATIENCE_S the test would not end in time
+            await scene.forget(f"c{number}")
+        await scene.cluster.remove("proxy-7")
+        await scene.forget("d")
+        assert not await scene.gets_timestamps(7)
+
+
+async def test_a_stopped_process_wakes_up_without_timestamps_and_is_told_all_it_missed(scene: Scene) -> None:
+    async with acting_process("proxy", 7) as proxy:
+        await scene.cluster.proxy(proxy)
+        await scene.forget("a")
+        proxy.signal(signal.SIGSTOP)
+        await scene.forget("b")
+        await scene.forget("c")
+        assert not await scene.gets_timestamps(7)
+        proxy.signal(signal.SIGCONT)
+        await eventually(lambda: not scene.bar.ids, limit_s=15)
+    assert not scene.manager._links[7]._outbox.owes_collections
+
+
+async def test_pitfall_16_a_proxy_that_hangs_in_another_call_does_not_hold_a_change_up(
+    scene: Scene, proxy: Acting
+) -> None:
+    async with Acting("proxy", 8) as other, TaskScope() as scope:
+        await scene.cluster.proxy(other)
+        rates = asyncio.Event()
+
+        async def slow() -> ComponentStates:
+            await rates.wait()
+            return ComponentStates()
+
+        proxy.replies["GetComponentStates"] = slow
+        states = scope.create_task(scene.manager.component_states(deadline=boottime() + 10))
+        await eventually(lambda: proxy.requests("GetComponentStates"))
+        await scene.forget()
+        assert names(proxy) == names(other) == ["a"]
+        assert not states.done()
+        rates.set()
+        assert sorted((await states).answers) == [7, 8]
+
+
+async def test_a_proxy_that_comes_back_on_its_address_is_told(scene: Scene) -> None:
+    [port] = free_ports(1)
+    async with Acting("proxy", 7, port=port) as before:
+        await scene.cluster.proxy(before)
+        await scene.forget("a")
+    await scene.forget("b")
+    assert scene.bar.ids == {7}
+    async with Acting("proxy", 7, port=port) as again:
+        await eventually(lambda: not scene.bar.ids)
+        assert names(again) == ["b"]
+
+
+async def test_a_proxy_that_is_slow_but_in_time_is_not_barred(scene: Scene, proxy: Acting) -> None:
+    proxy.hang()
+    async with TaskScope() as scope:
+        call = scope.create_task(scene.forget())
+        await eventually(lambda: names(proxy) == ["a"])
+        proxy.resume()
+        await call
+    assert scene.bar.ids == set()
+
+
+async def test_a_proxy_that_is_not_ready_is_asked_again_in_time(scene: Scene, proxy: Acting) -> None:
+    proxy.gate.change(state_code=StateCode.Initializing)
+    async with TaskScope() as scope:
+        call = scope.create_task(scene.forget())
+        await asyncio.sleep(0.1)
+        assert not call.done()
+        proxy.gate.change(state_code=StateCode.Healthy)
+        await call
+    assert (names(proxy), scene.bar.ids) == (["a"], set())
+
+
+async def test_a_stopping_proxy_fails_no_change(scene: Scene, proxy: Acting) -> None:
+    proxy.gate.change(state_code=StateCode.Abnormal)
+    await scene.forget()
+    assert not await scene.gets_timestamps(7)
+
+
+async def test_a_stranger_on_the_address_of_a_proxy_is_told_nothing(scene: Scene) -> None:
+    async with Acting("proxy", 99) as stranger:
+        await scene.cluster.register("proxy-7", 7, stranger.address)
+        await scene.forget()
+        assert stranger.asked == []
+    assert scene.bar.ids == {7}
+
+
+# --- sessions that come and go ---
+
+
+async def test_a_session_that_ends_meanwhile_ends_the_wait(scene: Scene, proxy: Acting) -> None:
+    proxy.hang()
+    async with TaskScope() as scope:
+        call = scope.create_task(scene.forget())
+        await eventually(lambda: names(proxy) == ["a"])
+        await scene.cluster.remove("proxy-7")
+        await call
+    assert not await scene.gets_timestamps(7)
+
+
+async def test_a_proxy_that_came_before_the_change_is_told_even_if_the_watch_lags(scene: Scene) -> None:
+    async with Acting("proxy", 7) as proxy:
+        revision = await scene.cluster.register("proxy-7", 7, proxy.address, wait=False)
+        await scene.forget(committed_at=revision)
+        assert names(proxy) == ["a"]
+
+
+async def test_who_is_to_be_told_must_be_known(scene: Scene, proxy: Acting) -> None:
+    revision = await scene.cluster.client.revision()
+    with pytest.raises(SessionsNotKnown):
+        await scene.forget(committed_at=revision + 1_000_000)
+    assert names(proxy) == []
+
+
+# --- refusals and cancellation ---
+
+
+async def test_a_refusal_fails_the_change_in_milvus_words_and_all_others_are_told(
+    scene: Scene, proxy: Acting
+) -> None:
+    proxy.replies[FORGET] = refusal("out of order")
+    async with Acting("proxy", 8) as good:
+        await scene.cluster.proxy(good)
+        with pytest.raises(MilvusError) as caught:
+            await scene.forget()
+        assert names(good) == ["a"]
+    assert str(caught.value) == "InvalidateCollectionMetaCache failed, proxyID = 7, err = out of order"
+    assert not await scene.gets_timestamps(7)
+    del proxy.replies[FORGET]
+    await eventually(lambda: not scene.bar.ids)
+
+
+async def test_a_change_that_is_broken_off_bars_who_has_not_answered(scene: Scene, proxy: Acting) -> None:
+    proxy.hang()
+    async with Acting("proxy", 8) as good, TaskScope() as scope:
+        await scene.cluster.proxy(good)
+        call = scope.create_task(scene.forget())
+        await eventually(lambda: names(proxy) == ["a"] and names(good) == ["a"])
+        await asyncio.sleep(0.05)
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+        assert scene.bar.ids == {7}
+        proxy.resume()
+        await eventually(lambda: not scene.bar.ids)
+
+
+async def test_a_change_that_is_broken_off_at_once_is_told_all_the_same(scene: Scene, proxy: Acting) -> None:
+    await scene.forget("first")
+    async with TaskScope() as scope:
+        call = scope.create_task(scene.forget("b"))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+    await eventually(lambda: "b" in names(proxy) and not scene.bar.ids)
+
+
+# --- credentials and policies ---
+
+
+def policies(proxy: Acting) -> list[tuple[int, str]]:
+    return [(request.opType, request.opKey) for request in proxy.requests(REFRESH)]
+
+
+async def test_a_term_begins_with_the_proxies_reading_all_policies(cluster: Cluster) -> None:
+    async with Acting("proxy", 7) as proxy, Acting("proxy", 8) as late:
+        await cluster.proxy(proxy)
+        async with scene_in(cluster):
+            await eventually(lambda: policies(proxy) == [(7, "")])
+        async with scene_in(cluster):
+            await eventually(lambda: policies(proxy) == [(7, "")] * 2)
+        async with scene_in(cluster):
+            await cluster.proxy(late)
+            await eventually(lambda: policies(late) == [(7, "")])
+
+
+async def test_credentials_and_policies_are_told_in_order_by_and_by(scene: Scene, proxy: Acting) -> None:
+    await eventually(lambda: policies(proxy) == [(7, "")])
+    proxy.hang()
+    scene.manager.update_credential("alice", "1")
+    scene.manager.refresh_policies(PolicyChange.ADD_USER_TO_ROLE, "alice/reader")
+    scene.manager.update_credential("alice", "2")
+    scene.manager.refresh_policies(PolicyChange.REMOVE_USER_FROM_ROLE, "alice/reader")
+    scene.manager.invalidate_credential("bob")
+    proxy.resume()
+    await eventually(lambda: not scene.manager._links[7]._outbox.pending())
+    assert policies(proxy)[1:] == [(1, "alice/reader"), (2, "alice/reader")]
+    [*_, last] = proxy.requests("UpdateCredentialCache")
+    assert (last.username, last.password) == ("alice", "2")
+    assert [one.username for one in proxy.requests("InvalidateCredentialCache")] == ["bob"]
+
+
+async def test_they_are_told_again_until_the_proxy_is_back(scene: Scene) -> None:
+    [port] = free_ports(1)
+    await scene.cluster.register("proxy-7", 7, f"127.0.0.1:{port}")
+    scene.manager.update_credential("alice", "1")
+    await asyncio.sleep(0.1)
+    async with Acting("proxy", 7, port=port) as proxy:
+        await eventually(lambda: proxy.requests("UpdateCredentialCache"))
+        await eventually(lambda: policies(proxy) == [(7, "")])
+
+
+async def test_a_proxy_that_hangs_in_a_notice_is_still_asked_about_collections(
+    scene: Scene, proxy: Acting
+) -> None:
+    await eventually(lambda: policies(proxy) == [(7, "")])
+    go_on = asyncio.Event()
+
+    async def slow() -> ComponentStates:
+        await go_on.wait()
+        raise AssertionError("never answered")
+
+    proxy.replies["UpdateCredentialCache"] = slow
+    scene.manager.update_credential("alice", "1")
+    await eventually(lambda: proxy.requests("UpdateCredentialCache"))
+    await scene.forget()
+    assert (names(proxy), scene.bar.ids) == (["a"], set())
+
+
+async def test_a_policy_operation_that_is_refused_becomes_a_refresh(scene: Scene, proxy: Acting) -> None:
+    await eventually(lambda: policies(proxy) == [(7, "")])
+
+    proxy.replies[REFRESH] = refusal("no JSON")
+    scene.manager.refresh_policies(PolicyChange.GRANT, "{")
+    await eventually(lambda: policies(proxy)[-1] == (7, "") and len(policies(proxy)) > 2)
+    del proxy.replies[REFRESH]
+    await eventually(lambda: not scene.manager._links[7]._outbox.pending())
+    assert policies(proxy)[1] == (3, "{")
+
+
+# --- questions and rates ---
+
+
+async def test_answers_and_failures_are_told_apart(scene: Scene, proxy: Acting) -> None:
+    proxy.replies["GetProxyMetrics"] = GetMetricsResponse(response="{}", component_name="proxy7")
+    [closed] = free_ports(1)
+    async with Acting("proxy", 8) as refusing:
+        refusing.replies["GetProxyMetrics"] = GetMetricsResponse(status=refusal("busy"))
+        await scene.cluster.proxy(refusing)
+        await scene.cluster.register("proxy-9", 9, f"127.0.0.1:{closed}")
+        answers = await scene.manager.metrics(GetMetricsRequest(request="{}"), deadline=boottime() + 5)
+    assert {server_id: answer.component_name for server_id, answer in answers.answers.items()} == {
+        7: "proxy7"
+    }
+    assert answers.failures[8] == "GetProxyMetrics failed, proxyID = 8, err = busy"
+    assert answers.failures[9].startswith(
+        "GetProxyMetrics failed, proxyID = 9, err = rpc error: code = UNAVAILABLE"
+    )
+    assert sorted(answers.failures) == [8, 9]
+
+
+async def test_a_question_ends_at_its_deadline(scene: Scene, proxy: Acting) -> None:
+    proxy.hang()
+    answers = await scene.manager.component_states(deadline=boottime() + 0.1)
+    assert "DEADLINE_EXCEEDED" in answers.failures[7]
+
+
+async def test_rates_are_shared_by_the_proxies(scene: Scene, proxy: Acting) -> None:
+    async with Acting("proxy", 8) as other:
+        await scene.cluster.proxy(other)
+        answers = await scene.manager.set_rates(
+            lambda count: SetRatesRequest(base=MsgBase(msgID=count)), deadline=boottime() + 5
+        )
+        assert sorted(answers.answers) == [7, 8]
+        assert [request.base.msgID for one in (proxy, other) for request in one.requests("SetRates")] == [
+            2,
+            2,
+        ]
+
+
+async def test_states_are_those_of_the_proxies(scene: Scene, proxy: Acting) -> None:
+    info = ComponentInfo(nodeID=7, role="proxy", state_code=StateCode.Healthy)
+    proxy.replies["GetComponentStates"] = ComponentStates(state=info)
+    answers = await scene.manager.component_states(deadline=boottime() + 5)
+    assert answers.answers[7].state == info
