@@ -14,6 +14,7 @@ from coordd.config.coordinators import (
     RootCoordSettings,
 )
 from coordd.config.keys import Role
+from coordd.config.message_queue import KafkaSettings, MqSettings, PulsarSettings
 from coordd.config.own import CoorddSettings
 from coordd.config.sections import (
     CommonSettings,
@@ -45,6 +46,12 @@ class Settings(Section):
     """Loading and balancing of collections on query nodes."""
     mix_coord: Annotated[MixCoordSettings, Role("mixCoord")] = MixCoordSettings()
     """A process that runs the three roles."""
+    mq: MqSettings = MqSettings()
+    """Which message queue carries inserts, deletes, schema changes and time ticks."""
+    kafka: KafkaSettings = KafkaSettings()
+    """Where Kafka is and how to log in there."""
+    pulsar: PulsarSettings = PulsarSettings()
+    """Where Pulsar is and how to log in there."""
     grpc: GrpcSettings = GrpcSettings()
     """gRPC of all roles."""
     log: LogSettings = LogSettings()

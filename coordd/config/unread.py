@@ -60,6 +60,16 @@ def milvus_sections() -> frozenset[str]:
     return frozenset(line.partition(".")[0].lower() for line in milvus_keys().values())
 
 
+@cache
+def _milvus_prefixes() -> tuple[str, ...]:
+    """Normalised beginnings of the keys that Milvus hands on to a library, which knows the rest."""
+    return tuple(name.removesuffix("*") for name in milvus_keys() if name.endswith("*"))
+
+
+def _is_of_milvus(name: str) -> bool:
+    return name in milvus_keys() or name.startswith(_milvus_prefixes())
+
+
 def unread_keys(layers: Iterable[Layer]) -> tuple[UnreadKey, ...]:
     """The keys of files and etcd that lie in a section that coordd reads, and are not read.
 
@@ -74,7 +84,7 @@ def _of_layer(layer: Layer) -> Iterator[UnreadKey]:
             continue
         for entry in entries:
             if _concerns_us(layer.source, entry) and not _inside_value(entry.key):
-                yield UnreadKey(entry.key, entry.origin, known_to_milvus=name in milvus_keys())
+                yield UnreadKey(entry.key, entry.origin, known_to_milvus=_is_of_milvus(name))
 
 
 def _concerns_us(source: Source, entry: Entry) -> bool:

@@ -198,7 +198,7 @@ async def test_no_secret_is_in_the_log(tmp_path: Path) -> None:
             etcd.endpoints,
             log={"level": "debug"},
             minio={"secretAccessKey": "hidden-minio-key"},
-            kafka={"saslPassword": "hidden-kafka-password"},
+            kafka={"saslUsername": "hidden-kafka-user", "saslPassword": "hidden-kafka-password"},
         )
         settings["etcd"]["auth"] = {"enabled": True, "userName": "root", "password": "root-password"}
         settings["etcd"]["noSuchPassword"] = "hidden-behind-an-unknown-key"  # named at DEBUG

@@ -12,7 +12,7 @@ from tests.unit.config.support import Directory
 SECRETS = """
 etcd: {auth: {enabled: true, userName: root, password: hunter2}, endpoints: 'http://u:hunter3@a:1'}
 minio: {accessKeyID: hunter4, secretAccessKey: hunter5}
-kafka: {saslPassword: hunter6, brokerList: b}
+kafka: {saslUsername: hunter9, saslPassword: hunter6, brokerList: b}
 common: {security: {defaultRootPassword: hunter7}}
 """
 

@@ -1,0 +1,105 @@
+"""Settings of the message queue: what is derived, and what does not go together."""
+
+import pytest
+
+from coordd.config.unread import unread_keys
+from tests.unit.config.support import Directory
+
+USER = "saslUsername: u, saslPassword: hunter2"
+
+
+@pytest.mark.parametrize(
+    ("kafka", "protocol"),
+    [
+        ("brokerList: a:1", "PLAINTEXT"),
+        ("ssl: {enabled: true}", "SSL"),
+        (USER, "SASL_SSL"),
+        (f"{USER}, ssl: {{enabled: true}}", "SASL_SSL"),
+        (f"{USER}, securityProtocol: sasl_plaintext", "SASL_PLAINTEXT"),
+        ("securityProtocol: SSL", "SSL"),
+    ],
+)
+def test_the_protocol_follows_from_what_is_set(directory: Directory, kafka: str, protocol: str) -> None:
+    assert directory.load(f"kafka: {{{kafka}}}").settings.kafka.protocol == protocol
+
+
+@pytest.mark.parametrize(
+    ("kafka", "said"),
+    [
+        ("saslPassword: hunter2", "kafka.saslUsername and kafka.saslPassword must be set together"),
+        ("saslUsername: hunter2", "kafka.saslUsername and kafka.saslPassword must be set together"),
+        ("securityProtocol: SASL_SSL", "kafka.saslUsername and kafka.saslPassword are not set"),
+        (f"{USER}, securityProtocol: SSL", "kafka.securityProtocol is SSL, with which nobody logs in"),
+        (
+            f"{USER}, securityProtocol: SASL_PLAINTEXT, ssl: {{enabled: true}}",
+            "kafka.ssl.enabled is true, but kafka.securityProtocol is SASL_PLAINTEXT",
+        ),
+        ("ssl: {enabled: true, tlsCert: c}", "kafka.ssl.tlsCert and kafka.ssl.tlsKey must be set together"),
+        (f"{USER}, saslMechanisms: GSSAPI", "must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+        ("securityProtocol: TLS", "must be PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_place(directory: Directory, kafka: str, said: str) -> None:
+    (problem,) = directory.refused(f"kafka: {{{kafka}}}")
+    assert said in problem
+    assert f"{directory.configs}/milvus.yaml:1" in problem
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    ("pulsar", "url"),
+    [
+        ("port: 1", ""),
+        ("address: host", "pulsar://host:6650"),
+        ("address: host, port: 1", "pulsar://host:1"),
+        ("address: 'pulsar+ssl://host:2', port: 1", "pulsar+ssl://host:2"),
+    ],
+)
+def test_the_address_of_pulsar(directory: Directory, pulsar: str, url: str) -> None:
+    assert directory.load(f"pulsar: {{{pulsar}}}").settings.pulsar.service_url == url
+
+
+@pytest.mark.parametrize("plugin", ["token", "org.apache.pulsar.client.impl.auth.AuthenticationToken"])
+def test_the_login_of_pulsar(directory: Directory, plugin: str) -> None:
+    pulsar = directory.load(f"pulsar: {{authPlugin: {plugin}, authParams: 'token:a:b, x:y'}}").settings.pulsar
+    assert pulsar.login == "token"
+    assert pulsar.login_parameters() == {"token": "a:b", "x": "y"}
+    assert "a:b" not in repr(pulsar)
+
+
+@pytest.mark.parametrize(
+    ("pulsar", "said"),
+    [
+        ("authPlugin: basic, authParams: 'username:hunter2'", "pulsar.authParams lacks password"),
+        ("authPlugin: tls", "pulsar.authParams lacks tlsCertFile and tlsKeyFile"),
+        ("authPlugin: oauth2", "pulsar.authPlugin must be token"),
+        ("address: 'http://host:80'", "pulsar.address must be a host, or an address like pulsar://host:6650"),
+    ],
+)
+def test_what_pulsar_cannot_use_is_refused(directory: Directory, pulsar: str, said: str) -> None:
+    (problem,) = directory.refused(f"pulsar: {{{pulsar}}}")
+    assert said in problem
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize("name", ["rocksmq", "NatsMQ"])
+def test_queues_inside_a_standalone_milvus_are_refused_by_name(directory: Directory, name: str) -> None:
+    (problem,) = directory.refused(f"\nmq: {{type: {name}}}")
+    assert f"{directory.configs}/milvus.yaml:2: mq.type must be default, kafka, pulsar or none" in problem
+    assert f"({name.lower()} lives inside a standalone Milvus" in problem
+
+
+def test_another_queue_is_refused(directory: Directory) -> None:
+    (problem,) = directory.refused("mq: {type: woodpecker}")
+    assert 'mq.type must be default, kafka, pulsar or none, not "woodpecker"' in problem
+
+
+def test_what_milvus_hands_to_its_kafka_client_is_no_misspelling(directory: Directory) -> None:
+    loaded = directory.load("kafka: {producer: {client.id: x, acks: 1}, readTimeout: 9, brokrList: a}")
+    assert [key.key for key in loaded.unknown_keys] == ["kafka.brokrList"]
+    assert loaded.unknown_keys[0].suggestion == "kafka.brokerList"
+    assert {key.key for key in unread_keys(loaded.layers) if key.known_to_milvus} == {
+        "kafka.producer.client.id",
+        "kafka.producer.acks",
+        "kafka.readTimeout",
+    }
