@@ -12,7 +12,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 WORKDIR /src
 
 # What changes seldom comes first. The dependencies are those of pyproject.toml in the versions of
-# constraints.txt, for the build as for the image; no extras, so no etcd server either.
+# constraints.txt, for the build as for the image; of the extras the clients of Kafka and Pulsar, no etcd server.
 COPY constraints.txt pyproject.toml deploy/docker/requirements.py ./
 RUN python requirements.py build > build.txt \
     && python requirements.py runtime > runtime.txt \

@@ -1,5 +1,7 @@
 """Prints the requirements that pyproject.toml names, one a line: `requirements.py build` or `runtime`.
 
+The image has the clients of both message queues: which one a cluster uses is a setting.
+
 The image build installs them before the sources are copied, so that a change to the sources does not
 download everything again.
 """
@@ -15,7 +17,8 @@ def main() -> int:
         case ["build"]:
             requirements = project["build-system"]["requires"]
         case ["runtime"]:
-            requirements = project["project"]["dependencies"]
+            extras = project["project"]["optional-dependencies"]
+            requirements = [*project["project"]["dependencies"], *extras["kafka"], *extras["pulsar"]]
         case _:
             sys.stderr.write("usage: requirements.py build|runtime\n")
             return 2

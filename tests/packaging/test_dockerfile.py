@@ -78,7 +78,9 @@ def test_scripts_are_sound_shell() -> None:
 @pytest.mark.parametrize("kind", ["build", "runtime"])
 def test_requirements_are_those_of_pyproject(kind: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    expected = {"build": project["build-system"]["requires"], "runtime": project["project"]["dependencies"]}
+    extras = project["project"]["optional-dependencies"]
+    runtime = [*project["project"]["dependencies"], *extras["kafka"], *extras["pulsar"]]
+    expected = {"build": project["build-system"]["requires"], "runtime": runtime}
     done = run([sys.executable, ROOT / "deploy" / "docker" / "requirements.py", kind], cwd=ROOT)
     assert done.stdout.splitlines() == expected[kind]
 

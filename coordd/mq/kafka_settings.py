@@ -1,0 +1,53 @@
+"""`kafka.*` as settings of librdkafka, the client library that Milvus uses, too. Pure.
+
+What Milvus sets for its producers is set alike: zstd, 2 ms of linger, 10 MiB at most, 20 ms before the first
+attempt to connect again. Different on purpose:
+
+- A message is given up after seconds, not after librdkafka's five minutes: RootCoord must not send in the
+  name of a term that is over.
+- The pauses between attempts to connect grow to one second, not five: time ticks stand still meanwhile.
+- `kafka.producer.*`, with which Milvus lets any setting of librdkafka be overridden, is not read.
+
+Source of truth: Milvus 2.3.5 pkg/mq/msgstream/mqwrapper/kafka/kafka_client.go (`ssl.*` as in 2.3.11).
+"""
+
+from typing import Final
+
+from coordd.config.message_queue import KafkaSettings
+
+MAX_MESSAGE_BYTES: Final = 10_485_760
+LINGER_MS: Final = 2
+RECONNECT_FIRST_MS: Final = 20
+RECONNECT_MAX_MS: Final = 1000
+
+
+def producer_settings(kafka: KafkaSettings, *, delivery_timeout_s: float) -> dict[str, str | int]:
+    """Settings for a librdkafka producer. Holds secrets: not for logs."""
+    settings: dict[str, str | int] = {
+        "bootstrap.servers": ",".join(kafka.broker_list),
+        "client.id": "coordd",
+        "security.protocol": kafka.protocol.lower(),
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+        "compression.codec": "zstd",
+        "linger.ms": LINGER_MS,
+        "message.timeout.ms": max(1, round(delivery_timeout_s * 1000)),
+        "reconnect.backoff.ms": RECONNECT_FIRST_MS,
+        "reconnect.backoff.max.ms": RECONNECT_MAX_MS,
+    }
+    if kafka.sasl_username.get_secret_value():
+        settings |= {
+            "sasl.mechanisms": kafka.sasl_mechanisms,
+            "sasl.username": kafka.sasl_username.get_secret_value(),
+            "sasl.password": kafka.sasl_password.get_secret_value(),
+        }
+    if kafka.ssl.enabled:
+        files = {
+            "ssl.certificate.location": kafka.ssl.tls_cert,
+            "ssl.key.location": kafka.ssl.tls_key,
+            "ssl.ca.location": kafka.ssl.tls_ca_cert,
+        }
+        settings |= {name: str(path) for name, path in files.items() if path is not None}
+        passphrase = kafka.ssl.tls_key_password.get_secret_value()
+        if passphrase:
+            settings["ssl.key.password"] = passphrase
+    return settings

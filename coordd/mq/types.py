@@ -1,0 +1,23 @@
+"""What a message queue is to the rest of coordd."""
+
+from typing import Protocol
+
+
+class MessageQueue(Protocol):
+    """Appends messages to physical channels; one instance belongs to one term of leadership."""
+
+    async def send(self, channel: str, payload: bytes) -> bytes:
+        """Append `payload` to `channel` and wait until the queue has it.
+
+        Returns the message's ID in the form in which start positions store it. Channels are made on first
+        use. Messages of one channel lie in the order in which they were sent if each `send` is awaited before
+        the next one. It takes at most the delivery timeout of the queue; a caller that must not send any more
+        after some moment cancels it then (`asyncio.timeout`): what has not yet been given to the network is
+        not sent any more after that.
+
+        Raises:
+            MessageQueueError: the message may be in the queue all the same, unless the error says otherwise.
+        """
+
+    async def close(self) -> None:
+        """Send nothing more; messages under way fail with `QueueClosed`. May be called again."""
