@@ -11,6 +11,8 @@ LEADERSHIP: Final = "coordd/ha/leadership.py"
 DISPATCH: Final = "coordd/rpc/dispatch.py"
 ELECTION: Final = "coordd/ha/election.py"
 TRANSACTIONS: Final = "tests/integration/ha/test_leadership_transactions.py"
+TICKS: Final = "coordd/rootcoord/timetick/protocol.py"
+SENDERS: Final = "tests/unit/rootcoord/timetick/test_protocol.py::test_nothing_follows_a_tick_that_covers_it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,5 +82,40 @@ MUTANTS: Final = (
         "        if event.now - self._proof_at > self.settings.commit_gap_s:\n",
         "        if event.now < self._proof_at:\n",
         ("tests/unit/ha/test_election_steal.py",),
+    ),
+    Mutant(
+        "the lower bound of a new term's ticks",
+        TICKS,
+        "if tick >= self._floor and tick > self._ordered.get(channel, 0):",
+        "if tick > self._ordered.get(channel, 0):",
+        (SENDERS,),
+    ),
+    Mutant(
+        "the wait for proxies that have not reported",
+        TICKS,
+        "if len(reports) <= len(self._proxies):",
+        "if not reports:",
+        (SENDERS,),
+    ),
+    Mutant(
+        "the memory of the last tick",
+        TICKS,
+        "if tick >= self._floor and tick > self._ordered.get(channel, 0):",
+        "if tick >= self._floor:",
+        (SENDERS,),
+    ),
+    Mutant(
+        "the hold of DDL messages",
+        "coordd/rootcoord/timetick/holds.py",
+        "held[channel] = min(hold.promised, held.get(channel, fresh))",
+        "held[channel] = min(fresh, held.get(channel, fresh))",
+        (SENDERS,),
+    ),
+    Mutant(
+        "the proof that a silent proxy is gone",
+        "coordd/rootcoord/timetick/absentees.py",
+        "if gone and entry is not None and self._may_act():",
+        "if entry is not None and self._may_act():",
+        ("tests/integration/rootcoord/test_time_ticks.py",),
     ),
 )

@@ -1,13 +1,12 @@
 """Time ticks against a model of all who send: whatever happens, nothing follows a tick that it covers."""
 
-from collections import defaultdict
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from coordd.rootcoord.timetick import DdlHolds, Report, TimeTicks
 from coordd.rootcoord.timetick.protocol import UnknownSourceError
@@ -132,40 +131,56 @@ class TestHolds:
 @dataclass
 class Proxy:
     """A proxy as Milvus has it: a message gets its timestamp and is pending in one step, and so is a report
-    made."""
+    made. `reports` are those that are still on their way."""
 
-    pending: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    pending: list[tuple[str, int]] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
 
     def report(self, fresh: int) -> Report:
-        return Report({name: min(sends) - 1 for name, sends in self.pending.items() if sends}, fresh)
+        lowest: dict[str, int] = {}
+        for channel, timestamp in self.pending:
+            lowest[channel] = min(timestamp - 1, lowest.get(channel, timestamp))
+        return Report(lowest, fresh)
 
 
-WHO = st.integers(0, 1000)
-CHANNEL = st.sampled_from([A, B])
+class Readers:
+    """What is seen on the channels: nothing may follow a tick that covers it."""
+
+    def __init__(self) -> None:
+        self.ticks = {A: 0, B: 0}
+        self.story: list[str] = []
+
+    def message(self, channel: str, timestamp: int) -> None:
+        self.story.append(f"message {timestamp} on {channel}")
+        assert timestamp > self.ticks[channel], self.story
+
+    def tick(self, channel: str, timestamp: int) -> None:
+        self.story.append(f"tick {timestamp} on {channel}")
+        assert timestamp > self.ticks[channel], self.story
+        self.ticks[channel] = timestamp
 
 
-class Cluster(RuleBasedStateMachine):
+class Cluster:
     """Proxies come, write, report late and out of order, crash and go; DDL is sent; terms follow each other.
 
-    The logs are what readers see. `saved` is the end of the timestamps' saved window.
+    `saved` is the end of the timestamps' saved window, which outlives a term. Each step takes a number, from
+    which it takes its choices.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.logs: dict[str, list[tuple[str, int]]] = {A: [], B: []}
+        self.readers = Readers()
         self.proxies: dict[int, Proxy] = {}
         self.next_id = 1
         self.newest = self.saved = 0
-        self.ddl: list[tuple[str, int]] = []
-        self.open_holds = ExitStack()
-        self.begin_term()
+        self.take_over(0)
 
-    def begin_term(self) -> None:
+    def take_over(self, _choice: int) -> None:
+        """After a crash: what RootCoord had not sent never will be. The proxies go on with what they have."""
+        self.readers.story.append("takeover")
         floor = self.saved + 1
         self.newest = self.saved
-        self.saved += 1000
-        self.ddl = []
+        self.saved += 10
+        self.ddl: list[tuple[str, int]] = []
         self.open_holds = ExitStack()
         self.ticks = TimeTicks(floor)
         self.holds = DdlHolds(lambda: max(self.newest, floor - 1))
@@ -173,114 +188,102 @@ class Cluster(RuleBasedStateMachine):
 
     def fresh(self) -> int:
         self.newest += 1
-        self.saved = max(self.saved, self.newest + 1)
+        if self.newest >= self.saved:
+            self.saved = self.newest + 10
         return self.newest
 
-    def some(self, who: int) -> Proxy:
-        return self.proxies[sorted(self.proxies)[who % len(self.proxies)]]
+    def some_id(self, choice: int) -> int:
+        if not self.proxies:
+            self.join(choice)
+        return sorted(self.proxies)[choice % len(self.proxies)]
 
-    @rule()
-    def join(self) -> None:
-        if len(self.proxies) < 4:
+    def join(self, _choice: int) -> None:
+        if len(self.proxies) < 3:
             self.proxies[self.next_id] = Proxy()
             self.next_id += 1
             self.ticks.set_proxies(self.proxies, 0.0)
 
-    @precondition(lambda self: self.proxies)
-    @rule(who=WHO)
-    def leave(self, who: int) -> None:
+    def leave(self, choice: int) -> None:
         """Its process is gone, and what it had not sent never will be."""
-        server_id = sorted(self.proxies)[who % len(self.proxies)]
-        del self.proxies[server_id]
+        del self.proxies[self.some_id(choice)]
         self.ticks.set_proxies(self.proxies, 0.0)
 
-    @precondition(lambda self: self.proxies)
-    @rule(who=WHO, channel=CHANNEL)
-    def write(self, who: int, channel: str) -> None:
-        self.some(who).pending[channel].append(self.fresh())
+    def write(self, choice: int) -> None:
+        channel = (A, B)[choice // 3 % 2]
+        self.proxies[self.some_id(choice)].pending.append((channel, self.fresh()))
 
-    @precondition(lambda self: self.proxies)
-    @rule(who=WHO, channel=CHANNEL, which=WHO)
-    def send(self, who: int, channel: str, which: int) -> None:
-        pending = self.some(who).pending[channel]
+    def send(self, choice: int) -> None:
+        pending = self.proxies[self.some_id(choice)].pending
         if pending:
-            self.logs[channel].append(("message", pending.pop(which % len(pending))))
+            self.readers.message(*pending.pop(choice // 3 % len(pending)))
 
-    @precondition(lambda self: self.proxies)
-    @rule(who=WHO)
-    def make_report(self, who: int) -> None:
-        proxy = self.some(who)
+    def report_now(self, choice: int) -> None:
+        server_id = self.some_id(choice)
+        self.ticks.report(server_id, self.proxies[server_id].report(self.fresh()), 0.0)
+
+    def report_later(self, choice: int) -> None:
+        proxy = self.proxies[self.some_id(choice)]
         proxy.reports.append(proxy.report(self.fresh()))
 
-    @precondition(lambda self: self.proxies)
-    @rule(who=WHO, which=WHO, again=st.booleans())
-    def deliver_report(self, who: int, which: int, again: bool) -> None:
-        server_id = sorted(self.proxies)[who % len(self.proxies)]
+    def late_report(self, choice: int) -> None:
+        """One of those on their way arrives, perhaps not for the last time."""
+        server_id = self.some_id(choice)
         reports = self.proxies[server_id].reports
         if reports:
-            report = reports[which % len(reports)]
-            if not again:
-                reports.remove(report)
-            self.ticks.report(server_id, report, 0.0)
+            self.ticks.report(server_id, reports[choice // 3 % len(reports)], 0.0)
 
-    @rule()
-    def everybody_reports(self) -> None:
-        for server_id, proxy in self.proxies.items():
-            self.ticks.report(server_id, proxy.report(self.fresh()), 0.0)
+    def all_report(self, _choice: int) -> None:
+        for server_id in self.proxies:
+            self.report_now(sorted(self.proxies).index(server_id))
 
-    @rule(channels=st.sets(CHANNEL, min_size=1))
-    def begin_ddl(self, channels: set[str]) -> None:
+    def round(self, _choice: int) -> None:
+        for channel, tick in self.ticks.round(self.holds.report(self.fresh()), [A, B]).items():
+            self.readers.tick(channel, tick)
+            self.ticks.sent(channel, tick)
+        self.ticks.check_invariants()
+
+    def begin_ddl(self, choice: int) -> None:
+        channels = ((A,), (B,), (A, B))[choice % 3]
         hold = self.open_holds.enter_context(self.holds.on(channels))
         timestamp = self.fresh()
         for channel in channels:
             hold.check(channel, timestamp)
             self.ddl.append((channel, timestamp))
 
-    @rule(which=WHO)
-    def send_ddl(self, which: int) -> None:
+    def send_ddl(self, choice: int) -> None:
         if self.ddl:
-            channel, timestamp = self.ddl.pop(which % len(self.ddl))
-            self.logs[channel].append(("message", timestamp))
+            self.readers.message(*self.ddl.pop(choice % len(self.ddl)))
 
-    @rule()
-    def end_ddl(self) -> None:
+    def end_ddl(self, _choice: int) -> None:
         while self.ddl:
             self.send_ddl(0)
         self.open_holds.close()
 
-    @rule(channels=st.sets(CHANNEL))
-    def round(self, channels: set[str]) -> None:
-        for channel, tick in self.ticks.round(self.holds.report(self.fresh()), channels).items():
-            self.logs[channel].append(("tick", tick))
-            self.ticks.sent(channel, tick)
-
-    @rule()
-    def take_over(self) -> None:
-        """A crash: what RootCoord had not sent never will be. The proxies go on, with what they have."""
-        self.begin_term()
-
-    @invariant()
-    def nothing_follows_a_tick_that_covers_it(self) -> None:
-        for channel, log in self.logs.items():
-            last = 0
-            for kind, timestamp in log:
-                assert timestamp > last, (channel, log)
-                if kind == "tick":
-                    last = timestamp
-
-    @invariant()
-    def ticks_agree_with_themselves(self) -> None:
-        self.ticks.check_invariants()
-
-    def teardown(self) -> None:
-        """Once all have sent what they have and report, ticks go on."""
-        self.end_ddl()
+    def calm(self) -> None:
+        """All send what they have and report."""
+        self.end_ddl(0)
         for proxy in self.proxies.values():
-            proxy.pending.clear()
-        self.everybody_reports()
-        sent = self.ticks.round(self.holds.report(self.fresh()), [A, B])
-        assert set(sent) == {A, B}
+            while proxy.pending:
+                self.readers.message(*proxy.pending.pop())
+        self.all_report(0)
 
 
-Cluster.TestCase.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
-TestCluster = Cluster.TestCase
+STEPS = (
+    *(Cluster.write, Cluster.write, Cluster.send, Cluster.send, Cluster.round, Cluster.round, Cluster.round),
+    *(Cluster.report_now, Cluster.report_now, Cluster.report_later, Cluster.late_report, Cluster.all_report),
+    *(Cluster.join, Cluster.leave, Cluster.begin_ddl, Cluster.send_ddl, Cluster.end_ddl, Cluster.take_over),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 11)), min_size=20, max_size=80))
+def test_nothing_follows_a_tick_that_covers_it(
+    steps: list[tuple[Callable[[Cluster, int], None], int]],
+) -> None:
+    cluster = Cluster()
+    for step, choice in steps:
+        step(cluster, choice)
+    cluster.calm()
+    before = dict(cluster.readers.ticks)
+    cluster.round(0)
+    assert all(cluster.readers.ticks[channel] > before[channel] for channel in (A, B))
