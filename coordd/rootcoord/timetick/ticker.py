@@ -22,9 +22,8 @@ from coordd.errors import CoorddError
 from coordd.ha.tasks import TaskScope
 from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
-from coordd.pb import msg_pb2
-from coordd.pb.common_pb2 import MsgBase, MsgType
 from coordd.pb.internal_pb2 import ChannelTimeTickMsg
+from coordd.rootcoord.messages import time_tick
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.timetick.holds import DdlHolds
 from coordd.rootcoord.timetick.protocol import Report, TimeTicks, UnknownSourceError
@@ -229,7 +228,7 @@ class TimeTicker:
             async with asyncio.timeout(None) as limit:
                 self._sending[channel].limit = limit
                 self._limit_sends()
-                await queue.send(channel, tick_message(tick, self._conditions.server_id))
+                await queue.send(channel, time_tick(tick, server_id=self._conditions.server_id))
         except (CoorddError, TimeoutError) as error:
             if self._trouble.is_news(error):
                 log.warning("a time tick was not sent", channel=channel, reason=str(error) or "no answer")
@@ -266,9 +265,3 @@ class TimeTicker:
                 f"RootCoord haven't synchronized the time tick for {STALLED_S / 60:f} minutes",  # noqa: G004
                 silent=sorted(self._ticks.silent(now, STALLED_S)),
             )
-
-
-def tick_message(tick: int, server_id: int) -> bytes:
-    """A tick as it lies in the queue: a bare msg.TimeTickMsg."""
-    base = MsgBase(msg_type=MsgType.TimeTick, timestamp=tick, sourceID=server_id)
-    return msg_pb2.TimeTickMsg(base=base).SerializeToString()

@@ -15,7 +15,6 @@ from coordd.pb.common_pb2 import MsgBase, MsgType
 from coordd.pb.internal_pb2 import ChannelTimeTickMsg
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.timetick import TickConditions, TimeTicker
-from coordd.rootcoord.timetick.ticker import tick_message
 from coordd.rootcoord.tso import Wait
 from coordd.rpc.status import MilvusError
 from tests.support.etcd import eventually
@@ -119,11 +118,6 @@ async def some_rounds(place: Place, number: int = 3) -> None:
     """Let that many rounds go by, as the timestamps that they take tell."""
     before = place.newest
     await until(lambda: place.newest >= before + number)
-
-
-def test_a_tick_is_the_bare_message_of_milvus() -> None:
-    wire = bytes.fromhex("0a0f 08b009 18828080a6dec494c406 200c")
-    assert tick_message(470_716_483_765_272_578, 12) == wire
 
 
 async def test_without_proxies_every_channel_in_use_gets_rising_ticks() -> None:
