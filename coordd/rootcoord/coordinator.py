@@ -30,6 +30,7 @@ from coordd.rootcoord.figures import Figures
 from coordd.rootcoord.first_windows import FirstWindows, WindowTable
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
 from coordd.rootcoord.known import KnownInTables
+from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import GrpcProxyClient, TimestampBar
@@ -77,6 +78,7 @@ class RootCoord:
         self._claimed: tuple[int, FirstWindows] | None = None
         self._oracle: Oracle | None = None
         self._ddl: Ddl | None = None
+        self._operations: Operations | None = None
         self._channels: ChannelPool | None = None
         self._time_ticks: TimeTicker | None = None
         self._gate: LeadershipGate | None = None
@@ -118,6 +120,17 @@ class RootCoord:
         if self._ddl is None:
             raise TermOverError("this rootcoord is not active")
         return self._ddl
+
+    @property
+    def operations(self) -> Operations:
+        """Changes of the present term that take several steps.
+
+        Raises:
+            TermOverError: there is no term.
+        """
+        if self._operations is None:
+            raise TermOverError("this rootcoord is not active")
+        return self._operations
 
     @property
     def channels(self) -> ChannelPool:
@@ -176,6 +189,7 @@ class RootCoord:
             client=self._client,
             oracle=lambda: self.oracle,
             ddl=lambda: self.ddl,
+            operations=lambda: self.operations,
             gate=replica.gate,
             sessions=replica.sessions,
             proxies=GrpcProxyClient(),
@@ -235,6 +249,7 @@ class RootCoord:
             oracle = await self._start_oracle(term)
             self._oracle, self._epoch = oracle, term.epoch
             self._ddl = Ddl(term.committer, oracle, self.metadata.ddl_mark)
+            self._operations = Operations(term.start_task)
             term.start_task(oracle.keep_timestamps(), "timestamp window")
             term.start_task(oracle.keep_ids(), "id window")
             self._begin_time_ticks(term, oracle)
@@ -305,6 +320,9 @@ class RootCoord:
             self._oracle.close()
             self._oracle = None
             self._ddl = None
+        if self._operations is not None:
+            self._operations.close()
+            self._operations = None
         if self._time_ticks is not None:
             self._time_ticks.close()
         self._time_ticks = self._channels = None

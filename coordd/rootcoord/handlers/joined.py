@@ -12,12 +12,14 @@ from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers.access import AccessHandlers
 from coordd.rootcoord.handlers.aliases import AliasHandlers
 from coordd.rootcoord.handlers.allocation import AllocationHandlers
+from coordd.rootcoord.handlers.alterations import AlterationHandlers
 from coordd.rootcoord.handlers.caches import CacheHandlers
 from coordd.rootcoord.handlers.collections import AnswerCache, CollectionHandlers
 from coordd.rootcoord.handlers.databases import DatabaseHandlers
 from coordd.rootcoord.handlers.system import SystemHandlers
 from coordd.rootcoord.handlers.timeticks import TimeTickHandlers
 from coordd.rootcoord.lookup import CollectionLookup
+from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.past import PastLookup
 from coordd.rootcoord.peers import Peers
@@ -40,6 +42,7 @@ class RootCoordHandlers(
     AliasHandlers,
     AccessHandlers,
     TimeTickHandlers,
+    AlterationHandlers,
     CacheHandlers,
     SystemHandlers,
 ):
@@ -53,6 +56,7 @@ class RootCoordHandlers(
         client: EtcdClient,
         oracle: Callable[[], Oracle],
         ddl: Callable[[], Ddl],
+        operations: Callable[[], Operations],
         gate: ServeGate,
         sessions: SessionTable,
         proxies: ProxyClient,
@@ -69,6 +73,7 @@ class RootCoordHandlers(
         self._described = AnswerCache(tables)
         self._oracle = oracle
         self._ddl = ddl
+        self._operations = operations
         self._gate = gate
         self._sessions = sessions
         self._proxies = proxies

@@ -14,6 +14,7 @@ from coordd.meta.tables import RootCoordTables
 from coordd.pb import milvus_pb2
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers import RootCoordHandlers
+from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import ProxyAddress, TimestampBar
@@ -101,6 +102,9 @@ async def world(
         assert made.time_ticks is not None
         return made.time_ticks
 
+    def operations() -> Operations:
+        raise TermOverError("this rootcoord is not active")
+
     def peers() -> Peers:
         if made.peers is None:
             raise TermOverError("this rootcoord is not active")
@@ -113,6 +117,7 @@ async def world(
         client=cast("EtcdClient", etcd),
         oracle=oracle,
         ddl=ddl,
+        operations=operations,
         gate=gate,
         sessions=sessions,
         proxies=proxies or AllHealthy(),

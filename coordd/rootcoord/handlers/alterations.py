@@ -1,0 +1,208 @@
+"""CreateAlias, DropAlias, AlterAlias, RenameCollection and AlterCollection: changes of one transaction.
+
+When it is committed, the proxies forget what they know of the names in it; after AlterCollection DataCoord is
+told the new properties. That goes on if the caller leaves. It is done again, or for the first time, when a
+call is repeated whose change is there already. In a call that is refused, or of which it is not known what
+became, the proxies forget the request's names too: an earlier copy of it may have been carried out by a term
+that ended before it told anybody.
+
+Not idempotent: RenameCollection, which finds nothing of the old name when it is repeated, as in Milvus.
+
+Source of truth: Milvus 2.3.5 internal/rootcoord/{create,drop,alter}_alias_task.go, rename_collection_task.go,
+alter_collection_task.go, expire_cache.go. There the proxies forget before the change is made; one that asks
+in between knows the old state again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from coordd.clock import boottime
+from coordd.errors import CoorddError
+from coordd.log import get_logger
+from coordd.meta.commit import TIMEOUT_S, FenceLost
+from coordd.meta.layout import MetaLayout
+from coordd.meta.tables import DEFAULT_DB_NAME, RootCoordTables
+from coordd.meta.transaction import Write
+from coordd.pb.common_pb2 import MsgBase, Status
+from coordd.pb.milvus_pb2 import (
+    AlterAliasRequest,
+    AlterCollectionRequest,
+    CreateAliasRequest,
+    DropAliasRequest,
+    RenameCollectionRequest,
+)
+from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest
+from coordd.rootcoord.collections import (
+    Change,
+    altered_collection,
+    plan_alter,
+    plan_alter_alias,
+    plan_create_alias,
+    plan_drop_alias,
+    plan_rename,
+)
+from coordd.rootcoord.databases import Stamp
+from coordd.rootcoord.ddl import Ddl
+from coordd.rootcoord.errors import elsewhere
+from coordd.rootcoord.operations import Operation, Operations, Step
+from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
+from coordd.rootcoord.peers import Peers
+from coordd.rootcoord.proxies.manager import SessionsNotKnown
+from coordd.rpc.call import Call
+from coordd.rpc.gate import ServeGate
+from coordd.rpc.status import MilvusError, ServiceUnavailable, success
+
+log = get_logger("coordd.rootcoord.alterations")
+
+MARGIN_S = 0.2
+"""Kept back of the caller's deadline, so that it learns why its change was not made, or may not have been."""
+
+Plan: TypeAlias = Callable[[RootCoordTables, MetaLayout, Any, int], Change]
+
+
+@dataclass(slots=True)
+class _Alteration:
+    """One request on its way. `made` and `revision` are what was committed, or planned, last."""
+
+    name: str
+    plan: Plan
+    request: Any
+    made: Change
+    revision: int = 0
+
+
+class AlterationHandlers:
+    """`_ddl`, `_operations`, `_peers` and `_oracle` give what belongs to the present term."""
+
+    _tables: RootCoordTables
+    _layout: MetaLayout
+    _ddl: Callable[[], Ddl]
+    _operations: Callable[[], Operations]
+    _peers: Callable[[], Peers]
+    _oracle: Callable[[], Oracle]
+    _gate: ServeGate
+
+    async def create_alias(self, request: CreateAliasRequest, call: Call) -> Status:
+        """Make an alias. Idempotent."""
+        return await self._alter(plan_create_alias, request, (request.alias, request.collection_name), call)
+
+    async def drop_alias(self, request: DropAliasRequest, call: Call) -> Status:
+        """Delete an alias. Idempotent."""
+        return await self._alter(plan_drop_alias, request, (request.alias,), call)
+
+    async def alter_alias(self, request: AlterAliasRequest, call: Call) -> Status:
+        """Make an alias lead elsewhere. Idempotent."""
+        return await self._alter(plan_alter_alias, request, (request.alias,), call)
+
+    async def rename_collection(self, request: RenameCollectionRequest, call: Call) -> Status:
+        """Give a collection another name, or move it to another database."""
+        return await self._alter(plan_rename, request, (request.oldName,), call)
+
+    async def alter_collection(self, request: AlterCollectionRequest, call: Call) -> Status:
+        """Set properties. Idempotent. If DataCoord is not told in time, the call fails; it is told later."""
+        return await self._alter(plan_alter, request, (request.collection_name,), call)
+
+    async def _alter(self, plan: Plan, request: Any, names: tuple[str, ...], call: Call) -> Status:
+        deadline = boottime() + TIMEOUT_S if call.deadline is None else call.deadline - MARGIN_S
+        made = Change((), request.db_name or DEFAULT_DB_NAME, names)
+        alteration = _Alteration(call.method.rpartition("/")[2], plan, request, made)
+        keys = [f"{made.db_name}/{name}" for name in names]
+        try:
+            timestamp = await self._oracle().wait_timestamps(1, deadline)
+
+            def decide() -> Operation:
+                plan(self._tables, self._layout, request, timestamp)  # refuses before anything is begun
+                return Operation(self._steps(alteration))
+
+            await self._operations().carry_out(alteration.name, keys, decide, deadline=deadline)
+        except MilvusError:
+            await self._forget(made, committed_at=0)
+            raise
+        except TermOverError as error:
+            raise elsewhere(error) from error
+        except NotHandedOutError as error:
+            raise ServiceUnavailable(f"no timestamp or ID for the change: {error}") from error
+        return success()
+
+    def _steps(self, alteration: _Alteration) -> Sequence[Step]:
+        steps = [
+            Step("write", lambda: self._write(alteration)),
+            Step("proxies forget", lambda: self._forget(alteration.made, committed_at=alteration.revision)),
+        ]
+        if alteration.plan is plan_alter:
+            steps.append(Step("tell DataCoord", lambda: self._announce(alteration)))
+        return steps
+
+    async def _write(self, alteration: _Alteration) -> None:
+        asked = alteration.made
+
+        def decide(stamp: Stamp) -> Sequence[Write]:
+            alteration.made = alteration.plan(self._tables, self._layout, alteration.request, stamp.timestamp)
+            return alteration.made.writes
+
+        try:
+            alteration.revision = await self._ddl().carry_out(decide, deadline=boottime() + TIMEOUT_S)
+        except FenceLost:
+            raise
+        except CoorddError:
+            await self._forget(asked, committed_at=0)
+            raise
+        if alteration.revision:
+            log.info(
+                "metadata changed",
+                change=alteration.name,
+                database=alteration.made.db_name,
+                names=alteration.made.names,
+                revision=alteration.revision,
+            )
+
+    async def _announce(self, alteration: _Alteration) -> None:
+        """Tell DataCoord; if that fails, again and again in the background, with what holds by then."""
+        collection_id = alteration.made.collection_id
+        try:
+            await self._tell_data_coord(collection_id)
+        except CoorddError:
+            step = Step("tell DataCoord", lambda: self._tell_data_coord(collection_id))
+            self._operations().in_background(f"{alteration.name} {collection_id}", [step])
+            raise
+
+    async def _tell_data_coord(self, collection_id: int) -> None:
+        row = self._tables.collections.get(collection_id)
+        if row is None or not row.available:
+            return
+        view = self._tables.collections.whole(collection_id)
+        if view is not None:
+            message = altered_collection(view)
+            data_coord = self._peers().data_coord
+            await data_coord.broadcast_altered_collection(message, deadline=boottime() + TIMEOUT_S)
+
+    async def _forget(self, made: Change, *, committed_at: int) -> None:
+        """Have the proxies forget all names, whatever one of them answers.
+
+        Raises:
+            MilvusError: a proxy refused.
+            TermOverError, RpcFailure: the term is over.
+        """
+        refusal: MilvusError | None = None
+        for name in filter(None, made.names):
+            request = InvalidateCollMetaCacheRequest(
+                base=MsgBase(sourceID=self._gate.server_id),
+                db_name=made.db_name,
+                collection_name=name,
+                collectionID=made.collection_id,
+            )
+            try:
+                await self._tell_proxies(request, committed_at)
+            except MilvusError as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
+
+    async def _tell_proxies(self, request: InvalidateCollMetaCacheRequest, committed_at: int) -> None:
+        while True:
+            proxies = self._peers().proxies
+            try:
+                return await proxies.invalidate_collection_meta_cache(request, committed_at=committed_at)
+            except SessionsNotKnown as error:
+                log.warning("the proxies cannot be told yet", reason=str(error))
