@@ -293,11 +293,37 @@ def alter_properties(name: str, properties: dict[str, Any]) -> None:
     Collection(name, using=USING).set_properties(properties, timeout=TIMEOUT_S)
 
 
+def describe_collection(name: str) -> dict[str, Any]:
+    """A collection, by name or alias, with its partitions."""
+    return _describe(name)
+
+
+def create_alias(name: str, alias: str) -> None:
+    """CreateAlias through the proxy."""
+    utility.create_alias(name, alias, using=USING, timeout=TIMEOUT_S)
+
+
+def alter_alias(name: str, alias: str) -> None:
+    """AlterAlias through the proxy."""
+    utility.alter_alias(name, alias, using=USING, timeout=TIMEOUT_S)
+
+
+def drop_alias(alias: str) -> None:
+    """DropAlias through the proxy."""
+    utility.drop_alias(alias, using=USING, timeout=TIMEOUT_S)
+
+
+def rename_collection(old: str, new: str, new_db: str = "") -> None:
+    """RenameCollection through the proxy."""
+    utility.rename_collection(old, new, new_db_name=new_db, using=USING, timeout=TIMEOUT_S)
+
+
 OPS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         *(connect, dataset, observe, create_collection, list_collections, alter_properties),
-        *(create_database, drop_database, list_databases),
+        *(create_database, drop_database, list_databases, describe_collection),
+        *(create_alias, alter_alias, drop_alias, rename_collection),
     )
 }
 
