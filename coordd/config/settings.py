@@ -6,6 +6,7 @@ environment and etcd.
 
 from typing import Annotated
 
+from coordd.config.access import BuiltinRolesSettings, ProxySettings
 from coordd.config.coordinators import (
     CoordinatorSettings,
     DataCoordSettings,
@@ -52,6 +53,10 @@ class Settings(Section):
     """Where Kafka is and how to log in there."""
     pulsar: PulsarSettings = PulsarSettings()
     """Where Pulsar is and how to log in there."""
+    proxy: ProxySettings = ProxySettings()
+    """The part of the proxies' settings that coordinators keep."""
+    builtin_roles: BuiltinRolesSettings = BuiltinRolesSettings()
+    """Roles that are made when a term begins and cannot be dropped."""
     grpc: GrpcSettings = GrpcSettings()
     """gRPC of all roles."""
     log: LogSettings = LogSettings()

@@ -86,6 +86,7 @@ class RootCoord:
         self._watch: SessionWatch | None = None
         self._bar = TimestampBar()
         self._peers: Peers | None = None
+        self._access: Ddl | None = None
         self._epoch = 0
         self._started_ns = clock.unix_ns()
 
@@ -165,6 +166,17 @@ class RootCoord:
             raise TermOverError("this rootcoord is not active")
         return self._peers
 
+    @property
+    def access(self) -> Ddl:
+        """Changes of users, roles and privileges of the present term.
+
+        Raises:
+            TermOverError: there is no term.
+        """
+        if self._access is None:
+            raise TermOverError("this rootcoord is not active")
+        return self._access
+
     def add_services(self, table: DispatchTable, replica: Replica) -> None:
         """Serve RootCoord's methods through `table`, for as long as the process lives."""
         self._gate, self._sessions = replica.gate, replica.sessions
@@ -190,12 +202,14 @@ class RootCoord:
             oracle=lambda: self.oracle,
             ddl=lambda: self.ddl,
             operations=lambda: self.operations,
+            access=lambda: self.access,
             gate=replica.gate,
             sessions=replica.sessions,
             proxies=GrpcProxyClient(),
             time_ticks=lambda: self.time_ticks,
             peers=lambda: self.peers,
             bar=self._bar,
+            caches=lambda: self.peers.proxies,
             config=self._config,
             component=component,
         )
@@ -250,6 +264,7 @@ class RootCoord:
             self._oracle, self._epoch = oracle, term.epoch
             self._ddl = Ddl(term.committer, oracle, self.metadata.ddl_mark)
             self._operations = Operations(term.start_task)
+            self._access = Ddl(term.committer, oracle, self.metadata.access_mark)
             term.start_task(oracle.keep_timestamps(), "timestamp window")
             term.start_task(oracle.keep_ids(), "id window")
             self._begin_time_ticks(term, oracle)
@@ -320,6 +335,7 @@ class RootCoord:
             self._oracle.close()
             self._oracle = None
             self._ddl = None
+            self._access = None
         if self._operations is not None:
             self._operations.close()
             self._operations = None
@@ -330,8 +346,13 @@ class RootCoord:
         self._bar.clear()
 
     async def _bootstrap(self, term: Term, oracle: Oracle) -> None:
-        security = self._config().settings.common.security
-        missing = bootstrap.find_missing(self.metadata, public_grants=security.enable_public_privilege)
+        settings = self._config().settings
+        security, builtin = settings.common.security, settings.builtin_roles.grants()
+        for grant in bootstrap.unknown_grants(builtin):
+            log.warning("a privilege in builtinRoles.roles is none, it is not granted", grant=grant)
+        missing = bootstrap.find_missing(
+            self.metadata, public_grants=security.enable_public_privilege, builtin=builtin
+        )
         if not missing:
             return
         log.info(
@@ -351,7 +372,10 @@ class RootCoord:
             if missing.root_user
             else "",
         )
-        await term.committer.commit(puts, expect=bootstrap.expected(missing, self._layout))
+        expect = bootstrap.expected(missing, self._layout)
+        for batch in bootstrap.batches(puts):
+            await term.committer.commit(batch, expect=expect)
+            expect = {}
 
 
 def encrypt(password: str) -> str:

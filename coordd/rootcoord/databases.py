@@ -1,4 +1,4 @@
-"""CreateDatabase and DropDatabase decided: pure functions from the tables to the writes, or a refusal.
+"""CreateDatabase, DropDatabase and AlterDatabase decided: pure functions from tables to writes, or a refusal.
 
 Refusals, their order and their texts are Milvus', and so are the oddities: the limit comes before the check
 for an existing name, and is passed only when more than the limit exist already (the default one counts); a
@@ -8,19 +8,31 @@ database. RootCoord there creates a database that nobody can name, and drops the
 collections. Here it is refused in the words of Milvus' proxy.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/{create_db,drop_db}_task.go, meta_table.go; texts and values
-recorded from a running 2.3.5.
+recorded from a running 2.3.5; branch 2.5 internal/rootcoord/alter_database_task.go for AlterDatabase.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from coordd.meta.codecs import encode_proto
 from coordd.meta.layout import MetaLayout
 from coordd.meta.snapshot import plan_delete, plan_put
 from coordd.meta.tables import DEFAULT_DB_NAME, RootCoordTables
 from coordd.meta.transaction import Write
+from coordd.pb.common_pb2 import KeyValuePair
 from coordd.pb.etcd_meta_pb2 import DatabaseInfo, DatabaseState
-from coordd.rpc.status import DatabaseInvalidName, DatabaseNumLimitExceeded, MilvusError
+from coordd.pb.root_coord_pb2 import AlterDatabaseRequest
+from coordd.rpc.status import (
+    DatabaseInvalidName,
+    DatabaseNotFound,
+    DatabaseNumLimitExceeded,
+    MilvusError,
+)
+
+REPLICATE_ID = "replicate.id"
+REPLICATE_END = "replicate.endTS"
+"""Properties of a database that mirrors another cluster's; setting the end takes the ID away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +44,19 @@ class Stamp:
 
 
 def plan_create(
-    tables: RootCoordTables, layout: MetaLayout, name: str, stamp: Stamp, *, limit: int, now_ns: int
+    tables: RootCoordTables,
+    layout: MetaLayout,
+    name: str,
+    stamp: Stamp,
+    *,
+    limit: int,
+    now_ns: int,
+    properties: Iterable[KeyValuePair] = (),
 ) -> Sequence[Write]:
     """The writes that create a database; keep them in one transaction.
 
     `limit`: rootCoord.maxDatabaseNum. `now_ns`: Unix nanoseconds, the creation time that clients see.
+    `properties`: of Milvus 2.5; its proxy has checked them.
 
     Raises:
         MilvusError: refused.
@@ -46,7 +66,13 @@ def plan_create(
         raise DatabaseNumLimitExceeded(limit=limit)
     if tables.databases.by_name(name) is not None:
         raise MilvusError(f"database already exist: {name}")
-    info = DatabaseInfo(name=name, id=stamp.id, state=DatabaseState.DatabaseCreated, created_time=now_ns)
+    info = DatabaseInfo(
+        name=name,
+        id=stamp.id,
+        state=DatabaseState.DatabaseCreated,
+        created_time=now_ns,
+        properties=properties,
+    )
     # No snapshot of a key that has never been.
     return plan_put(layout, layout.database(stamp.id), encode_proto(info), stamp.timestamp, newest_ts=0)
 
@@ -67,6 +93,53 @@ def plan_drop(tables: RootCoordTables, layout: MetaLayout, name: str, stamp: Sta
         raise MilvusError(f"database:{name} not empty, must drop all collections before drop database")
     # All earlier snapshots are older: the oracle starts above whatever its predecessors handed out.
     return plan_delete(layout, layout.database(database.id), stamp.timestamp, newest_ts=0)
+
+
+def plan_alter(
+    tables: RootCoordTables, layout: MetaLayout, request: AlterDatabaseRequest, stamp: Stamp
+) -> Sequence[Write]:
+    """The writes that set or delete properties of a database, none if it has them so; in one transaction.
+
+    Raises:
+        MilvusError: refused.
+    """
+    name, asked, gone = request.db_name, request.properties, set(request.delete_keys)
+    if not name:
+        raise MilvusError("alter database failed, database name does not exists")
+    database = tables.databases.by_name(name)
+    if any(pair.key == REPLICATE_ID and pair.value for pair in asked):
+        if database is None:
+            raise DatabaseNotFound(database=name)
+        if tables.collections.any_available(database.id):
+            raise MilvusError("can't set replicate id on database with collections")
+    if not asked and not gone:
+        raise MilvusError(
+            "alter database requires either properties or deletekeys to modify or delete keys,"
+            " both cannot be empty"
+        )
+    if asked and gone:
+        raise MilvusError(
+            "alter database operation cannot modify properties and delete keys at the same time"
+        )
+    if database is None:
+        raise DatabaseNotFound(database=name)
+    properties = dict(database.properties)
+    properties.update((pair.key, pair.value) for pair in asked)
+    if any(pair.key == REPLICATE_END for pair in asked):
+        properties[REPLICATE_ID] = ""
+    if not asked:
+        properties = {key: value for key, value in properties.items() if key not in gone}
+    if tuple(properties.items()) == database.properties:
+        return ()
+    info = DatabaseInfo(
+        tenant_id=database.tenant_id,
+        name=name,
+        id=database.id,
+        state=cast("DatabaseState", database.state),
+        created_time=database.created_time,
+        properties=[KeyValuePair(key=key, value=value) for key, value in properties.items()],
+    )
+    return plan_put(layout, layout.database(database.id), encode_proto(info), stamp.timestamp, newest_ts=0)
 
 
 def _check_name(name: str) -> None:

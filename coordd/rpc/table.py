@@ -26,7 +26,7 @@ from coordd.rpc.status import MilvusError, not_implemented
 Handler = Callable[[Any, Call], Message | Awaitable[Message]]
 
 _STATUS = common_pb2.Status.DESCRIPTOR.full_name
-_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])(?!(?<=I)Ds)")
 
 
 class Policy(Enum):
@@ -106,7 +106,10 @@ class Method:
 
 
 def snake_case(name: str) -> str:
-    """`DescribeCollectionInternal` → `describe_collection_internal`, `AllocID` → `alloc_id`."""
+    """`DescribeCollectionInternal` → `describe_collection_internal`, `AllocID` → `alloc_id`.
+
+    A plural keeps together: `ShowCollectionIDs` → `show_collection_ids`.
+    """
     return _WORD_START.sub("_", name).lower()
 
 

@@ -318,12 +318,64 @@ def rename_collection(old: str, new: str, new_db: str = "") -> None:
     utility.rename_collection(old, new, new_db_name=new_db, using=USING, timeout=TIMEOUT_S)
 
 
+def create_user(name: str, password: str) -> None:
+    """CreateCredential through the proxy."""
+    utility.create_user(name, password, using=USING, timeout=TIMEOUT_S)
+
+
+def update_password(name: str, old: str, new: str) -> None:
+    """UpdateCredential through the proxy."""
+    utility.update_password(name, old, new, using=USING, timeout=TIMEOUT_S)
+
+
+def delete_user(name: str) -> None:
+    """DeleteCredential through the proxy."""
+    utility.delete_user(name, using=USING, timeout=TIMEOUT_S)
+
+
+def create_role(name: str) -> None:
+    """CreateRole through the proxy."""
+    Role(name, using=USING).create()
+
+
+def drop_role(name: str) -> None:
+    """DropRole through the proxy."""
+    Role(name, using=USING).drop()
+
+
+def add_user(role: str, user: str) -> None:
+    """OperateUserRole through the proxy."""
+    Role(role, using=USING).add_user(user)
+
+
+def remove_user(role: str, user: str) -> None:
+    """OperateUserRole through the proxy."""
+    Role(role, using=USING).remove_user(user)
+
+
+def grant(role: str, kind: str, name: str, privilege: str, db_name: str = "") -> None:
+    """OperatePrivilege through the proxy."""
+    Role(role, using=USING).grant(kind, name, privilege, db_name)
+
+
+def revoke(role: str, kind: str, name: str, privilege: str, db_name: str = "") -> None:
+    """OperatePrivilege through the proxy."""
+    Role(role, using=USING).revoke(kind, name, privilege, db_name)
+
+
+def list_grants(role: str) -> list[str]:
+    """SelectGrant through the proxy."""
+    return _grants(role)
+
+
 OPS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         *(connect, dataset, observe, create_collection, list_collections, alter_properties),
         *(create_database, drop_database, list_databases, describe_collection),
         *(create_alias, alter_alias, drop_alias, rename_collection),
+        *(create_user, update_password, delete_user, create_role, drop_role, add_user, remove_user),
+        *(grant, revoke, list_grants),
     )
 }
 

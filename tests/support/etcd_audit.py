@@ -13,7 +13,8 @@ be seen from outside:
 - Windows and metadata name nobody, but whoever writes them holds the ACTIVE key, so they are never written
   while it is absent, nor in one revision with its change. Windows strictly increase. Metadata carries
   timestamps and IDs, and these come out of the windows that its author has saved: a write by somebody deposed
-  shows by a timestamp below the term's first. The mark of changes carries ever higher timestamps.
+  shows by a timestamp below the term's first. Each mark of changes carries ever higher timestamps, and
+  no user, role, grant or privilege group changes without its mark, but for what a new term finds missing.
 - Server IDs are never used twice. Keys of no known family are not written.
 
 Source of truth: design of the leadership keys in `coordd/ha/leadership.py`; Milvus 2.3.5 session_util.go.
@@ -27,7 +28,17 @@ from itertools import groupby
 from typing import Any, Final, NoReturn
 
 from coordd.etcd import Event
-from coordd.meta.keys import DatabaseKey, SessionKey, StandbyReportKey
+from coordd.meta.keys import (
+    DatabaseKey,
+    GranteeIdKey,
+    GranteeKey,
+    PrivilegeGroupKey,
+    RoleKey,
+    SessionKey,
+    StandbyReportKey,
+    UserKey,
+    UserRoleKey,
+)
 from coordd.meta.layout import MetaLayout
 from tests.support.linearizability import Violation
 
@@ -35,6 +46,8 @@ NS_PER_MS: Final = 1_000_000
 LOGICAL_BITS: Final = 18
 FIRST_DATABASES: Final = frozenset({1})
 """IDs that Milvus fixed: that of the default database."""
+ACCESS: Final = (UserKey, RoleKey, UserRoleKey, GranteeKey, GranteeIdKey, PrivilegeGroupKey)
+"""Keys of users, roles and privileges."""
 STORY_LENGTH: Final = 60
 
 
@@ -65,8 +78,9 @@ class EtcdAudit:
         self._role = role
         self._active_key = layout.session(role)
         self._heartbeat_key = layout.heartbeat(role)
-        self._mark_key = layout.ddl(role)
-        self._mark = 0
+        self._access_key = layout.ddl(f"{role}-access")
+        self._marks = {layout.ddl(role): 0, self._access_key: 0}
+        self._access_epoch = 0
         self._last_end = ""
         self._windows = {layout.timestamp: 0, layout.id_window: 0}
         self._sessions: dict[int, int] = {}
@@ -119,6 +133,7 @@ class EtcdAudit:
         for event in events:
             if event.key != self._active_key:
                 self._judge(revision, event, changes=change is not None)
+        self._judge_access(revision, by_key)
         self._take_reports(events)
 
     # --- sessions ---
@@ -209,7 +224,7 @@ class EtcdAudit:
             self._judge_heartbeat(revision, event, changes=changes)
         elif key in self._windows:
             self._judge_window(revision, event, changes=changes)
-        elif key == self._mark_key:
+        elif key in self._marks:
             self._judge_mark(revision, event, changes=changes)
         elif key.startswith(layout.session_prefix):
             return
@@ -246,9 +261,9 @@ class EtcdAudit:
         self.written["mark"] += 1
         mark = int(event.value or b"0")
         self._must_come_from(revision, event, mark, term.timestamp_floor_ns, self.timestamp_end)
-        if mark <= self._mark:
-            self._fail(revision, f"the mark of changes went from {self._mark} to {mark}")
-        self._mark = mark
+        if mark <= self._marks[event.key]:
+            self._fail(revision, f"the mark of changes went from {self._marks[event.key]} to {mark}")
+        self._marks[event.key] = mark
 
     def _judge_coordination(self, revision: int, event: Event) -> None:
         layout, key = self._layout, event.key
@@ -295,6 +310,18 @@ class EtcdAudit:
         key = self._layout.parse(event.key)
         if isinstance(key, DatabaseKey) and event.version == 1 and key.db_id not in FIRST_DATABASES:
             self._must_come_from(revision, event, key.db_id, term.id_floor_ns, self.id_end)
+
+    def _judge_access(self, revision: int, by_key: dict[str, Event]) -> None:
+        """Users, roles, grants change under their mark; before its first use in a term some may be added."""
+        if self._access_key in by_key:
+            self._access_epoch = self.term.epoch if self.term is not None else 0
+            return
+        for key, event in by_key.items():
+            if not isinstance(self._layout.parse(key), ACCESS):
+                continue
+            begins = self.term is not None and self.term.epoch != self._access_epoch
+            if event.value is None or not begins:
+                self._fail(revision, f"{key} was written without the mark of changes")
 
     def _must_come_from(self, revision: int, event: Event, number: int, floor_ns: int, end: int) -> None:
         if not (number >> LOGICAL_BITS) * NS_PER_MS > floor_ns or number >= end:

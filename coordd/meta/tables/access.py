@@ -37,6 +37,11 @@ class UserTable:
     def __contains__(self, user: str) -> bool:
         return user in self._passwords
 
+    @property
+    def count(self) -> int:
+        """How many there are, damaged ones included."""
+        return len(self._passwords) + len(self._damaged)
+
     def names(self) -> list[str]:
         """All users, sorted."""
         return sorted(self._passwords)

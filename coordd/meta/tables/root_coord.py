@@ -12,6 +12,7 @@ from coordd.meta.tables.collections import CollectionTable
 from coordd.meta.tables.databases import DatabaseTable
 from coordd.meta.tables.ddl_mark import DdlMark
 from coordd.meta.tables.grants import GrantTable
+from coordd.meta.tables.privilege_groups import PrivilegeGroupTable
 
 
 class RootCoordTables:
@@ -28,7 +29,9 @@ class RootCoordTables:
         self.roles = RoleTable(layout)
         self.user_roles = UserRoleTable(layout)
         self.grants = GrantTable(layout)
+        self.privilege_groups = PrivilegeGroupTable(layout)
         self.ddl_mark = DdlMark(layout, "rootcoord")
+        self.access_mark = DdlMark(layout, "rootcoord-access")
         self._parts = (
             self.databases,
             self.collections,
@@ -37,7 +40,9 @@ class RootCoordTables:
             self.roles,
             self.user_roles,
             self.grants,
+            self.privilege_groups,
             self.ddl_mark,
+            self.access_mark,
         )
         self.tables: tuple[Table, ...] = tuple(family for part in self._parts for family in part.families)
 

@@ -1,4 +1,4 @@
-"""Users, roles and grants: GetCredential, ListCredUsers, SelectUser, SelectRole, SelectGrant, ListPolicy.
+"""Users, roles, grants read: GetCredential, ListCredUsers, SelectUser, SelectRole, SelectGrant, ListPolicy.
 
 Refusals here have the older shape: a legacy error code of their own, no `detail`. Lists come in the order of
 the keys in etcd, as Milvus reads them.
@@ -9,7 +9,7 @@ recorded replies.
 
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import DEFAULT_DB_NAME, Grant, RootCoordTables
-from coordd.pb.common_pb2 import ErrorCode, ObjectPrivilege, ObjectType
+from coordd.pb.common_pb2 import ErrorCode
 from coordd.pb.internal_pb2 import ListPolicyRequest, ListPolicyResponse
 from coordd.pb.milvus_pb2 import (
     GrantEntity,
@@ -30,13 +30,12 @@ from coordd.pb.milvus_pb2 import (
     UserResult,
 )
 from coordd.pb.root_coord_pb2 import GetCredentialRequest, GetCredentialResponse
+from coordd.rootcoord.access.grants import no_object_type
+from coordd.rootcoord.access.policies import policies
+from coordd.rootcoord.access.privileges import ANY, OBJECT_TYPES, api_name
+from coordd.rootcoord.access.refusals import NO_ROLE, refused
 from coordd.rpc.call import Call
 from coordd.rpc.status import IoKeyNotFound, MilvusError, success
-
-ANY = "*"
-PRIVILEGE_PREFIX = "Privilege"
-OBJECT_TYPES = frozenset(ObjectType.DESCRIPTOR.values_by_name)
-PRIVILEGES = frozenset(ObjectPrivilege.DESCRIPTOR.values_by_name)
 
 
 class AccessHandlers:
@@ -111,10 +110,9 @@ class AccessHandlers:
         if not role:
             raise _no_grant("the name in the role entity is empty")
         if role not in self._tables.roles:
-            raise _no_grant("not found the role, maybe the role isn't existed or internal system error")
+            raise _no_grant(NO_ROLE)
         if entity.HasField("object") and entity.object.name not in OBJECT_TYPES:
-            known = f"supported the object types: [{' '.join(sorted(OBJECT_TYPES))}]"
-            raise _no_grant(f"not found the object type[name: {entity.object.name}], {known}")
+            raise _no_grant(no_object_type(entity.object.name))
         grants = self._grants(role, entity.db_name or DEFAULT_DB_NAME, entity.object.name, entity.object_name)
         return SelectGrantResponse(
             status=success(), entities=[found for grant in grants for found in self._entities(grant)]
@@ -122,14 +120,9 @@ class AccessHandlers:
 
     def list_policy(self, _request: ListPolicyRequest, _call: Call) -> ListPolicyResponse:
         """Every privilege of every role, and every user's roles, in the form of the proxies' policy cache."""
-        grants = self._tables.grants
         return ListPolicyResponse(
             status=success(),
-            policy_infos=[
-                _policy(grant, privilege)
-                for grant in grants
-                for privilege, _ in grants.privileges(grant.grant_id)
-            ],
+            policy_infos=policies(self._tables),
             user_roles=[f"{user}/{role}" for user, role in self._tables.user_roles],
         )
 
@@ -168,17 +161,5 @@ class AccessHandlers:
         ]
 
 
-def api_name(privilege: str) -> str:
-    """`PrivilegeSearch` as clients say it: `Search`. `*` stays, a name that is no privilege is empty."""
-    if privilege == ANY:
-        return ANY
-    return privilege.removeprefix(PRIVILEGE_PREFIX) if privilege in PRIVILEGES else ""
-
-
-def _policy(grant: Grant, privilege: str) -> str:
-    resource = f"{grant.object_type}-{grant.db_name}.{grant.object_name}"
-    return f'{{"PType":"p","V0":"{grant.role}","V1":"{resource}","V2":"{privilege}"}}'
-
-
 def _no_grant(text: str) -> MilvusError:
-    return MilvusError(text, legacy=ErrorCode.SelectGrantFailure, plain=True)
+    return refused(text, ErrorCode.SelectGrantFailure)

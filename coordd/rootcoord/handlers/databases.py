@@ -1,8 +1,10 @@
-"""CreateDatabase, DropDatabase and ListDatabases. They do not check the message type, as in Milvus.
+"""Databases: Create, Drop, List; of Milvus 2.5 AlterDatabase, DescribeDatabase, ShowCollectionIDs.
 
-The proxies are told nothing: Milvus 2.3's RootCoord invalidates no cache of theirs for a database.
+None checks the message type, as in Milvus. The proxies are told nothing: Milvus 2.3's RootCoord invalidates
+no cache of theirs for a database, and its proxies know nothing of a database's properties.
 
-Source of truth: Milvus 2.3.5 internal/rootcoord/root_coord.go; recorded replies.
+Source of truth: Milvus 2.3.5 internal/rootcoord/root_coord.go; branch 2.5 internal/rootcoord/
+{describe_db,alter_database}_task.go; recorded replies.
 """
 
 from collections.abc import Callable
@@ -10,27 +12,31 @@ from collections.abc import Callable
 from coordd import clock
 from coordd.config import LoadedConfig
 from coordd.log import get_logger
-from coordd.meta.commit import TIMEOUT_S
 from coordd.meta.layout import MetaLayout
-from coordd.meta.tables import RootCoordTables
-from coordd.pb.common_pb2 import Status
+from coordd.meta.tables import Database, RootCoordTables
+from coordd.pb.common_pb2 import KeyValuePair, Status
 from coordd.pb.milvus_pb2 import (
     CreateDatabaseRequest,
     DropDatabaseRequest,
     ListDatabasesRequest,
     ListDatabasesResponse,
 )
-from coordd.rootcoord.databases import plan_create, plan_drop
+from coordd.pb.root_coord_pb2 import (
+    AlterDatabaseRequest,
+    DBCollections,
+    DescribeDatabaseRequest,
+    DescribeDatabaseResponse,
+    ShowCollectionIDsRequest,
+    ShowCollectionIDsResponse,
+)
+from coordd.rootcoord.databases import plan_alter, plan_create, plan_drop
 from coordd.rootcoord.ddl import Ddl, Decide
-from coordd.rootcoord.errors import elsewhere
-from coordd.rootcoord.oracle import NotHandedOutError, TermOverError
+from coordd.rootcoord.errors import no_database
+from coordd.rootcoord.handlers.changing import change
 from coordd.rpc.call import Call
-from coordd.rpc.status import ServiceUnavailable, success
+from coordd.rpc.status import success
 
 log = get_logger("coordd.rootcoord.databases")
-
-MARGIN_S = 0.2
-"""Kept back of the caller's deadline, so that it learns why its change was not made, or may not have been."""
 
 
 class DatabaseHandlers:
@@ -53,6 +59,7 @@ class DatabaseHandlers:
                 stamp,
                 limit=self._config().settings.root_coord.max_database_num,
                 now_ns=clock.unix_ns(),
+                properties=request.properties,
             ),
         )
         log.info("database created", database=name, revision=revision)
@@ -66,6 +73,26 @@ class DatabaseHandlers:
             log.info("database dropped", database=name, revision=revision)
         return success()
 
+    async def alter_database(self, request: AlterDatabaseRequest, call: Call) -> Status:
+        """Set properties of a database, or take some away. Idempotent."""
+        revision = await self._change(
+            call, lambda stamp: plan_alter(self._tables, self._layout, request, stamp)
+        )
+        if revision:
+            log.info("database altered", database=request.db_name, revision=revision)
+        return success()
+
+    def describe_database(self, request: DescribeDatabaseRequest, _call: Call) -> DescribeDatabaseResponse:
+        """ID, creation time (Unix nanoseconds) and properties of one database."""
+        database = self._database(request.db_name)
+        return DescribeDatabaseResponse(
+            status=success(),
+            db_name=database.name,
+            dbID=database.id,
+            created_timestamp=database.created_time,
+            properties=[KeyValuePair(key=key, value=value) for key, value in database.properties],
+        )
+
     def list_databases(self, _request: ListDatabasesRequest, _call: Call) -> ListDatabasesResponse:
         """Names and creation times (Unix nanoseconds)."""
         databases = list(self._tables.databases)
@@ -75,15 +102,33 @@ class DatabaseHandlers:
             created_timestamp=[database.created_time for database in databases],
         )
 
+    def show_collection_ids(
+        self, request: ShowCollectionIDsRequest, _call: Call
+    ) -> ShowCollectionIDsResponse:
+        """IDs of the collections of some databases, of all if none is named; without names and schemas."""
+        wanted = list(self._tables.databases)
+        if request.db_names:
+            wanted = [self._database(name) for name in request.db_names]
+        collections = self._tables.collections
+        return ShowCollectionIDsResponse(
+            status=success(),
+            db_collections=[
+                DBCollections(
+                    db_name=database.name,
+                    collectionIDs=[
+                        row.collection_id
+                        for row in collections.in_db(database.id, available_only=not request.allowUnavailable)
+                    ],
+                )
+                for database in wanted
+            ],
+        )
+
+    def _database(self, name: str) -> Database:
+        database = self._tables.databases.by_name(name)
+        if database is None:
+            raise no_database(name)
+        return database
+
     async def _change(self, call: Call, decide: Decide) -> int:
-        """Raises what the chain translates: refusals, and why etcd does not take the change."""
-        try:
-            return await self._ddl().carry_out(decide, deadline=_deadline(call))
-        except TermOverError as error:
-            raise elsewhere(error) from error
-        except NotHandedOutError as error:
-            raise ServiceUnavailable(f"no timestamp or ID for the change: {error}") from error
-
-
-def _deadline(call: Call) -> float:
-    return clock.boottime() + TIMEOUT_S if call.deadline is None else call.deadline - MARGIN_S
+        return await change(self._ddl, decide, call)

@@ -16,13 +16,17 @@ from coordd.rootcoord.handlers.alterations import AlterationHandlers
 from coordd.rootcoord.handlers.caches import CacheHandlers
 from coordd.rootcoord.handlers.collections import AnswerCache, CollectionHandlers
 from coordd.rootcoord.handlers.databases import DatabaseHandlers
+from coordd.rootcoord.handlers.privilege_groups import PrivilegeGroupHandlers
+from coordd.rootcoord.handlers.roles import RoleHandlers
 from coordd.rootcoord.handlers.system import SystemHandlers
 from coordd.rootcoord.handlers.timeticks import TimeTickHandlers
+from coordd.rootcoord.handlers.users import UserHandlers
 from coordd.rootcoord.lookup import CollectionLookup
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.past import PastLookup
 from coordd.rootcoord.peers import Peers
+from coordd.rootcoord.permission_caches import PermissionCaches
 from coordd.rootcoord.proxies import ProxyClient, TimestampBar
 from coordd.rootcoord.system_info import Component, SystemInfo
 from coordd.rootcoord.timetick import TimeTicker
@@ -44,6 +48,9 @@ class RootCoordHandlers(
     TimeTickHandlers,
     AlterationHandlers,
     CacheHandlers,
+    UserHandlers,
+    RoleHandlers,
+    PrivilegeGroupHandlers,
     SystemHandlers,
 ):
     """One method per RPC that is answered; the rest of the service says "not yet"."""
@@ -57,12 +64,14 @@ class RootCoordHandlers(
         oracle: Callable[[], Oracle],
         ddl: Callable[[], Ddl],
         operations: Callable[[], Operations],
+        access: Callable[[], Ddl],
         gate: ServeGate,
         sessions: SessionTable,
         proxies: ProxyClient,
         time_ticks: Callable[[], TimeTicker],
         peers: Callable[[], Peers],
         bar: TimestampBar,
+        caches: Callable[[], PermissionCaches],
         config: Callable[[], LoadedConfig],
         component: Callable[[], Component],
     ) -> None:
@@ -74,12 +83,14 @@ class RootCoordHandlers(
         self._oracle = oracle
         self._ddl = ddl
         self._operations = operations
+        self._access = access
         self._gate = gate
         self._sessions = sessions
         self._proxies = proxies
         self._time_ticks = time_ticks
         self._peers = peers
         self._bar = bar
+        self._caches = caches
         self._config = config
         self._component = component
         self._system_info = SystemInfo()

@@ -44,6 +44,7 @@ class ProxyLink:
         self._connection = Connection(address, server_id, options)
         self._outbox = Outbox()
         self._work = asyncio.Event()
+        self._progress = asyncio.Event()
         self._closed = False
 
     async def call(self, method: str, request: Message, answer: type[Answer], timeout_s: float) -> Answer:
@@ -115,6 +116,11 @@ class ProxyLink:
         self._outbox.add(notice)
         self._work.set()
 
+    async def told(self) -> None:
+        """Wait until the proxy knows all passwords and policies as they are, or its session has ended."""
+        while self._outbox.owes_permissions and not self._closed:
+            await self._progress.wait()
+
     async def run(self) -> None:
         """Deliver what is posted, again and again until the proxy has taken it in; ends by cancellation."""
         backoff = Backoff(PAUSE_FIRST_S, PAUSE_MAX_S)
@@ -138,6 +144,7 @@ class ProxyLink:
                 return False
             if is_success(status):
                 self._outbox.delivered(entry)
+                self._tell_progress()
                 self._lift()
             elif status.retriable:
                 return False
@@ -147,6 +154,10 @@ class ProxyLink:
                 complete = False
         return complete
 
+    def _tell_progress(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()
+
     def _lift(self) -> None:
         if self.server_id in self._bar.ids and not self._outbox.owes_collections:
             log.info("a proxy has been told at last, it gets timestamps again", proxy=self.server_id)
@@ -155,6 +166,7 @@ class ProxyLink:
     async def close(self) -> None:
         """The session has ended, or the term; calls under way fail. What is still to be told is dropped."""
         self._closed = True
+        self._tell_progress()
         await self._connection.close()
 
 

@@ -68,6 +68,11 @@ class Outbox:
         """Whether the proxy may know a collection as it is not any more."""
         return self.given_up or bool(self._collections)
 
+    @property
+    def owes_permissions(self) -> bool:
+        """Whether the proxy may know a password or a policy as it is not any more."""
+        return bool(self._credentials or self._policies)
+
     def pending(self) -> list[Entry]:
         """All notices, in an order in which they may be sent; collections first."""
         return [*self._collections.values(), *self._credentials.values(), *self._policies]

@@ -55,6 +55,18 @@ def mark(ts_ms: int) -> Change:
     return put(LAYOUT.ddl("rootcoord"), str(ts_ms << 18).encode())
 
 
+def access(ts_ms: int) -> Change:
+    return put(LAYOUT.ddl("rootcoord-access"), str(ts_ms << 18).encode())
+
+
+def user(name: str) -> Change:
+    return put(LAYOUT.user(name), b"{}")
+
+
+def no_user(name: str) -> Change:
+    return delete(LAYOUT.user(name))
+
+
 def answer(state: str, *, to: int = 0, heir: int = 0) -> Change:
     value = {"ID": "x", "Epoch": 3, "To": to, "State": state, "Heir": heir}
     return put(LAYOUT.switchover("rootcoord"), value, 77 if state == "asked" else 0)
@@ -109,6 +121,26 @@ GOOD: dict[str, tuple[Revisions, dict[str, int]]] = {
     "somebody deletes the key": ([[delete(ACTIVE)], [active(TWO), beat(TWO)]], {"after deletion": 1}),
     "a term goes on": ([database(10, 50), [beat(ONE)], [timestamps(110)], database(11, 105)], {}),
     "changes are marked": ([[*database(10, 50), mark(50)], [mark(51)]], {}),
+    "users change under their own mark": (
+        [
+            [user("root")],
+            [put(LAYOUT.role("admin"), b"")],
+            [user("a"), access(50)],
+            [mark(51)],
+            [no_user("a"), access(52)],
+        ],
+        {},
+    ),
+    "the next term finds something missing": (
+        [
+            [user("a"), access(50)],
+            *TO_TWO_BY_STEAL,
+            *NEXT_WINDOWS,
+            [user("root")],
+            [no_user("a"), access(150)],
+        ],
+        {"stolen": 1},
+    ),
     "a term is recorded": ([[put(LAYOUT.history("rootcoord", 3), {"ServerID": ONE})]], {}),
     "a standby reports": ([[report(TWO)], [report(TWO)]], {}),
     "a standby comes anew": ([[no_session(TWO)], [session(3)], [report(3)]], {}),
@@ -144,6 +176,17 @@ BAD: dict[str, tuple[Revisions, str]] = {
     "a mark without a term": ([[delete(ACTIVE)], [mark(50)]], "outside every term"),
     "a mark of somebody deposed": ([*TO_TWO_BY_STEAL, *NEXT_WINDOWS, [mark(99)]], "none of its author's"),
     "a mark goes back": ([[mark(51)], [mark(50)]], "mark of changes went from"),
+    "a mark of users goes back": ([[access(51)], [access(50)]], "mark of changes went from"),
+    "a mark of users of somebody deposed": (
+        [*TO_TWO_BY_STEAL, *NEXT_WINDOWS, [user("a"), access(99)]], "none of its author's",
+    ),
+    "a user without a term": ([[delete(ACTIVE)], [user("a"), access(50)]], "outside every term"),
+    "a user without the mark": ([[user("a"), access(50)], [user("b")]], "without the mark"),
+    "a user under another mark": ([[user("a"), access(50)], [user("b"), mark(51)]], "without the mark"),
+    "a user deleted without the mark": ([[user("a")], [no_user("a")]], "without the mark"),
+    "a grant without the mark": (
+        [[access(50)], [put(LAYOUT.grantee_id("id", "PrivilegeSearch"), b"root")]], "without the mark",
+    ),
     "won without a heartbeat": ([[delete(ACTIVE)], [active(TWO)]], "without a heartbeat"),
     "won on another's lease": ([[delete(ACTIVE)], [active(TWO, 101), beat(TWO)]], "lease of a session"),
     "won by somebody whose session has ended": (

@@ -263,3 +263,11 @@ class TestDdlMark:
         fold.apply_commit(4, [delete(LAYOUT.ddl("rootcoord"), 4)])
         assert tables.ddl_mark.revision == 0
         assert tables.generation == generation
+
+    def test_that_of_users_and_roles_is_another(self) -> None:
+        tables, fold = loaded(database(1, "default"))
+        assert tables.access_mark.key == "by-dev/meta/session-coordd/ddl/rootcoord-access"
+        fold.apply_commit(2, [put(tables.access_mark.key, b"17", 2)])
+        assert (tables.access_mark.revision, tables.ddl_mark.revision) == (2, 0)
+        fold.apply_commit(3, [put(tables.ddl_mark.key, b"18", 3)])
+        assert (tables.access_mark.revision, tables.ddl_mark.revision) == (2, 3)

@@ -1,10 +1,12 @@
 """A RootCoord over the etcd keys of a recorded Milvus 2.3.5 cluster, or over others."""
 
+import asyncio
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from coordd import clock
 from coordd.config import LoadedConfig, load_config
 from coordd.etcd import EtcdClient
 from coordd.ha.leadership import SessionTable
@@ -17,6 +19,7 @@ from coordd.rootcoord.handlers import RootCoordHandlers
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
+from coordd.rootcoord.permission_caches import PolicyChange
 from coordd.rootcoord.proxies import ProxyAddress, TimestampBar
 from coordd.rootcoord.system_info import Component
 from coordd.rootcoord.timetick import TimeTicker
@@ -48,6 +51,28 @@ class AllHealthy:
         return milvus_pb2.ComponentStates(state=state)
 
 
+class ToldCaches:
+    """The proxies' caches of permissions: keeps what it is told, and who waited. `slow`: nobody confirms."""
+
+    def __init__(self) -> None:
+        self.news: list[tuple[str, ...]] = []
+        self.slow = False
+
+    def update_credential(self, username: str, sha256_password: str) -> None:
+        self.news.append(("password", username, sha256_password))
+
+    def invalidate_credential(self, username: str) -> None:
+        self.news.append(("no password", username))
+
+    def refresh_policies(self, change: PolicyChange, key: str = "") -> None:
+        self.news.append((change.name, key))
+
+    async def told(self, *, deadline: float) -> bool:
+        if self.slow:
+            await asyncio.sleep(max(0.0, deadline - clock.boottime()))
+        return not self.slow
+
+
 @dataclass
 class World:
     """Tables filled from etcd keys, and the handlers that answer from them."""
@@ -63,6 +88,8 @@ class World:
     oracle: Oracle | None = None
     ddl: Ddl | None = None
     time_ticks: TimeTicker | None = None
+    access: Ddl | None = None
+    caches: ToldCaches = field(default_factory=ToldCaches)
 
     @property
     def client(self) -> EtcdClient:
@@ -111,6 +138,12 @@ async def world(
         return made.peers
 
     bar = TimestampBar()
+
+    def access() -> Ddl:
+        assert made.access is not None
+        return made.access
+
+    caches = ToldCaches()
     handlers = RootCoordHandlers(
         tables=tables,
         layout=LAYOUT,
@@ -118,14 +151,16 @@ async def world(
         oracle=oracle,
         ddl=ddl,
         operations=operations,
+        access=access,
         gate=gate,
         sessions=sessions,
         proxies=proxies or AllHealthy(),
         time_ticks=time_ticks,
         peers=peers,
         bar=bar,
+        caches=lambda: caches,
         config=lambda: loaded,
         component=lambda: Component("rootcoord", 4, "127.0.0.1:53100", "0.1.0", "2.3.5", 0, 1024),
     )
-    made = World(etcd, tables, fold, sessions, handlers, gate, bar)
+    made = World(etcd, tables, fold, sessions, handlers, gate, bar, caches=caches)
     return made

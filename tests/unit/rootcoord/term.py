@@ -47,6 +47,7 @@ async def start_oracle(
     )
     place.oracle = oracle
     place.ddl = Ddl(term.committer, oracle, place.tables.ddl_mark)
+    place.access = Ddl(term.committer, oracle, place.tables.access_mark)
     try:
         async with TaskScope() as scope:
             scope.create_task(oracle.keep_timestamps(), name="timestamps")

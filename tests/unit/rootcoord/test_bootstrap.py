@@ -5,10 +5,11 @@ import json
 import bcrypt
 import pytest
 
+from coordd.config.access import BuiltinGrant
 from coordd.etcd import Put
 from coordd.meta.tables import RootCoordTables
 from coordd.pb.etcd_meta_pb2 import DatabaseInfo
-from coordd.rootcoord.bootstrap import Missing, expected, find_missing, plan
+from coordd.rootcoord.bootstrap import Missing, batches, expected, find_missing, plan, unknown_grants
 from coordd.rootcoord.coordinator import encrypt
 from tests.unit.rootcoord.recorded import LAYOUT, etcd_values, world
 
@@ -104,6 +105,68 @@ async def test_a_damaged_default_database_is_written_anew() -> None:
     values[f"{META}root-coord/database/db-info/1"] = b"\xff\xff"
     place = await world(values)
     assert find_missing(place.tables, public_grants=True).default_database
+
+
+BUILTIN = {
+    "reader_of_all": (
+        BuiltinGrant("Collection", "*", "Search", "*"),
+        BuiltinGrant("Collection", "*", "Query", "*"),
+        BuiltinGrant("Global", "*", "*", ""),
+    )
+}
+
+
+async def test_roles_of_the_configuration_are_made() -> None:
+    place = await world()
+    missing = find_missing(place.tables, public_grants=True, builtin=BUILTIN)
+    assert missing.roles == ("reader_of_all",)
+    keys = written(missing, place.tables)
+    first = LAYOUT.new_grant_id("reader_of_all", "Collection", "*.*")
+    second = LAYOUT.new_grant_id("reader_of_all", "Global", "default.*")
+    credential = f"{META}root-coord/credential/"
+    assert keys == {
+        f"{credential}roles/reader_of_all": b"",
+        f"{credential}grantee-privileges/reader_of_all/Collection/*.*": first.encode(),
+        f"{credential}grantee-id/{first}/PrivilegeSearch": b"root",
+        f"{credential}grantee-id/{first}/PrivilegeQuery": b"root",
+        f"{credential}grantee-privileges/reader_of_all/Global/default.*": second.encode(),
+        f"{credential}grantee-id/{second}/*": b"root",
+    }
+    again = await world({**etcd_values(), **keys})
+    assert not find_missing(again.tables, public_grants=True, builtin=BUILTIN)
+
+
+async def test_a_privilege_of_the_configuration_that_is_none_is_left_out() -> None:
+    wrong = (
+        BuiltinGrant("Collection", "*", "Serch", "*"),
+        BuiltinGrant("Colection", "*", "Search", "*"),
+        BuiltinGrant("Collection", "", "Search", "*"),
+        BuiltinGrant("Collection", "*", "Search", "a.b"),
+        BuiltinGrant("Collection", "a/b", "Search", "*"),
+    )
+    place = await world()
+    assert find_missing(place.tables, public_grants=True, builtin={"r": wrong}).grants == ()
+    assert len(unknown_grants({"r": wrong})) == len(wrong)
+    assert unknown_grants(BUILTIN) == []
+
+
+async def test_many_grants_are_cut_for_etcd() -> None:
+    many = tuple(BuiltinGrant("Collection", f"c{number}", "Search", "*") for number in range(100))
+    place = await world({})
+    missing = find_missing(place.tables, public_grants=True, builtin={"r": many})
+    puts = plan(
+        missing,
+        LAYOUT,
+        place.tables,
+        timestamp=TIMESTAMP,
+        now_ns=NOW_NS,
+        encrypted_root_password="x",
+    )
+    cut = batches(puts)
+    assert [write for batch in cut for write in batch] == puts
+    assert len(cut) == 2
+    assert LAYOUT.user("root") in {write.key for write in cut[0]}
+    assert batches([]) == []
 
 
 def test_passwords_are_stored_as_go_writes_them() -> None:

@@ -9,8 +9,14 @@ from coordd.etcd import Put
 from coordd.etcd.errors import Unavailable
 from coordd.meta.codecs import TOMBSTONE
 from coordd.pb import milvus_pb2
-from coordd.pb.common_pb2 import ErrorCode, MsgBase, MsgType, Status
-from coordd.rootcoord.databases import Stamp, plan_create, plan_drop
+from coordd.pb.common_pb2 import ErrorCode, KeyValuePair, MsgBase, MsgType, Status
+from coordd.pb.etcd_meta_pb2 import DatabaseInfo
+from coordd.pb.root_coord_pb2 import (
+    AlterDatabaseRequest,
+    DescribeDatabaseRequest,
+    ShowCollectionIDsRequest,
+)
+from coordd.rootcoord.databases import Stamp, plan_alter, plan_create, plan_drop
 from coordd.rpc.failure import RpcCode, RpcFailure
 from coordd.rpc.status import DatabaseInvalidName, MilvusError
 from tests.unit.meta.samples import CREATING, DROPPING, LAYOUT, collection, database, loaded
@@ -101,6 +107,64 @@ class TestDrop:
         assert len(plan_drop(tables, LAYOUT, "a", STAMP)) == 2
 
 
+class TestAlter:
+    def alter(self, tables: Any, name: str, *gone: str, **properties: str) -> list[Any]:
+        pairs = [KeyValuePair(key=key, value=value) for key, value in properties.items()]
+        request = AlterDatabaseRequest(db_name=name, properties=pairs, delete_keys=gone)
+        return list(plan_alter(tables, LAYOUT, request, STAMP))
+
+    def made(self, **properties: str) -> Any:
+        pairs = [KeyValuePair(key=key, value=value) for key, value in properties.items()]
+        info = DatabaseInfo(id=7, name="a", state=1, created_time=5, tenant_id="t", properties=pairs)  # type: ignore[arg-type]
+        return loaded(DEFAULT, {LAYOUT.database(7): info.SerializeToString()})[0]
+
+    def stored(self, writes: list[Any]) -> dict[str, str]:
+        plain, history = writes
+        assert (plain.key, history.key) == (
+            LAYOUT.database(7),
+            LAYOUT.snapshot(LAYOUT.database(7), STAMP.timestamp),
+        )
+        assert plain.value == history.value
+        info = DatabaseInfo.FromString(plain.value)
+        assert (info.id, info.name, info.state, info.created_time, info.tenant_id) == (7, "a", 1, 5, "t")
+        return {pair.key: pair.value for pair in info.properties}
+
+    def test_properties_are_merged(self) -> None:
+        tables = self.made(x="1", y="2")
+        assert self.stored(self.alter(tables, "a", y="3", z="4")) == {"x": "1", "y": "3", "z": "4"}
+        assert self.stored(self.alter(tables, "a", "x", "no_such")) == {"y": "2"}
+
+    def test_what_is_so_already_needs_no_write(self) -> None:
+        tables = self.made(x="1")
+        assert self.alter(tables, "a", x="1") == []
+        assert self.alter(tables, "a", "y") == []
+
+    def test_refusals(self) -> None:
+        tables = self.made()
+        neither = "alter database requires either properties or deletekeys to modify or delete keys"
+        for call, text in (
+            (lambda: self.alter(tables, "", x="1"), "alter database failed, database name does not exists"),
+            (lambda: self.alter(tables, "a"), f"{neither}, both cannot be empty"),
+            (
+                lambda: self.alter(tables, "a", "x", y="1"),
+                "alter database operation cannot modify properties and delete keys at the same time",
+            ),
+            (lambda: self.alter(tables, "no", x="1"), "database not found[database=no]"),
+        ):
+            with pytest.raises(MilvusError) as caught:
+                call()
+            assert caught.value.message == text
+
+    def test_a_database_with_collections_cannot_begin_to_mirror(self) -> None:
+        tables, _ = loaded(DEFAULT, database(7, "a"), collection(100, "c", db_id=7))
+        with pytest.raises(MilvusError, match=r"^can't set replicate id on database with collections$"):
+            self.alter(tables, "a", **{"replicate.id": "x"})
+
+    def test_the_end_of_mirroring_takes_the_id_away(self) -> None:
+        stored = self.stored(self.alter(self.made(**{"replicate.id": "x"}), "a", **{"replicate.endTS": "9"}))
+        assert stored == {"replicate.id": "", "replicate.endTS": "9"}
+
+
 async def change(place: World, method: str, name: str, *, deadline: float | None = None) -> Status:
     kinds: dict[str, Any] = {
         "CreateDatabase": milvus_pb2.CreateDatabaseRequest,
@@ -134,6 +198,47 @@ async def test_a_database_comes_and_goes() -> None:
         assert await names(place) == before
         assert await change(place, "CreateDatabase", "music") == Status()
         assert await names(place) == [*before, "music"]
+
+
+async def test_properties_are_kept_and_shown() -> None:
+    place = await world()
+    async with start_oracle(place):
+        pairs = [KeyValuePair(key="x", value="1")]
+        create = milvus_pb2.CreateDatabaseRequest(db_name="music", properties=pairs)
+        assert await ask(place, "CreateDatabase", create) == Status()
+        alter = AlterDatabaseRequest(db_name="music", properties=[KeyValuePair(key="y", value="2")])
+        assert await ask(place, "AlterDatabase", alter) == Status()
+        shown = await ask(place, "DescribeDatabase", DescribeDatabaseRequest(db_name="music"))
+        assert {pair.key: pair.value for pair in shown.properties} == {"x": "1", "y": "2"}
+        [listed] = [one for one in place.tables.databases if one.name == "music"]
+        assert (shown.db_name, shown.dbID, shown.created_timestamp) == (
+            "music",
+            listed.id,
+            listed.created_time,
+        )
+        default = await ask(place, "DescribeDatabase", DescribeDatabaseRequest())
+        assert (default.db_name, default.dbID) == ("default", 1)
+        refused = await ask(place, "DescribeDatabase", DescribeDatabaseRequest(db_name="no"))
+        assert (refused.status.code, refused.status.reason) == (800, "database not found[database=no]")
+
+
+async def test_ids_of_collections_by_database() -> None:
+    place = await world()
+    answer = await ask(place, "ShowCollectionIDs", ShowCollectionIDsRequest())
+    shown = {one.db_name: list(one.collectionIDs) for one in answer.db_collections}
+    assert set(shown) == {"default", "analytics", "empty_db"}
+    assert shown["empty_db"] == []
+    for name, ids in shown.items():
+        database_ = place.tables.databases.by_name(name)
+        assert database_ is not None
+        assert ids == [row.collection_id for row in place.tables.collections.in_db(database_.id)]
+    one = await ask(place, "ShowCollectionIDs", ShowCollectionIDsRequest(db_names=["analytics"]))
+    assert [list(each.collectionIDs) for each in one.db_collections] == [shown["analytics"]]
+    dropping = ShowCollectionIDsRequest(allowUnavailable=True)
+    more = await ask(place, "ShowCollectionIDs", dropping)
+    assert sum(len(each.collectionIDs) for each in more.db_collections) > sum(map(len, shown.values()))
+    refused = await ask(place, "ShowCollectionIDs", ShowCollectionIDsRequest(db_names=["no"]))
+    assert refused.status.code == 800
 
 
 async def test_a_database_of_the_recorded_cluster_is_not_empty() -> None:

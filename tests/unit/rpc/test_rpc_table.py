@@ -20,6 +20,8 @@ SERVICES = [
     [
         ("DescribeCollectionInternal", "describe_collection_internal"),
         ("AllocID", "alloc_id"),
+        ("ShowCollectionIDs", "show_collection_ids"),
+        ("RestoreRBAC", "restore_rbac"),
         ("GetPChannelInfo", "get_p_channel_info"),
         ("BackupRBAC", "backup_rbac"),
         ("GetRecoveryInfoV2", "get_recovery_info_v2"),

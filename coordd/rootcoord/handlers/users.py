@@ -1,0 +1,63 @@
+"""CreateCredential, UpdateCredential, DeleteCredential. None of them checks the message type, as in Milvus.
+
+Passwords are never logged.
+
+Source of truth: Milvus 2.3.5 internal/rootcoord/root_coord.go.
+"""
+
+from coordd.log import get_logger
+from coordd.pb.common_pb2 import Status
+from coordd.pb.internal_pb2 import CredentialInfo
+from coordd.pb.milvus_pb2 import DeleteCredentialRequest
+from coordd.rootcoord.access.users import plan_create, plan_delete, plan_update
+from coordd.rootcoord.handlers.access_changes import AccessChanges
+from coordd.rootcoord.permission_caches import PermissionCaches, PolicyChange
+from coordd.rpc.call import Call
+from coordd.rpc.status import success
+
+log = get_logger("coordd.rootcoord.access")
+
+
+class UserHandlers(AccessChanges):
+    """Changes of users."""
+
+    async def create_credential(self, request: CredentialInfo, call: Call) -> Status:
+        """Make a user. Not idempotent: once he exists, a repeated call is refused, as in Milvus."""
+        user, password = request.username, request.encrypted_password
+        revision = await self._change_in_steps(
+            call,
+            lambda _done: plan_create(
+                self._tables,
+                self._layout,
+                user,
+                password,
+                limit=self._config().settings.proxy.max_user_num,
+            ),
+        )
+        log.info("user created", user=user, revision=revision)
+        await self._tell(call, lambda caches: caches.update_credential(user, request.sha256_password))
+        return success()
+
+    async def update_credential(self, request: CredentialInfo, call: Call) -> Status:
+        """Set a user's password, and make him if he is not there. Idempotent."""
+        user, password = request.username, request.encrypted_password
+        revision = await self._change_access(call, lambda _stamp: plan_update(self._layout, user, password))
+        log.info("password set", user=user, revision=revision)
+        await self._tell(call, lambda caches: caches.update_credential(user, request.sha256_password))
+        return success()
+
+    async def delete_credential(self, request: DeleteCredentialRequest, call: Call) -> Status:
+        """Delete a user and take all roles from him. Idempotent."""
+        user = request.username
+        revision = await self._change_in_steps(
+            call, lambda _done: plan_delete(self._tables, self._layout, user)
+        )
+        if revision:
+            log.info("user deleted", user=user, revision=revision)
+
+        def say(caches: PermissionCaches) -> None:
+            caches.invalidate_credential(user)
+            caches.refresh_policies(PolicyChange.DELETE_USER, user)
+
+        await self._tell(call, say)
+        return success()

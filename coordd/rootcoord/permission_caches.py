@@ -1,0 +1,40 @@
+"""What handlers say to the proxies when users, roles or privileges have changed.
+
+Each proxy keeps the passwords of users who have logged in, and all policies and users' roles. What it is not
+told it does not know: a password that was changed, or a role that was dropped, goes on being good there. So
+each change is followed by news to every proxy; `coordd.rootcoord.proxies.ProxyManager` delivers it.
+
+Source of truth: Milvus 2.3.5 internal/proxy/meta_cache.go (RefreshPolicyInfo).
+"""
+
+from typing import Protocol
+
+from coordd.rootcoord.proxies.outbox import PolicyChange
+
+__all__ = ["PermissionCaches", "PolicyChange"]
+
+
+class PermissionCaches(Protocol):
+    """The proxies' caches of passwords and policies, in one term.
+
+    Each proxy is told in the order of the calls, again and again until it confirms, while its session and the
+    term last. RpcFailure (UNAVAILABLE) means that the term is over.
+    """
+
+    def update_credential(self, username: str, sha256_password: str) -> None:
+        """A user's password is this now; hex(sha256(password + username)). Returns at once."""
+
+    def invalidate_credential(self, username: str) -> None:
+        """A user is deleted: forget his password. Returns at once."""
+
+    def refresh_policies(self, change: PolicyChange, key: str = "") -> None:
+        """Policies have changed; returns at once.
+
+        `key`: `user/role` for users of roles, the policy's JSON for grants, the name of a deleted user or role.
+        """
+
+    async def told(self, *, deadline: float) -> bool:
+        """Wait until all proxies have confirmed what was said before; returns whether they have.
+
+        `deadline`: seconds on CLOCK_BOOTTIME. Safe to cancel.
+        """

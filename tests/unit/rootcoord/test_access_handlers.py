@@ -1,0 +1,277 @@
+"""Changes of users, roles and privileges through the handlers: order, marks, steps, and what proxies hear."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from coordd import clock
+from coordd.etcd import MAX_TXN_OPS
+from coordd.pb import internal_pb2, milvus_pb2
+from coordd.pb.common_pb2 import ErrorCode, Status
+from coordd.rpc.failure import RpcCode, RpcFailure
+from tests.unit.meta.samples import LAYOUT
+from tests.unit.rootcoord.memory_etcd import LOST_ANSWER, LOST_REQUEST, Fault
+from tests.unit.rootcoord.recorded import World, world
+from tests.unit.rootcoord.term import begin_term, start_oracle
+from tests.unit.rootcoord.test_access_plans import GRANT, REVOKE, grant, request, role, user
+from tests.unit.rootcoord.test_handlers import ask
+from tests.unit.rootcoord.test_privilege_groups import group
+
+ADD, REMOVE = 0, 1
+
+
+async def place_with(*states: dict[str, bytes]) -> World:
+    values = user("root") | role("admin") | role("public")
+    for state in states:
+        values |= state
+    return await world(values)
+
+
+def in_etcd(place: World, prefix: str) -> list[str]:
+    return sorted(key for key in place.etcd.history if key.startswith(prefix) and place.etcd.at(key))
+
+
+async def credential(place: World, method: str, name: str, sha: str = "sha") -> Status:
+    asked = internal_pb2.CredentialInfo(username=name, encrypted_password="$2a$", sha256_password=sha)
+    answer = await ask(place, method, asked)
+    assert isinstance(answer, Status)
+    return answer
+
+
+async def delete_user(place: World, name: str) -> Status:
+    answer = await ask(place, "DeleteCredential", milvus_pb2.DeleteCredentialRequest(username=name))
+    assert isinstance(answer, Status)
+    return answer
+
+
+async def create_role(place: World, name: str) -> Status:
+    entity = milvus_pb2.RoleEntity(name=name)
+    answer = await ask(place, "CreateRole", milvus_pb2.CreateRoleRequest(entity=entity))
+    assert isinstance(answer, Status)
+    return answer
+
+
+async def drop_role(place: World, name: str, *, force: bool = False) -> Status:
+    asked = milvus_pb2.DropRoleRequest(role_name=name, force_drop=force)
+    answer = await ask(place, "DropRole", asked)
+    assert isinstance(answer, Status)
+    return answer
+
+
+async def user_role(place: World, name: str, having: str, operation: int) -> Status:
+    asked = milvus_pb2.OperateUserRoleRequest(
+        username=name,
+        role_name=having,
+        type=operation,  # type: ignore[arg-type]
+    )
+    answer = await ask(place, "OperateUserRole", asked)
+    assert isinstance(answer, Status)
+    return answer
+
+
+async def test_a_user_comes_changes_and_goes() -> None:
+    place = await place_with()
+    async with start_oracle(place):
+        assert await credential(place, "CreateCredential", "alice", "one") == Status()
+        refused = await credential(place, "CreateCredential", "alice")
+        assert refused == Status(
+            code=65535,
+            error_code=ErrorCode.CreateCredentialFailure,
+            reason="user already exists: alice",
+        )
+        assert await credential(place, "UpdateCredential", "alice", "two") == Status()
+        assert place.tables.users.encrypted_password("alice") == "$2a$"
+        assert await user_role(place, "alice", "admin", ADD) == Status()
+        assert await delete_user(place, "alice") == Status()
+        assert await delete_user(place, "alice") == Status()
+    assert in_etcd(place, LAYOUT.user_prefix) == [LAYOUT.user("root")]
+    assert in_etcd(place, LAYOUT.user_role_prefix) == []
+    assert place.caches.news == [
+        ("password", "alice", "one"),
+        ("password", "alice", "two"),
+        ("ADD_USER_TO_ROLE", "alice/admin"),
+        ("no password", "alice"),
+        ("DELETE_USER", "alice"),
+        ("no password", "alice"),
+        ("DELETE_USER", "alice"),
+    ]
+
+
+async def test_limits_are_those_of_the_settings() -> None:
+    place = await place_with(*(user(f"u{number}") for number in range(99)))
+    async with start_oracle(place):
+        refused = await credential(place, "CreateCredential", "alice")
+        assert refused.reason == "unable to add user because the number of users has reached the limit"
+        for number in range(8):
+            assert await create_role(place, f"r{number}") == Status()
+        refused = await create_role(place, "one_more")
+    assert refused.reason == "unable to create role because the number of roles has reached the limit"
+    assert refused.error_code == ErrorCode.CreateRoleFailure
+
+
+async def test_a_role_and_its_privileges() -> None:
+    place = await place_with(user("alice"))
+    async with start_oracle(place):
+        assert await create_role(place, "reader") == Status()
+        assert await user_role(place, "alice", "reader", ADD) == Status()
+        assert await ask(place, "OperatePrivilege", request()) == Status()
+        refused = await drop_role(place, "reader")
+        assert refused.error_code == ErrorCode.DropRoleFailure
+        assert await ask(place, "OperatePrivilege", request(operation=REVOKE)) == Status()
+        assert await drop_role(place, "reader") == Status()
+        again = await drop_role(place, "reader")
+        assert again.reason == "not found the role, maybe the role isn't existed or internal system error"
+    policy = '{"PType":"p","V0":"reader","V1":"Collection-default.songs","V2":"PrivilegeSearch"}'
+    assert place.caches.news == [
+        ("ADD_USER_TO_ROLE", "alice/reader"),
+        ("GRANT", policy),
+        ("REVOKE", policy),
+        ("DROP_ROLE", "reader"),
+    ]
+    assert in_etcd(place, LAYOUT.user_role_prefix) == []
+
+
+async def test_a_role_can_be_dropped_with_its_privileges() -> None:
+    place = await place_with(role("reader"), grant("reader", "Collection", "books.songs", "PrivilegeSearch"))
+    async with start_oracle(place):
+        assert await drop_role(place, "reader", force=True) == Status()
+    assert in_etcd(place, LAYOUT.grantee_id_prefix) == []
+    assert place.caches.news == [("REFRESH", "")]
+
+
+async def test_a_group_that_plays_a_part_makes_proxies_read_all_anew() -> None:
+    granted = grant("reader", "Global", "*.*", "PrivilegeGroupreaders")
+    place = await place_with(role("reader"), role("other"), group("readers", "Search"), granted)
+    async with start_oracle(place):
+        await ask(place, "OperatePrivilege", request(operation=REVOKE))
+        await ask(place, "OperatePrivilege", request(role_name="other", operation=GRANT))
+        add = milvus_pb2.OperatePrivilegeGroupRequest(
+            group_name="readers", privileges=[milvus_pb2.PrivilegeEntity(name="Query")]
+        )
+        assert await ask(place, "OperatePrivilegeGroup", add) == Status()
+        answer = await ask(place, "ListPolicy", internal_pb2.ListPolicyRequest())
+    assert [kind for kind, *_ in place.caches.news] == ["REFRESH", "GRANT", "REFRESH"]
+    assert any('"V0":"reader"' in one and "PrivilegeQuery" in one for one in answer.policy_infos)
+
+
+async def test_groups_come_and_go() -> None:
+    place = await place_with()
+    async with start_oracle(place):
+        create = milvus_pb2.CreatePrivilegeGroupRequest(group_name="readers")
+        assert await ask(place, "CreatePrivilegeGroup", create) == Status()
+        assert (await ask(place, "CreatePrivilegeGroup", create)).code == 1100
+        listed = await ask(place, "ListPrivilegeGroups", milvus_pb2.ListPrivilegeGroupsRequest())
+        assert listed.privilege_groups[0].group_name == "readers"
+        drop = milvus_pb2.DropPrivilegeGroupRequest(group_name="readers")
+        assert await ask(place, "DropPrivilegeGroup", drop) == Status()
+        assert await ask(place, "DropPrivilegeGroup", drop) == Status()
+    assert in_etcd(place, LAYOUT.privilege_group_prefix) == []
+    assert place.caches.news == []
+
+
+async def test_one_transaction_with_the_mark_and_none_for_what_is_so() -> None:
+    place = await place_with(role("reader"), user("alice"))
+    async with start_oracle(place):
+        before = place.etcd.transactions
+        await user_role(place, "alice", "reader", ADD)
+        assert place.etcd.transactions == before + 1
+        revision = place.etcd.revision
+        mark = place.etcd.at(LAYOUT.ddl("rootcoord-access"))
+        assert mark is not None
+        assert mark.mod_revision == revision
+        assert place.etcd.at(LAYOUT.user_role("alice", "reader")).mod_revision == revision  # type: ignore[union-attr]
+        await user_role(place, "alice", "reader", ADD)
+        assert place.etcd.transactions == before + 1
+    assert place.etcd.at(LAYOUT.ddl("rootcoord")) is None
+
+
+async def test_more_than_a_transaction_holds_is_done_in_steps() -> None:
+    """Whoever has the role loses it first: it is the last key that goes."""
+    many = [user(f"u{number}", "reader") for number in range(300)]
+    place = await place_with(role("reader"), *many)
+    async with start_oracle(place):
+        before = place.etcd.transactions
+        assert await drop_role(place, "reader") == Status()
+        assert place.etcd.transactions == before + 3
+    assert in_etcd(place, LAYOUT.user_role_prefix) == []
+    gone = [revision for revision, kv in place.etcd.history[LAYOUT.role("reader")] if kv is None]
+    others = [place.etcd.history[LAYOUT.user_role(f"u{n}", "reader")][-1][0] for n in range(300)]
+    assert gone == [max(others)]
+    assert max(others.count(revision) for revision in set(others)) < MAX_TXN_OPS
+
+
+async def test_a_drop_that_was_broken_off_is_done_by_the_repeated_call() -> None:
+    many = [user(f"u{number}", "reader") for number in range(200)]
+    place = await place_with(role("reader"), *many)
+    async with start_oracle(place):
+        place.etcd.faults.append(Fault())
+        place.etcd.faults.extend([LOST_REQUEST] * 1000)
+        asked = milvus_pb2.DropRoleRequest(role_name="reader")
+        with pytest.raises(RpcFailure) as caught:
+            await ask(place, "DropRole", asked, deadline=clock.boottime() + 0.4)
+        assert caught.value.code is RpcCode.UNKNOWN
+        place.etcd.faults.clear()
+        assert 0 < len(in_etcd(place, LAYOUT.user_role_prefix)) < 200
+        assert "reader" in place.tables.roles
+        assert place.caches.news == []
+        assert await drop_role(place, "reader") == Status()
+    assert in_etcd(place, LAYOUT.user_role_prefix) == []
+
+
+async def test_a_backup_is_restored_in_steps() -> None:
+    source = await place_with(
+        role("reader"),
+        group("readers", "Search"),
+        *(user(f"u{number}", "reader") for number in range(150)),
+        *(grant("reader", "Collection", f"books.c{number}", "PrivilegeSearch") for number in range(40)),
+    )
+    saved = await ask(source, "BackupRBAC", milvus_pb2.BackupRBACMetaRequest())
+    place = await place_with()
+    async with start_oracle(place):
+        asked = milvus_pb2.RestoreRBACMetaRequest(RBAC_meta=saved.RBAC_meta)
+        place.etcd.faults.append(LOST_ANSWER)
+        assert await ask(place, "RestoreRBAC", asked) == Status()
+        again = await ask(place, "RestoreRBAC", asked)
+        assert again.reason == "role [reader] already exists"
+        copy = await ask(place, "BackupRBAC", milvus_pb2.BackupRBACMetaRequest())
+    assert copy.RBAC_meta == saved.RBAC_meta
+    assert place.caches.news == [("REFRESH", "")]
+
+
+async def test_callers_at_once_make_one_user() -> None:
+    place = await place_with()
+    async with start_oracle(place):
+        answers = await asyncio.gather(*(credential(place, "CreateCredential", "alice") for _ in range(20)))
+    assert [answer.code for answer in answers].count(0) == 1
+    assert place.caches.news == [("password", "alice", "sha")]
+
+
+async def test_a_change_of_databases_under_way_is_not_waited_for() -> None:
+    place = await place_with()
+    async with start_oracle(place):
+        assert place.ddl is not None
+        async with place.ddl._turns.hold((LAYOUT.ddl("rootcoord"),), deadline=clock.boottime() + 5):
+            assert await credential(place, "CreateCredential", "alice") == Status()
+
+
+async def test_proxies_that_do_not_confirm_do_not_hold_the_caller_for_long() -> None:
+    place = await place_with()
+    place.caches.slow = True
+    async with start_oracle(place):
+        asked = internal_pb2.CredentialInfo(username="alice", encrypted_password="x")
+        answer: Any = await ask(place, "CreateCredential", asked, deadline=clock.boottime() + 0.3)
+    assert answer == Status()
+    assert "alice" in place.tables.users
+
+
+async def test_after_the_term_nothing_is_changed() -> None:
+    place = await place_with()
+    term = begin_term(place)
+    async with start_oracle(place, term):
+        place.etcd.put_now(LAYOUT.session("rootcoord"), b"another")
+        with pytest.raises(RpcFailure) as caught:
+            await credential(place, "CreateCredential", "alice")
+        assert caught.value.code is RpcCode.UNAVAILABLE
+    assert in_etcd(place, LAYOUT.user_prefix) == [LAYOUT.user("root")]
+    assert place.caches.news == []
