@@ -106,7 +106,8 @@ USERS: tuple[Call, ...] = (
     *(credential("Create", name) for name in ("carol", "ünicode")),
 )
 ROLES: tuple[Call, ...] = (
-    *(create_role(name) for name in ("poet", "poet", "", " ", "admin", "reader", "ünicode", "two words")),
+    *(create_role(name) for name in ("poet", "poet", "", " ", "admin", "reader", "ünicode", "ünicode")),
+    *(create_role(name) for name in ('a "quoted" one', 'a "quoted" one')),
     *(create_role(name) for name in ("more", "too_many", "poet")),
     *(drop_role(name) for name in ("no_such", "", " ", "reader", "public", "ünicode", "unused", "unused")),
     *(user_role("alice", "poet", operation) for operation in (REMOVE, ADD, ADD, REMOVE, REMOVE, ADD)),
@@ -153,7 +154,7 @@ PRIVILEGES: tuple[Call, ...] = (
         )
     ),
     drop_role("more"),
-    drop_role("two words"),
+    drop_role('a "quoted" one'),
 )
 READS: tuple[Call, ...] = (
     ("ListCredUsers", milvus_pb2.ListCredUsersRequest()),
@@ -228,7 +229,7 @@ def test_the_same_calls_get_the_same_answers(outcomes: dict[str, Any]) -> None:
     different = [(mine, other) for mine, other in zip(ours, theirs, strict=True) if mine != other]
     assert different == []
     codes = {answer.get("error_code") for _, answer in ours}
-    assert len(codes) == 9, codes
+    assert len(codes) == 8, codes
 
 
 def test_they_leave_the_same_keys(outcomes: dict[str, Any]) -> None:

@@ -183,7 +183,7 @@ def _check_grantor(tables: RootCoordTables, entity: GrantEntity) -> None:
         raise grant_refused("the user entity in the grantor entity is nil")
     if not grantor.user.name:
         raise grant_refused("the name in the user entity of the grantor entity is empty")
-    if grantor.user.name not in tables.users:
+    if is_blank(grantor.user.name) or grantor.user.name not in tables.users:
         raise grant_refused(NO_USER)
     if not grantor.HasField("privilege"):
         raise grant_refused("the privilege entity in the grantor entity is nil")

@@ -13,6 +13,8 @@ internal/metastore/kv/rootcoord/kv_catalog.go; branch 2.5 for `force`; texts rec
 
 from collections.abc import Collection, Sequence
 
+from google.protobuf import text_format
+
 from coordd.etcd import Delete, Put
 from coordd.meta.codecs import EMPTY
 from coordd.meta.keys import is_segment
@@ -20,7 +22,7 @@ from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.meta.transaction import Write
 from coordd.pb.common_pb2 import ErrorCode
-from coordd.pb.milvus_pb2 import OperateUserRoleType
+from coordd.pb.milvus_pb2 import OperateUserRoleType, RoleEntity
 from coordd.rootcoord.access.refusals import NO_ROLE, NO_USER, is_blank, refused
 from coordd.rpc.status import PrivilegeNotPermitted
 
@@ -40,7 +42,7 @@ def plan_create(
     if is_blank(role):
         raise refused("the role name in the role info is empty", legacy)
     if role in tables.roles:
-        raise refused(f'role [name:"{role}"] already exists', legacy)
+        raise refused(f"role [{_as_go_prints(role)}] already exists", legacy)
     if len(tables.roles) >= limit:
         raise refused("unable to create role because the number of roles has reached the limit", legacy)
     if not is_segment(role):
@@ -83,6 +85,13 @@ def plan_drop(
     return [*_users(tables, layout, role), *privileges, (Delete(layout.role(role)),)]
 
 
+def _as_go_prints(role: str) -> str:
+    """`name:"reader"`: a RoleEntity as text, which in Milvus has no space after the colon."""
+    return text_format.MessageToString(RoleEntity(name=role), as_one_line=True, as_utf8=False).replace(
+        ": ", ":", 1
+    )
+
+
 def _users(tables: RootCoordTables, layout: MetaLayout, role: str) -> list[tuple[Write]]:
     return [(Delete(layout.user_role(user, role)),) for user in tables.user_roles.users_of(role)]
 
@@ -110,7 +119,7 @@ def plan_user_role(
     removes = operation == OperateUserRoleType.RemoveUserFromRole
     if role not in tables.roles:
         raise refused(NO_ROLE, legacy)
-    if not removes and user not in tables.users:
+    if not removes and (is_blank(user) or user not in tables.users):
         raise refused(NO_USER, legacy)
     if is_blank(user) or not (removes or operation == OperateUserRoleType.AddUserToRole):
         raise refused("fail to execute task when operate the user and role", legacy)
