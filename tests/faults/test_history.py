@@ -34,6 +34,7 @@ async def test_whatever_fails_clients_are_told_the_truth(
         await trouble_for(scene, troubles, TROUBLE_S)
     print(f"{dict(troubles.done)}, terms {dict(scene.audit.began)}, {scene.checker.outcomes}")
     assert scene.audit.terms > 1
+    assert scene.audit.written["access"] > 10
     assert scene.checker.timestamps.answered > 100
 
 

@@ -241,3 +241,93 @@ def test_they_leave_the_same_keys(outcomes: dict[str, Any]) -> None:
 def test_and_are_read_alike(outcomes: dict[str, Any]) -> None:
     for mine, other in zip(outcomes["coordd"][1], outcomes["milvus"][1], strict=True):
         assert mine == other
+
+
+def test_a_real_proxy_lets_do_what_was_granted(tmp_path: Path) -> None:
+    """Through proxy and pymilvus, with authorization on: what is changed counts at once."""
+    security = {"common": {"security": {"authorizationEnabled": True}}}
+    with MilvusLab(tmp_path, extra=security) as lab, PymilvusClient(lab.files, tmp_path) as client:
+        lab.start_cluster(rootcoord=lab.start_coordd("rootcoord"), nodes=("proxy",))
+        port = lab.component("proxy").ports.rpc
+
+        def be(user: str, password: str) -> None:
+            client.call("connect", host="127.0.0.1", port=port, user=user, password=password)
+
+        def refused(match: str, op: str, **args: Any) -> None:
+            with pytest.raises(LabError, match=match):
+                client.call(op, **args)
+
+        be("root", "Milvus")
+        client.call("create_user", name="alice", password="alice-one")
+        client.call("create_role", name="maker")
+        be("alice", "alice-one")
+        refused("permission deny", "create_database", name="music")
+
+        be("root", "Milvus")
+        client.call("grant", role="maker", kind="Global", name="*", privilege="CreateDatabase")
+        client.call("add_user", role="maker", user="alice")
+        assert len(client.call("list_grants", role="maker")) == 1
+        be("alice", "alice-one")
+        client.call("create_database", name="music")
+
+        be("root", "Milvus")
+        client.call("revoke", role="maker", kind="Global", name="*", privilege="CreateDatabase")
+        be("alice", "alice-one")
+        refused("permission deny", "create_database", name="books")
+        client.call("update_password", name="alice", old="alice-one", new="alice-two")
+        with pytest.raises(LabError):
+            be("alice", "alice-one")
+        be("alice", "alice-two")
+
+        be("root", "Milvus")
+        client.call("grant", role="maker", kind="Global", name="*", privilege="CreateDatabase")
+        refused("has privileges", "drop_role", name="maker")
+        client.call("remove_user", role="maker", user="alice")
+        be("alice", "alice-two")
+        refused("permission deny", "create_database", name="books")
+
+        be("root", "Milvus")
+        client.call("revoke", role="maker", kind="Global", name="*", privilege="CreateDatabase")
+        client.call("drop_role", name="maker")
+        client.call("delete_user", name="alice")
+        with pytest.raises(LabError):
+            be("alice", "alice-two")
+
+
+def test_each_takes_the_others_permissions_over(tmp_path: Path) -> None:
+    with MilvusLab(tmp_path) as lab:
+        milvus = lab.start("rootcoord")
+        lab.start_cluster(rootcoord=milvus, nodes=())
+        with open_rootcoord(milvus.address) as stub:
+            for call in (
+                *(create_role("poet"), credential("Create", "alice"), user_role("alice", "poet")),
+                *(privilege("poet", "Collection", "songs", name) for name in ("Search", "Query")),
+            ):
+                assert send(stub, call) == {}
+
+        coordd = lab.start_coordd("rootcoord")
+        coordd.wait_standby()
+        milvus.process.signal(signal.SIGKILL)
+        lab.end_session("rootcoord")
+        coordd.wait_state("Healthy", timeout_s=TAKEOVER_S)
+        with open_rootcoord(coordd.address) as stub:
+            for call in (
+                privilege("poet", "Collection", "songs", "Query", operation=REVOKE),
+                privilege("poet", "Collection", "songs", "Insert"),
+                *(credential("Create", "bob"), user_role("bob", "poet"), delete_user("alice")),
+            ):
+                assert send(stub, call) == {}
+            made = [send(stub, call) for call in READS]
+
+        again = lab.start("rootcoord", name="milvus-again")
+        again.wait_standby()
+        coordd.process.signal(signal.SIGTERM)
+        again.wait_state("Healthy", timeout_s=TAKEOVER_S)
+        with open_rootcoord(again.address) as stub:
+            assert [send(stub, call) for call in READS] == made
+            for call in (
+                privilege("poet", "Collection", "songs", "Search", operation=REVOKE),
+                privilege("poet", "Collection", "songs", "Insert", operation=REVOKE),
+                *(drop_role("poet"), delete_user("bob")),
+            ):
+                assert send(stub, call) == {}

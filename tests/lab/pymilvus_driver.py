@@ -43,7 +43,9 @@ def _database(name: str) -> Iterator[None]:
 
 
 def connect(host: str, port: int, user: str = "root", password: str = "Milvus") -> str:
-    """Connect with a user: GRANT needs the header even while authorization is off."""
+    """Connect with a user: GRANT needs the header even while authorization is off. Ends an earlier connection."""
+    if connections.has_connection(USING):
+        connections.disconnect(USING)
     connections.connect(USING, host=host, port=str(port), user=user, password=password, timeout=TIMEOUT_S)
     return utility.get_server_version(using=USING, timeout=TIMEOUT_S)
 

@@ -314,6 +314,7 @@ class EtcdAudit:
     def _judge_access(self, revision: int, by_key: dict[str, Event]) -> None:
         """Users, roles, grants change under their mark; before its first use in a term some may be added."""
         if self._access_key in by_key:
+            self.written["access"] += 1
             self._access_epoch = self.term.epoch if self.term is not None else 0
             return
         for key, event in by_key.items():

@@ -1,8 +1,9 @@
 """Clients of a RootCoord that follow the ACTIVE key and note all that they ask and are told.
 
 Each asks one thing after another: blocks of timestamps or of IDs, the list of databases, creations and drops
-of a few databases at random. A new target is a new connection; so is the same one after an error. Nothing is
-repeated: a repetition is a call of its own.
+of a few databases at random. One makes and deletes users, which is not noted: it is for the judge of etcd's
+history, as a second kind of change beside the first. A new target is a new connection; so is the same one
+after an error. Nothing is repeated: a repetition is a call of its own.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from coordd.clock import boottime
 from coordd.etcd import EtcdClient, GetResult
 from coordd.etcd.errors import Compacted, RequestTimeout, Unavailable
 from coordd.ha.session import SessionRecord
-from coordd.pb import common_pb2, milvus_pb2, root_coord_pb2
+from coordd.pb import common_pb2, internal_pb2, milvus_pb2, root_coord_pb2
 from tests.support.history import WRITES, Begun, Call, History, Kind, Outcome
 from tests.support.rootcoord_client import RootCoordClient
 
@@ -130,7 +131,7 @@ class Workload:
         """Task: until `stop`."""
         kinds: list[Callable[[_Client], Awaitable[None]]] = [
             self._timestamps, self._timestamps, self._ids, self._list,
-            self._change_databases, self._change_databases,
+            self._change_databases, self._change_databases, self._change_users,
         ]  # fmt: skip
         async with asyncio.TaskGroup() as group:
             for number, kind in enumerate(kinds):
@@ -215,6 +216,21 @@ class Workload:
             await self._write(client, self._random.choice((Kind.CREATE, Kind.DROP)), name)
         finally:
             self.names.in_use[name] -= 1
+
+    async def _change_users(self, client: "_Client") -> None:
+        name = f"user{self._random.randrange(3)}"
+        rootcoord = await client.rootcoord()
+        credential = internal_pb2.CredentialInfo(username=name, encrypted_password="hash")
+        delete = milvus_pb2.DeleteCredentialRequest(username=name)
+        try:
+            if self._random.random() < 0.5:
+                await rootcoord.call("CreateCredential", credential, common_pb2.Status, CALL_TIMEOUT_S)
+            else:
+                await rootcoord.call("DeleteCredential", delete, common_pb2.Status, CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            self.failed += 1
+            self.last_failure = f"a user: {error.code().name}: {error.details()}"
+            await client.failed()
 
     async def _drop_for_good(self, client: "_Client", name: str) -> None:
         while True:

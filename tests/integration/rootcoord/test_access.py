@@ -1,4 +1,4 @@
-"""Users, roles and privileges on real etcd: kept across takeovers, in as many transactions as etcd asks for."""
+"""Users, roles, privileges on real etcd: kept across takeovers, in as many transactions as it asks for."""
 
 import json
 from collections.abc import AsyncIterator
