@@ -1,6 +1,7 @@
 """Users, roles and privileges changed by coordd and by Milvus' own rootcoord: same answers, same keys."""
 
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,10 @@ from google.protobuf.message import Message
 
 from coordd.pb import internal_pb2, milvus_pb2
 from tests.interop.test_recorded import RECORDING
+from tests.lab.client import PymilvusClient
 from tests.lab.cluster import Component, MilvusLab
 from tests.lab.compare import OBJECT_TYPES
+from tests.lab.install import LabError
 from tests.lab.recorder import open_rootcoord
 from tests.lab.recording import load
 from tests.lab.wire import Stub

@@ -43,7 +43,7 @@ def _database(name: str) -> Iterator[None]:
 
 
 def connect(host: str, port: int, user: str = "root", password: str = "Milvus") -> str:
-    """Connect with a user: GRANT needs the header even while authorization is off. Ends an earlier connection."""
+    """Connect with a user: GRANT needs the header even while authorization is off. Ends an earlier one."""
     if connections.has_connection(USING):
         connections.disconnect(USING)
     connections.connect(USING, host=host, port=str(port), user=user, password=password, timeout=TIMEOUT_S)
