@@ -30,7 +30,7 @@ class PermissionCaches(Protocol):
     def refresh_policies(self, change: PolicyChange, key: str = "") -> None:
         """Policies have changed; returns at once.
 
-        `key`: `user/role` for users of roles, the policy's JSON for grants, the name of a deleted user or role.
+        `key`: `user/role` for users of roles, the policy's JSON for grants, the name of a deleted one.
         """
 
     async def told(self, *, deadline: float) -> bool:

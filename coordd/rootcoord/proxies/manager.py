@@ -26,9 +26,9 @@ Not promised: that a bar survives the term. If this replica crashes while it bar
 not know what that proxy has not been told.
 
 **Credentials and policies** are told in the background, to each proxy in order, until it has taken them in or
-its session has ended; whoever wants to wait for that does so with `told`. A proxy is told to read all policies
-anew when a term begins, because the one before may have ended between a change and the notice of it, and when
-its session appears, because it read them before that.
+its session has ended; whoever wants to wait for that does so with `told`. A proxy is told to read all
+policies anew when a term begins, because the one before may have ended between a change and the notice of it,
+and when its session appears, because it read them before that.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/proxy_client_manager.go, expire_cache.go, proxy_manager.go.
 """

@@ -407,6 +407,34 @@ async def test_a_policy_operation_that_is_refused_becomes_a_refresh(scene: Scene
     assert policies(proxy)[1] == (3, "{")
 
 
+async def test_who_waits_for_them_is_told_when_all_have_taken_them_in(scene: Scene, proxy: Acting) -> None:
+    async with Acting("proxy", 8) as other:
+        await scene.cluster.proxy(other)
+        proxy.hang()
+        scene.manager.update_credential("alice", "1")
+        scene.manager.refresh_policies(PolicyChange.DELETE_USER, "bob")
+        assert not await scene.manager.told(deadline=boottime() + 0.2)
+        assert not await scene.manager.told(deadline=boottime())
+        async with TaskScope() as scope:
+            waiting = scope.create_task(scene.manager.told(deadline=boottime() + 10), name="waiting")
+            await eventually(lambda: policies(other)[-1:] == [(5, "bob")])
+            assert not waiting.done()
+            proxy.resume()
+            assert await waiting
+    assert policies(proxy)[-1] == (5, "bob")
+    assert await scene.manager.told(deadline=boottime() + 10)
+
+
+async def test_a_session_that_ends_ends_the_wait_for_it(scene: Scene, proxy: Acting) -> None:
+    proxy.hang()
+    scene.manager.invalidate_credential("alice")
+    async with TaskScope() as scope:
+        waiting = scope.create_task(scene.manager.told(deadline=boottime() + 10), name="waiting")
+        await eventually(lambda: proxy.requests("InvalidateCredentialCache") or policies(proxy))
+        await scene.cluster.remove("proxy-7")
+        assert await waiting
+
+
 # --- questions and rates ---
 
 
