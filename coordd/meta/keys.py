@@ -33,11 +33,11 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class DdlMarkKey:
-    """`session-coordd/ddl/<role>`: timestamp of the latest metadata change; coordd's own, like the five that
-    follow.
+    """`session-coordd/ddl/<name>`: timestamp of the latest metadata change of one kind; coordd's own, like the
+    five that follow.
     """
 
-    role: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

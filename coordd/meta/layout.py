@@ -125,9 +125,9 @@ class MetaLayout:
             raise ValueError(f"{role!r} cannot be a role: its session key would read as another kind of key")
         return f"{self.session_prefix}{name}"
 
-    def ddl(self, role: str) -> str:
-        """The mark that each metadata change of the role rewrites."""
-        return f"{self.ddl_prefix}{_segment(role)}"
+    def ddl(self, name: str) -> str:
+        """The mark that each metadata change of one kind rewrites; `name` starts with the role."""
+        return f"{self.ddl_prefix}{_segment(name)}"
 
     def heartbeat(self, role: str) -> str:
         """The heartbeat of the role's active replica."""

@@ -30,7 +30,7 @@ class RoleHandlers(AccessChanges):
     async def create_role(self, request: CreateRoleRequest, call: Call) -> Status:
         """Make a role. Not idempotent: once it exists, a repeated call is refused, as in Milvus."""
         role = request.entity.name
-        stale = self._tables.grants.of_role(role)
+        stale = self._tables.grants.of_role(role) or self._tables.user_roles.users_of(role)
         revision = await self._change_in_steps(
             call,
             lambda _done: roles.plan_create(

@@ -24,6 +24,7 @@ class UserHandlers(AccessChanges):
     async def create_credential(self, request: CredentialInfo, call: Call) -> Status:
         """Make a user. Not idempotent: once he exists, a repeated call is refused, as in Milvus."""
         user, password = request.username, request.encrypted_password
+        stale = self._tables.user_roles.roles_of(user)
         revision = await self._change_in_steps(
             call,
             lambda _done: plan_create(
@@ -35,6 +36,8 @@ class UserHandlers(AccessChanges):
             ),
         )
         log.info("user created", user=user, revision=revision)
+        if stale:
+            await self._tell_policy(call, PolicyChange.DELETE_USER, user)
         await self._tell(call, lambda caches: caches.update_credential(user, request.sha256_password))
         return success()
 

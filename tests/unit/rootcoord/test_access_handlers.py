@@ -239,6 +239,20 @@ async def test_a_backup_is_restored_in_steps() -> None:
     assert place.caches.news == [("REFRESH", "")]
 
 
+async def test_proxies_hear_of_what_was_left_behind() -> None:
+    left = grant("reader", "Collection", "books.songs", "PrivilegeSearch")
+    place = await place_with(left, {LAYOUT.user_role("alice", "admin"): b""})
+    async with start_oracle(place):
+        assert await create_role(place, "reader") == Status()
+        assert await credential(place, "CreateCredential", "alice") == Status()
+    assert place.caches.news == [
+        ("REFRESH", ""),
+        ("DELETE_USER", "alice"),
+        ("password", "alice", "sha"),
+    ]
+    assert in_etcd(place, LAYOUT.user_role_prefix) == in_etcd(place, LAYOUT.grantee_id_prefix) == []
+
+
 async def test_callers_at_once_make_one_user() -> None:
     place = await place_with()
     async with start_oracle(place):
