@@ -33,8 +33,8 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class DdlMarkKey:
-    """`session-coordd/ddl/<name>`: timestamp of the latest metadata change of one kind; coordd's own, like the
-    five that follow.
+    """`session-coordd/ddl/<name>`: timestamp of the latest metadata change of one kind; coordd's own, like
+    the five that follow.
     """
 
     name: str

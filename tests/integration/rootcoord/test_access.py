@@ -44,7 +44,9 @@ def dispatcher(coordinator: RootCoord, layout: MetaLayout) -> Dispatcher:
     """The coordinator's methods, behind a gate that is always open."""
     gate = FakeGate()
     table = DispatchTable()
-    replica = SimpleNamespace(gate=gate, sessions=SessionTable(layout), settings=SimpleNamespace())
+    sessions = SessionTable(layout)
+    silent = SimpleNamespace(on_progress=lambda _listener: None)
+    replica = SimpleNamespace(gate=gate, sessions=sessions, follower=silent, settings=None)
     coordinator.add_services(table, cast("Replica", replica))
     return Dispatcher(table, gate, cluster="by-dev")
 
