@@ -12,6 +12,8 @@ DISPATCH: Final = "coordd/rpc/dispatch.py"
 ELECTION: Final = "coordd/ha/election.py"
 TRANSACTIONS: Final = "tests/integration/ha/test_leadership_transactions.py"
 TICKS: Final = "coordd/rootcoord/timetick/protocol.py"
+CREATION: Final = "coordd/rootcoord/collections/creation.py"
+PLANS: Final = "tests/unit/rootcoord/collections"
 SENDERS: Final = "tests/unit/rootcoord/timetick/test_protocol.py::test_nothing_follows_a_tick_that_covers_it"
 
 
@@ -117,5 +119,51 @@ MUTANTS: Final = (
         "if gone and entry is not None and self._may_act():",
         "if entry is not None and self._may_act():",
         ("tests/integration/rootcoord/test_time_ticks.py",),
+    ),
+    Mutant(
+        "the collection's own key as the last to go",
+        "coordd/rootcoord/collections/removal.py",
+        "        *tables.collections.part_keys(collection_id),\n"
+        "        *tables.collections.keys_of(collection_id),\n",
+        "        *tables.collections.keys_of(collection_id),\n"
+        "        *tables.collections.part_keys(collection_id),\n",
+        (f"{PLANS}/test_removal.py",),
+    ),
+    Mutant(
+        "the second look at a new collection's name",
+        CREATION,
+        "if tables.resolve(row.home_db_id, row.name) is not None:",
+        "if not row.name:",
+        (f"{PLANS}/test_creation.py",),
+    ),
+    Mutant(
+        "the end of an alias that hides a new collection",
+        CREATION,
+        "        *tombstones(layout, dead_alias_keys(tables, row.home_db_id, row.name), timestamp),\n",
+        "",
+        (f"{PLANS}/test_pitfalls.py",),
+    ),
+    Mutant(
+        "the time of a replicated collection",
+        "coordd/rootcoord/collections/change.py",
+        "return max(timestamp, row.create_time)",
+        "return timestamp",
+        (f"{PLANS}/test_creation.py",),
+    ),
+    Mutant(
+        "the room for the mark in a transaction of a plan",
+        "coordd/rootcoord/collections/change.py",
+        "MAX_OPS: Final = MAX_TXN_OPS - 1",
+        "MAX_OPS: Final = MAX_TXN_OPS",
+        (f"{PLANS}/test_creation.py",),
+    ),
+    Mutant(
+        "what proxies are told in a call that is refused",
+        "coordd/rootcoord/handlers/alterations.py",
+        "        except MilvusError:\n"
+        "            await self._forget(made, committed_at=0)\n"
+        "            raise\n",
+        "",
+        ("tests/integration/rootcoord/test_alterations.py",),
     ),
 )

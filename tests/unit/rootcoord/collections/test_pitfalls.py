@@ -98,6 +98,9 @@ def test_pitfall_11_aliases_of_a_dropped_collection_can_be_reused_at_once() -> N
     wanted = request("CreateAlias", alias="x", collection_name="b")
     place.commit(plan_create_alias(place.tables, LAYOUT, wanted, place.timestamp()).writes)
     made = place.create(create_request("y"))
+    row = place.tables.resolve(1, "y")
+    assert row is not None
+    assert row.collection_id == made
     place.commit_all(plan_purge(place.tables, LAYOUT, 50, place.timestamp()))
     for tables in (place.tables, place.reloaded()):
         assert [(alias.name, alias.collection_id) for alias in tables.aliases] == [("x", 60)]
