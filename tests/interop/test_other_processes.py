@@ -14,18 +14,34 @@ from coordd.clock import boottime
 from coordd.etcd import EtcdClient
 from coordd.etcd.settings import PlainSettings
 from coordd.ha.tasks import TaskScope
-from coordd.pb.common_pb2 import MsgBase, MsgType, StateCode
-from coordd.pb.milvus_pb2 import ComponentInfo, ComponentStates, GetMetricsRequest
+from coordd.pb.common_pb2 import KeyValuePair, MsgBase, MsgType, StateCode
+from coordd.pb.milvus_pb2 import (
+    ComponentInfo,
+    ComponentStates,
+    DescribeCollectionResponse,
+    GetMetricsRequest,
+    ListDatabasesResponse,
+    ShowPartitionsResponse,
+)
 from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest, SetRatesRequest
+from coordd.pb.query_coord_pb2 import GetShardLeadersResponse
 from coordd.pb.root_coord_pb2 import AllocIDResponse, AllocTimestampResponse
+from coordd.pb.schema_pb2 import CollectionSchema, DataType, FieldSchema
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import TimestampBar
 from coordd.rootcoord.proxies.outbox import PolicyChange
 from tests.lab.cluster import MilvusLab
+from tests.lab.proxy_calls import CALLS, ProxyCalls
 from tests.support.etcd import eventually
-from tests.support.peers import OPTIONS, Acting, Cluster, cluster_in
+from tests.support.peers import OPTIONS, Acting, Cluster, cluster_in, refusal
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
+
+
+def stands_still(pid: int) -> bool:
+    """Whether every thread has stopped."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all("(stopped)" in (thread / "status").read_text() for thread in threads)
 
 
 def soon() -> float:
@@ -91,6 +107,7 @@ async def test_a_real_proxy_that_was_stopped_is_told_when_it_goes_on(tmp_path: P
             request = InvalidateCollMetaCacheRequest(db_name="default", collection_name="no_such")
             await peers.proxies.invalidate_collection_meta_cache(request)
             process.signal(signal.SIGSTOP)
+            await eventually(lambda: stands_still(process.pid))
             await peers.proxies.invalidate_collection_meta_cache(request)
             assert bar.ids == {proxy}
             process.signal(signal.SIGCONT)
@@ -109,27 +126,95 @@ async def test_the_clients_follow_a_failover_of_milvus_own_datacoord(tmp_path: P
             assert await peers.data_coord.gc_confirm(5, deadline=boottime() + 60)
 
 
-async def test_a_real_proxy_asks_for_timestamps_under_its_server_id(tmp_path: Path) -> None:
-    """Barring rests on it. The coordinators of this proxy are acted."""
+@asynccontextmanager
+async def acted_coordinators(lab: MilvusLab) -> AsyncIterator[tuple[Cluster, dict[str, Acting]]]:
+    """Coordinators that answer what a proxy needs for its start, and know the collection `books`."""
+    settings = PlainSettings(endpoints=(lab.etcd.endpoint,))
+    async with (
+        EtcdClient(settings) as client,
+        cluster_in(client, lab.config.root_path) as cluster,
+        Acting("rootcoord", 1001) as root,
+        Acting("datacoord", 1002) as data,
+        Acting("querycoord", 1003) as query,
+    ):
+        root.replies |= {
+            "AllocTimestamp": AllocTimestampResponse(timestamp=now(), count=1),
+            "AllocID": AllocIDResponse(ID=now(), count=200_000),
+            "ListDatabases": ListDatabasesResponse(db_names=["default"], created_timestamp=[1]),
+            "DescribeCollection": described(),
+            "ShowPartitions": ShowPartitionsResponse(
+                partition_names=["_default"],
+                partitionIDs=[78],
+                created_timestamps=[1],
+                created_utc_timestamps=[1],
+            ),
+        }
+        query.replies["GetShardLeaders"] = GetShardLeadersResponse(status=refusal("not loaded"))
+        for acting in (root, data, query):
+            info = ComponentInfo(nodeID=acting.server_id, role=acting.role, state_code=StateCode.Healthy)
+            acting.replies["GetComponentStates"] = ComponentStates(state=info)
+            await cluster.active(acting)
+        yield cluster, {"rootcoord": root, "datacoord": data, "querycoord": query}
+
+
+def now() -> int:
+    """As a hybrid timestamp."""
+    return time.time_ns() // 1_000_000 << 18
+
+
+def described() -> DescribeCollectionResponse:
+    fields = [
+        FieldSchema(fieldID=0, name="RowID", data_type=DataType.Int64),
+        FieldSchema(fieldID=1, name="Timestamp", data_type=DataType.Int64),
+        FieldSchema(fieldID=100, name="pk", data_type=DataType.Int64, is_primary_key=True),
+        FieldSchema(
+            fieldID=101,
+            name="vec",
+            data_type=DataType.FloatVector,
+            type_params=[KeyValuePair(key="dim", value="2")],
+        ),
+    ]
+    return DescribeCollectionResponse(
+        schema=CollectionSchema(name="books", fields=fields),
+        collectionID=77,
+        collection_name="books",
+        virtual_channel_names=["by-dev-rootcoord-dml_0_77v0"],
+        physical_channel_names=["by-dev-rootcoord-dml_0"],
+        shards_num=1,
+        db_name="default",
+        num_partitions=1,
+    )
+
+
+async def test_a_real_proxy_without_timestamps_does_nothing(tmp_path: Path) -> None:
+    """Barring rests on it: on the ID under which a proxy asks for them, and on their need."""
     with MilvusLab(tmp_path) as lab:
-        settings = PlainSettings(endpoints=(lab.etcd.endpoint,))
-        async with (
-            EtcdClient(settings) as client,
-            cluster_in(client, lab.config.root_path) as cluster,
-            Acting("rootcoord", 1001) as root,
-            Acting("datacoord", 1002) as data,
-            Acting("querycoord", 1003) as query,
-        ):
-            now = time.time_ns() // 1_000_000 << 18
-            root.replies["AllocTimestamp"] = AllocTimestampResponse(timestamp=now, count=1)
-            root.replies["AllocID"] = AllocIDResponse(ID=now, count=200_000)
-            for acting in (root, data, query):
-                info = ComponentInfo(nodeID=acting.server_id, role=acting.role, state_code=StateCode.Healthy)
-                acting.replies["GetComponentStates"] = ComponentStates(state=info)
-                await cluster.active(acting)
+        async with acted_coordinators(lab) as (cluster, acted):
             proxy = lab.start("proxy")
-            await asyncio.get_running_loop().run_in_executor(None, proxy.wait_state, "Healthy")
-            await eventually(lambda: root.requests("AllocTimestamp"), limit_s=20)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, proxy.wait_state, "Healthy")
             await eventually(lambda: cluster.sessions.nodes("proxy"), limit_s=20)
             [server_id] = cluster.sessions.nodes("proxy")
+            root = acted["rootcoord"]
+
+            def effects() -> set[str]:
+                """What was asked of any coordinator, but for look-ups."""
+                harmless = {"AllocTimestamp", "AllocID", "UpdateChannelTimeTick", "GetComponentStates"}
+                harmless |= {"DescribeCollection", "ShowPartitions", "ListDatabases", "ListPolicy"}
+                return {call.method for acting in acted.values() for call in acting.asked} - harmless
+
+            with ProxyCalls(lab.files, tmp_path, proxy.address) as calls:
+
+                async def all_calls() -> dict[str, str]:
+                    """What each call fails with; nothing of those that succeed."""
+                    return {name: await loop.run_in_executor(None, calls.call, name) for name in CALLS}
+
+                await all_calls()
+                assert effects() >= {"GetShardLeaders", "AssignSegmentID", "DropCollection", "HasCollection"}
+                root.replies["AllocTimestamp"] = AllocTimestampResponse(status=refusal("no timestamps"))
+                for acting in acted.values():
+                    acting.asked.clear()
+                outcomes = await all_calls()
+            assert all("no timestamps" in outcome for outcome in outcomes.values()), outcomes
+            assert effects() == set()
             assert {request.base.sourceID for request in root.requests("AllocTimestamp")} == {server_id}

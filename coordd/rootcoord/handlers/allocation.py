@@ -40,8 +40,8 @@ class AllocationHandlers:
         count = request.count
         if not 0 < count <= tso.MAX_COUNT:
             raise _refused(count)
-        if self._bar.ids and request.base.sourceID in self._bar.ids:
-            return self._await_timestamps(request.base.sourceID, count, call)
+        if self._bar.ids:
+            self._bar.check(request.base.sourceID)
         try:
             first = self._oracle().timestamps_now(count)
         except TermOverError as error:
@@ -64,16 +64,12 @@ class AllocationHandlers:
         return AllocIDResponse(status=SUCCESS, ID=first, count=count)
 
     async def _await_timestamps(self, source: int, count: int, call: Call) -> AllocTimestampResponse:
-        """Nothing that was allocated after `source` was barred leaves."""
-        deadline = _deadline(call)
-        while True:
-            await self._bar.wait(source, deadline)
-            try:
-                first = await self._oracle().wait_timestamps(count, deadline)
-            except NotHandedOutError as error:
-                raise _in_milvus_words(error) from error
-            if source not in self._bar.ids:
-                return AllocTimestampResponse(status=SUCCESS, timestamp=first, count=count)
+        try:
+            first = await self._oracle().wait_timestamps(count, _deadline(call))
+        except NotHandedOutError as error:
+            raise _in_milvus_words(error) from error
+        self._bar.check(source)  # which may have been barred meanwhile
+        return AllocTimestampResponse(status=SUCCESS, timestamp=first, count=count)
 
     async def _await_ids(self, count: int, call: Call) -> AllocIDResponse:
         try:

@@ -25,8 +25,9 @@ log = get_logger("coordd.rootcoord.proxies")
 
 PROXY = "/milvus.proto.proxy.Proxy/"
 
-PATIENCE_S = 1.0
-"""How long a change waits for a proxy to forget a collection; see `manager` for what happens then."""
+PATIENCE_S = 2.0
+"""How long a change waits for a proxy to forget a collection; see `manager` for what happens then. Enough for
+a busy proxy, and for the session of a crashed one to be ended, so that only one that hangs is barred."""
 ATTEMPT_S = 5.0
 """How long the proxy may take to answer a notice that nobody waits for; then it is sent again."""
 PAUSE_FIRST_S = 0.02
@@ -36,8 +37,16 @@ PAUSE_MAX_S = 0.5
 class ProxyLink:
     """To the proxy `server_id` at `address`, while its session lasts. Make it inside a running loop."""
 
-    def __init__(self, server_id: int, address: str, options: ClientOptions, bar: TimestampBar) -> None:
+    def __init__(
+        self,
+        server_id: int,
+        address: str,
+        options: ClientOptions,
+        bar: TimestampBar,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self.server_id = server_id
+        self._patience_s = patience_s
         self.address = address
         self._options = options
         self._bar = bar
@@ -67,14 +76,14 @@ class ProxyLink:
     async def forget(self, request: InvalidateCollMetaCacheRequest) -> str | None:
         """Have the proxy forget a collection: it has, or it is barred from timestamps until it has.
 
-        Returns why the proxy refused, if it did. Takes no longer than `PATIENCE_S`; no time at all if the
+        Returns why the proxy refused, if it did. Takes no longer than the patience; no time at all if the
         proxy is barred already. Whoever cancels it has to call `owe`, if the collection has changed.
         """
         if self._outbox.owes_collections:
             self.post(request)
             return None
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 return await self._forget(request)
         except TimeoutError:
             self.owe(request)
@@ -84,7 +93,7 @@ class ProxyLink:
         backoff = Backoff(PAUSE_FIRST_S, PAUSE_MAX_S)
         while not self._closed:
             try:
-                status = await self.call("InvalidateCollectionMetaCache", request, Status, PATIENCE_S)
+                status = await self.call("InvalidateCollectionMetaCache", request, Status, self._patience_s)
             except RpcFailure as failure:
                 log.debug("a proxy does not answer", proxy=self.server_id, reason=failure.message)
             else:

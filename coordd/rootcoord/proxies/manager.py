@@ -8,12 +8,13 @@ dropped collection, or by an old alias. Milvus' RootCoord fails the change if on
 about 50 s, and goes on only without those whose session has ended: a proxy that crashed or hangs blocks every
 change until its session's TTL is over. Here:
 
-* an answer is waited for no longer than `link.PATIENCE_S` (1 s), and tried again meanwhile;
+* an answer is waited for no longer than `link.PATIENCE_S` (2 s), and tried again meanwhile;
 * a proxy that has not answered by then **gets no timestamps** (`bar`) until it has; the change goes on.
-  Without a timestamp a proxy starts nothing that could use its cache, so it does not matter why it did not
-  answer: dead, hung, cut off from us while its clients and etcd reach it, or just slow. What it has to forget
-  is sent again and again, and as soon as it confirms, it works on. If it is dead, that ends with its session;
-* the changes that follow do not wait for such a proxy at all, so a dead one costs one second once;
+  Without a timestamp nothing that a proxy is asked for gets further than the proxy, so it does not matter
+  why it did not answer: dead, hung, cut off from us while its clients and etcd reach it, or just slow. What
+  it has to forget is sent again and again, and as soon as it confirms, it works on. If it is dead, that ends
+  with its session;
+* the changes that follow do not wait for such a proxy at all, so one that hangs costs two seconds once;
 * a proxy whose session has ended gets no timestamps either: it may have been suspended, and may yet wake up;
 * a proxy that answers with an error other than "not ready" is alive and refuses: the call fails, in Milvus'
   words, and the proxy is barred like one that does not answer.
@@ -86,7 +87,14 @@ class ProxyAnswers(Generic[Answer]):
 class ProxyManager:
     """The proxies of one term. `run` is a task of the term; see the module's docstring."""
 
-    def __init__(self, sessions: SessionWatch, bar: TimestampBar, options: ClientOptions) -> None:
+    def __init__(
+        self,
+        sessions: SessionWatch,
+        bar: TimestampBar,
+        options: ClientOptions,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._patience_s = patience_s
         self._sessions = sessions
         self._bar = bar
         self._options = options
@@ -156,7 +164,7 @@ class ProxyManager:
                 raise MilvusError(text)
 
     async def _know_sessions(self, revision: int) -> None:
-        if revision and not await self._sessions.up_to(revision, PATIENCE_S):
+        if revision and not await self._sessions.up_to(revision, self._patience_s):
             raise SessionsNotKnown(
                 f"it is not known yet which proxies were there at revision {revision}",
                 hint="etcd's watch lags behind; tell the proxies again",
@@ -275,7 +283,7 @@ class ProxyManager:
                 self._leaving.append(self._links.pop(server_id))
         for server_id, record in proxies.items():
             if server_id not in self._links:
-                link = ProxyLink(server_id, record.address, self._options, self._bar)
+                link = ProxyLink(server_id, record.address, self._options, self._bar, self._patience_s)
                 link.post(RefreshPolicyInfoCacheRequest(opType=PolicyChange.REFRESH))
                 self._links[server_id] = link
         return list(self._links.values())

@@ -16,6 +16,7 @@ from coordd.pb.milvus_pb2 import ComponentInfo, ComponentStates, GetMetricsReque
 from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest, SetRatesRequest
 from coordd.rootcoord.proxies import ProxyManager, TimestampBar
 from coordd.rootcoord.proxies.bar import BarredError
+from coordd.rootcoord.proxies.link import PATIENCE_S
 from coordd.rootcoord.proxies.manager import SessionsNotKnown
 from coordd.rootcoord.proxies.outbox import PolicyChange
 from coordd.rpc.failure import RpcCode, RpcFailure
@@ -38,9 +39,9 @@ class Scene:
     async def forget(self, name: str = "a", *, committed_at: int = 0) -> None:
         await self.manager.invalidate_collection_meta_cache(collection(name), committed_at=committed_at)
 
-    async def gets_timestamps(self, server_id: int) -> bool:
+    def gets_timestamps(self, server_id: int) -> bool:
         try:
-            await self.bar.wait(server_id, boottime() + 0.01)
+            self.bar.check(server_id)
         except BarredError:
             return False
         return True
@@ -57,9 +58,9 @@ def names(proxy: Acting) -> list[str]:
 
 
 @asynccontextmanager
-async def scene_in(cluster: Cluster) -> AsyncIterator[Scene]:
+async def scene_in(cluster: Cluster, patience_s: float = PATIENCE_S) -> AsyncIterator[Scene]:
     bar = TimestampBar()
-    manager = ProxyManager(cluster.sessions, bar, OPTIONS)
+    manager = ProxyManager(cluster.sessions, bar, OPTIONS, patience_s)
     async with TaskScope() as scope:
         scope.create_task(manager.run(), name="proxies")
         yield Scene(cluster, bar, manager)
@@ -156,11 +157,11 @@ async def test_a_proxy_that_hangs_blocks_nobody_and_gets_no_timestamps_until_it_
     proxy.hang()
     async with Acting("proxy", 8) as good:
         await scene.cluster.proxy(good)
-        await scene.forget("a")  # the bound: link.PATIENCE_S, not the 30 s of the session
+        await scene.forget("a")  # the bound: PATIENCE_S, not the TTL of the session
         assert names(good) == ["a"]
         assert scene.bar.ids == {7}
-        assert not await scene.gets_timestamps(7)
-        assert await scene.gets_timestamps(8)
+        assert not scene.gets_timestamps(7)
+        assert scene.gets_timestamps(8)
         proxy.resume()
         await eventually(lambda: not scene.bar.ids)
         await scene.forget("b")
@@ -180,7 +181,7 @@ async def test_pitfall_7_a_dead_proxy_holds_one_change_up_and_no_more(scene: Sce
             await scene.forget(f"c{number}")
         await scene.cluster.remove("proxy-7")
         await scene.forget("d")
-        assert not await scene.gets_timestamps(7)
+        assert not scene.gets_timestamps(7)
 
 
 async def test_a_stopped_process_wakes_up_without_timestamps_and_is_told_all_it_missed(scene: Scene) -> None:
@@ -190,7 +191,7 @@ async def test_a_stopped_process_wakes_up_without_timestamps_and_is_told_all_it_
         proxy.signal(signal.SIGSTOP)
         await scene.forget("b")
         await scene.forget("c")
-        assert not await scene.gets_timestamps(7)
+        assert not scene.gets_timestamps(7)
         proxy.signal(signal.SIGCONT)
         await eventually(lambda: not scene.bar.ids, limit_s=15)
     assert not scene.manager._links[7]._outbox.owes_collections
@@ -253,7 +254,7 @@ async def test_a_proxy_that_is_not_ready_is_asked_again_in_time(scene: Scene, pr
 async def test_a_stopping_proxy_fails_no_change(scene: Scene, proxy: Acting) -> None:
     proxy.gate.change(state_code=StateCode.Abnormal)
     await scene.forget()
-    assert not await scene.gets_timestamps(7)
+    assert not scene.gets_timestamps(7)
 
 
 async def test_a_stranger_on_the_address_of_a_proxy_is_told_nothing(scene: Scene) -> None:
@@ -274,7 +275,7 @@ async def test_a_session_that_ends_meanwhile_ends_the_wait(scene: Scene, proxy: 
         await eventually(lambda: names(proxy) == ["a"])
         await scene.cluster.remove("proxy-7")
         await call
-    assert not await scene.gets_timestamps(7)
+    assert not scene.gets_timestamps(7)
 
 
 async def test_a_proxy_that_came_before_the_change_is_told_even_if_the_watch_lags(scene: Scene) -> None:
@@ -304,7 +305,7 @@ async def test_a_refusal_fails_the_change_in_milvus_words_and_all_others_are_tol
             await scene.forget()
         assert names(good) == ["a"]
     assert str(caught.value) == "InvalidateCollectionMetaCache failed, proxyID = 7, err = out of order"
-    assert not await scene.gets_timestamps(7)
+    assert not scene.gets_timestamps(7)
     del proxy.replies[FORGET]
     await eventually(lambda: not scene.bar.ids)
 
