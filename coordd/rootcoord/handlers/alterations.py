@@ -45,6 +45,7 @@ from coordd.rootcoord.collections import (
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.errors import elsewhere
+from coordd.rootcoord.handlers.changing import deadline_of
 from coordd.rootcoord.operations import Operation, Operations, Step
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
@@ -54,9 +55,6 @@ from coordd.rpc.gate import ServeGate
 from coordd.rpc.status import MilvusError, ServiceUnavailable, success
 
 log = get_logger("coordd.rootcoord.alterations")
-
-MARGIN_S = 0.2
-"""Kept back of the caller's deadline, so that it learns why its change was not made, or may not have been."""
 
 Plan: TypeAlias = Callable[[RootCoordTables, MetaLayout, Any, int], Change]
 
@@ -104,7 +102,7 @@ class AlterationHandlers:
         return await self._alter(plan_alter, request, (request.collection_name,), call)
 
     async def _alter(self, plan: Plan, request: Any, names: tuple[str, ...], call: Call) -> Status:
-        deadline = boottime() + TIMEOUT_S if call.deadline is None else call.deadline - MARGIN_S
+        deadline = deadline_of(call)
         made = Change((), request.db_name or DEFAULT_DB_NAME, names)
         alteration = _Alteration(call.method.rpartition("/")[2], plan, request, made)
         keys = [f"{made.db_name}/{name}" for name in names]
