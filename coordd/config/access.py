@@ -1,4 +1,4 @@
-"""Settings about users and roles: `proxy.maxUserNum`, `proxy.maxRoleNum`, `builtinRoles`.
+"""Settings of proxies that RootCoord keeps to, most of them about users and roles, and `builtinRoles`.
 
 Source of truth: Milvus 2.3.5 pkg/util/paramtable/component_param.go and role_param.go.
 """
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from coordd.config.keys import Key
-from coordd.config.sections import Section
+from coordd.config.sections import Milliseconds, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,10 @@ class ProxySettings(Section):
     """Most users that may be there, `root` included. Milvus' bound: proxies keep all of them in memory."""
     max_role_num: Annotated[int, Field(ge=1), Key("proxy.maxRoleNum", live=True)] = 10
     """Most roles that may be there, `admin` and `public` included. Milvus' bound, too."""
+    time_tick_interval_ms: Annotated[Milliseconds, Key("proxy.timeTickInterval")] = 200
+    """How often proxies report how far they are, and RootCoord sends time ticks at least, milliseconds. How
+    long a strongly consistent search waits follows from it.
+    """
 
 
 class BuiltinRolesSettings(Section):

@@ -12,9 +12,6 @@ from coordd.rootcoord.timetick.probe import who_is_there
 from coordd.rootcoord.timetick.ticker import TickConditions, TickQueue, TimeTicker
 from coordd.rootcoord.tso import LOGICAL_BITS
 
-INTERVAL_S = 0.2
-"""Milvus' proxy.timeTickInterval: how often proxies report."""
-
 
 def begin_time_ticks(
     term: Term,
@@ -46,7 +43,7 @@ def begin_time_ticks(
             channels=pool.in_use,
             may_send_s=may_send_s,
             enabled=enabled,
-            interval_s=INTERVAL_S,
+            interval_s=config().settings.proxy.time_tick_interval_ms / 1000,
             server_id=term.server_id,
         ),
     )
