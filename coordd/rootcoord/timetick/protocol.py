@@ -100,6 +100,16 @@ class TimeTicks:
             if now - source.heard_at > for_s
         }
 
+    @property
+    def holding_back(self) -> list[int]:
+        """The proxies that ticks wait for: those without a report, else those that promise least."""
+        missing = [server_id for server_id, source in self._proxies.items() if source.report is None]
+        if missing:
+            return sorted(missing)
+        defaults = {one: source.report.default for one, source in self._proxies.items() if source.report}
+        least = min(defaults.values(), default=0)
+        return sorted(server_id for server_id, default in defaults.items() if default == least)
+
     def round(self, own: Report, channels: Iterable[str]) -> dict[str, int]:
         """The ticks to send now, by channel; each is taken for sent from here on, whatever becomes of it.
 

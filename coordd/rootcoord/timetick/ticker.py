@@ -263,5 +263,5 @@ class TimeTicker:
             self._progress_at = now
             log.warning(
                 f"RootCoord haven't synchronized the time tick for {STALLED_S / 60:f} minutes",  # noqa: G004
-                silent=sorted(self._ticks.silent(now, STALLED_S)),
+                proxies_waited_for=self._ticks.holding_back,
             )

@@ -84,6 +84,16 @@ def test_silence_is_counted_from_the_last_report_or_from_joining() -> None:
     assert made.silent(7.0, 2.0) == {1: (3.0, True), 2: (4.0, False)}
 
 
+def test_who_holds_the_ticks_back() -> None:
+    made = ticks(1, 2, 3)
+    made.report(2, Report({}, 30), 0.0)
+    assert made.holding_back == [1, 3]
+    made.report(1, Report({}, 20), 0.0)
+    made.report(3, Report({A: 5}, 20), 0.0)
+    assert made.holding_back == [1, 3]
+    assert ticks().holding_back == []
+
+
 def test_what_was_sent_is_known_by_channel() -> None:
     made = ticks()
     made.round(Report({}, 15), [A])
