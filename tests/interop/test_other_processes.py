@@ -30,6 +30,8 @@ from coordd.pb.schema_pb2 import CollectionSchema, DataType, FieldSchema
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import TimestampBar
 from coordd.rootcoord.proxies.outbox import PolicyChange
+from tests.interop.scenario import connect
+from tests.lab.client import PymilvusClient
 from tests.lab.cluster import MilvusLab
 from tests.lab.proxy_calls import CALLS, ProxyCalls
 from tests.support.etcd import eventually
@@ -218,3 +220,36 @@ async def test_a_real_proxy_without_timestamps_does_nothing(tmp_path: Path) -> N
             assert all("no timestamps" in outcome for outcome in outcomes.values()), outcomes
             assert effects() == set()
             assert {request.base.sourceID for request in root.requests("AllocTimestamp")} == {server_id}
+
+
+def test_a_stopped_proxy_holds_no_change_of_a_real_client_up(tmp_path: Path) -> None:
+    """Two proxies on coordd: one is stopped while an alias is altered through the other."""
+    with MilvusLab(tmp_path / "lab", session_ttl_s=60) as lab, PymilvusClient(lab.files, tmp_path) as client:
+        milvus = lab.start("rootcoord")
+        lab.start_cluster(rootcoord=milvus, nodes=("proxy",))
+        second = lab.start("proxy", name="second-proxy")
+        second.wait_state("Healthy")
+        connect(lab, client)
+        ids = {name: client.call("create_collection", name=name) for name in ("a", "b")}
+        client.call("create_alias", name="a", alias="x")
+        coordd = lab.start_coordd("rootcoord")
+        coordd.wait_standby()
+        milvus.process.signal(signal.SIGKILL)
+        lab.end_session("rootcoord")
+        coordd.wait_state("Healthy")
+
+        def logged(text: str) -> bool:
+            return text in coordd.process.log.read_text()
+
+        second.process.signal(signal.SIGSTOP)
+        second.process.wait_until(lambda: stands_still(second.process.pid), timeout_s=10, what="a stop")
+        client.call("alter_alias", name="b", alias="x", timeout_s=30)  # the session lasts for 60
+        assert client.call("describe_collection", name="x")["collection_id"] == ids["b"]
+        assert logged("a proxy cannot be told that a collection has changed")
+        assert not logged("a proxy has been told at last")
+        second.process.signal(signal.SIGCONT)
+        coordd.process.wait_until(
+            lambda: logged("a proxy has been told at last"), timeout_s=30, what="word from the proxy"
+        )
+        with ProxyCalls(lab.files, tmp_path, second.address) as calls:
+            assert calls.call("HasCollection") == ""
