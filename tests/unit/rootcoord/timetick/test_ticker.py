@@ -231,12 +231,17 @@ async def test_a_send_is_given_up_when_the_guard_runs_out_meanwhile() -> None:
 
 
 async def test_a_send_goes_on_for_as_long_as_the_guard_is_renewed() -> None:
-    place = Place(stuck={A}, channels=[A], may_send_s=0.1)
-    async with running(place):
-        await asyncio.sleep(0.5)
-        assert place.given_up == []
+    place = Place(stuck={A}, channels=[A], may_send_s=5.0)
+    async with running(place) as ticker:
+        await until(lambda: A in ticker._sending and ticker._sending[A].limit)
+        limit = ticker._sending[A].limit
+        assert limit is not None
+        first = limit.when()
+        assert first is not None
+        await until(lambda: (limit.when() or 0.0) > first)
         place.stuck.clear()
         await until(lambda: place.log)
+    assert place.given_up == []
 
 
 async def test_without_timestamps_there_is_no_tick() -> None:
