@@ -24,6 +24,7 @@ from coordd.mq.outage import Outage
 log = get_logger("coordd.mq")
 
 _THREAD: Final = re.compile(r"^\[thrd:[^\]]*\]: ")
+_WAS_UP: Final = "in state UP"
 _TELLING: Final = frozenset({"FAIL", "ERROR", "SSL", "SASLFAIL"})
 """Kinds of lines of librdkafka that say why a broker cannot be used."""
 
@@ -63,8 +64,8 @@ class Trouble:
         del template
         said = _THREAD.sub("", text)
         log.debug("librdkafka says", kind=kind, client=client, text=said)
-        if kind not in _TELLING or level < logging.WARNING:
-            return
+        if kind not in _TELLING or (level < logging.WARNING and _WAS_UP in said):
+            return  # a connection that had been good and ends is no trouble by itself
         self.reason = said
         self._outage.seen(_kind_of(said), said)
 

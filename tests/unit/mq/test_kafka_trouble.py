@@ -17,6 +17,9 @@ from coordd.mq.kafka_trouble import Trouble
 
 REFUSED = "[thrd:h:1/bootstrap]: h:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused"
 TLS = "[thrd:ssl://h:1/1]: ssl://h:1/1: SSL handshake failed: certificate verify failed"
+CUT = (
+    "[thrd:ssl://h:1/1]: ssl://h:1/1: Disconnected: SSL connection closed by peer (in state APIVERSION_QUERY)"
+)
 LOGIN = "[thrd:sasl_ssl://h:1/1]: sasl_ssl://h:1/1: SASL authentication error: Authentication failed"
 
 
@@ -29,6 +32,7 @@ def said(trouble: Trouble, text: str, kind: str = "FAIL", level: int = logging.E
     [
         (REFUSED, KafkaError._MSG_TIMED_OUT, QueueUnavailable, "Connection refused"),
         (TLS, KafkaError._MSG_TIMED_OUT, QueueTlsError, "certificate verify failed"),
+        (CUT, KafkaError._MSG_TIMED_OUT, QueueTlsError, "closed by peer"),
         (LOGIN, KafkaError._MSG_TIMED_OUT, QueueAccessDenied, "Authentication failed"),
         ("", KafkaError._MSG_TIMED_OUT, QueueUnavailable, "Message timed out"),
         ("", KafkaError.TOPIC_AUTHORIZATION_FAILED, QueueAccessDenied, "Topic authorization failed"),
@@ -81,6 +85,6 @@ def test_a_line_that_is_no_complaint_is_no_reason() -> None:
     trouble = Trouble("h:1")
     with capture_logs() as lines:
         said(trouble, "[thrd:app]: broker discovered", kind="BROKER", level=logging.INFO)
-        said(trouble, "[thrd:main]: idle connection closed", kind="FAIL", level=logging.INFO)
+        said(trouble, "[thrd:main]: Disconnected (after 9ms in state UP)", kind="FAIL", level=logging.INFO)
     assert trouble.reason == ""
     assert {line["log_level"] for line in lines} == {"debug"}
