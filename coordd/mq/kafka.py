@@ -46,6 +46,8 @@ POLL_GROWTH: Final = 1.25
 POLL_IDLE_S: Final = 1.0
 """Also without messages: librdkafka keeps what it has to say until it is asked."""
 
+CLOSED_MEANWHILE: Final = "the message queue was closed before it had the message"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Delivery: TypeAlias = "asyncio.Future[Message]"
@@ -112,6 +114,8 @@ class KafkaQueue:
             raise QueueClosed("the message queue has been closed")
         try:
             delivery = await self._hand_on(producer, channel, payload)
+            if self._producer is not producer:
+                raise QueueClosed(CLOSED_MEANWHILE)
             self._under_way.add(delivery)
             self._wake.set()
             try:
@@ -142,7 +146,7 @@ class KafkaQueue:
         await asyncio.wait({self._reports})
         for delivery in self._under_way:
             if not delivery.done():
-                delivery.set_exception(QueueClosed("the message queue was closed before it had the message"))
+                delivery.set_exception(QueueClosed(CLOSED_MEANWHILE))
         await producer.purge(blocking=False)
         last = [producer]
         del producer
@@ -152,6 +156,7 @@ class KafkaQueue:
         """Have librdkafka complete the futures in `_under_way`, until `close`."""
         pause_s = POLL_FIRST_S
         while self._producer is producer:
+            self._wake.clear()  # before looking: what happens from here on is not missed
             try:
                 served = await producer.poll(0)
             except Exception:
@@ -161,7 +166,6 @@ class KafkaQueue:
             if self._under_way:
                 await asyncio.sleep(pause_s)
                 continue
-            self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_IDLE_S):
                     await self._wake.wait()
