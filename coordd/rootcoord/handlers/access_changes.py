@@ -3,14 +3,22 @@
 The changes are under a mark of their own, so they never wait for a change of collections. A caller is
 answered when the change is in etcd and the proxies know of it, or after a short wait for those that do not
 answer: they are told later (`coordd.rootcoord.permission_caches`). After a change that needed no write they
-are told too: perhaps it is the repetition of one whose news got lost.
+are told too: perhaps it is the repetition of one whose news got lost. If it is not known whether a change was
+made, or its caller goes away, they are told to look anew.
+
+Not promised: that proxies learn of a transaction that is applied only after they have looked anew. They do when
+the call is repeated, and when the next term begins.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from coordd import clock
 from coordd.config import LoadedConfig
+from coordd.errors import CoorddError
 from coordd.etcd import MAX_TXN_OPS
+from coordd.etcd.errors import OutcomeUnknown
 from coordd.log import get_logger
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
@@ -33,6 +41,13 @@ BATCH_OPS = MAX_TXN_OPS - 1
 Groups = Sequence[Sequence[Write]]
 """Writes; those of one group stay in one transaction."""
 
+Say = Callable[[PermissionCaches], None]
+"""Says something to the proxies' caches."""
+
+
+def _look_anew(caches: PermissionCaches) -> None:
+    caches.refresh_policies(PolicyChange.REFRESH)
+
 
 class AccessChanges:
     """`_access` gives the changes of the present term, `_caches` the caches of its proxies."""
@@ -43,11 +58,20 @@ class AccessChanges:
     _caches: Callable[[], PermissionCaches]
     _config: Callable[[], LoadedConfig]
 
-    async def _change_access(self, call: Call, decide: Decide) -> int:
-        """One transaction; see `coordd.rootcoord.handlers.changing.change`."""
-        return await change(self._access, decide, call)
+    async def _change_access(self, call: Call, decide: Decide, unsure: Say = _look_anew) -> int:
+        """One transaction; see `coordd.rootcoord.handlers.changing.change`.
 
-    async def _change_in_steps(self, call: Call, plan: Callable[[int], Groups]) -> int:
+        `unsure`: what to say to the proxies if it may have been made, and nobody here will know.
+        """
+        try:
+            return await change(self._access, decide, call)
+        except (OutcomeUnknown, asyncio.CancelledError):
+            self._say(unsure)
+            raise
+
+    async def _change_in_steps(
+        self, call: Call, plan: Callable[[int], Groups], unsure: Say = _look_anew
+    ) -> int:
         """As many transactions as it takes, mostly one; returns the revision of the last one that wrote.
 
         `plan` is asked before each of them, with the number of those before. What it says is cut, and the
@@ -62,12 +86,17 @@ class AccessChanges:
             more = len(batches) > 1
             return batches[0] if batches else ()
 
-        while more:
-            revision = await self._change_access(call, decide) or revision
-            done += 1
+        try:
+            while more:
+                revision = await self._change_access(call, decide, unsure) or revision
+                done += 1
+        except CoorddError:
+            if done:
+                self._say(unsure)
+            raise
         return revision
 
-    async def _tell(self, call: Call, say: Callable[[PermissionCaches], None]) -> None:
+    async def _tell(self, call: Call, say: Say) -> None:
         """Tell the proxies what `say` says to their caches. Nothing that becomes of it undoes the change."""
         deadline = min(clock.boottime() + PROXIES_PATIENCE_S, deadline_of(call))
         try:
@@ -81,6 +110,11 @@ class AccessChanges:
         else:
             if not told:
                 log.warning("not all proxies know of a change of permissions yet")
+
+    def _say(self, say: Say) -> None:
+        """Without waiting; if the term is over, the next one does it."""
+        with suppress(TermOverError, RpcFailure):
+            say(self._caches())
 
     async def _tell_policy(self, call: Call, change: PolicyChange, key: str = "") -> None:
         await self._tell(call, lambda caches: caches.refresh_policies(change, key))

@@ -10,7 +10,7 @@ from coordd.pb.common_pb2 import Status
 from coordd.pb.internal_pb2 import CredentialInfo
 from coordd.pb.milvus_pb2 import DeleteCredentialRequest
 from coordd.rootcoord.access.users import plan_create, plan_delete, plan_update
-from coordd.rootcoord.handlers.access_changes import AccessChanges
+from coordd.rootcoord.handlers.access_changes import AccessChanges, Say
 from coordd.rootcoord.permission_caches import PermissionCaches, PolicyChange
 from coordd.rpc.call import Call
 from coordd.rpc.status import success
@@ -34,6 +34,7 @@ class UserHandlers(AccessChanges):
                 password,
                 limit=self._config().settings.proxy.max_user_num,
             ),
+            _forgetting(user),
         )
         log.info("user created", user=user, revision=revision)
         if stale:
@@ -44,7 +45,9 @@ class UserHandlers(AccessChanges):
     async def update_credential(self, request: CredentialInfo, call: Call) -> Status:
         """Set a user's password, and make him if he is not there. Idempotent."""
         user, password = request.username, request.encrypted_password
-        revision = await self._change_access(call, lambda _stamp: plan_update(self._layout, user, password))
+        revision = await self._change_access(
+            call, lambda _stamp: plan_update(self._layout, user, password), _forgetting(user)
+        )
         log.info("password set", user=user, revision=revision)
         await self._tell(call, lambda caches: caches.update_credential(user, request.sha256_password))
         return success()
@@ -53,7 +56,7 @@ class UserHandlers(AccessChanges):
         """Delete a user and take all roles from him. Idempotent."""
         user = request.username
         revision = await self._change_in_steps(
-            call, lambda _done: plan_delete(self._tables, self._layout, user)
+            call, lambda _done: plan_delete(self._tables, self._layout, user), _forgetting(user)
         )
         if revision:
             log.info("user deleted", user=user, revision=revision)
@@ -64,3 +67,13 @@ class UserHandlers(AccessChanges):
 
         await self._tell(call, say)
         return success()
+
+
+def _forgetting(user: str) -> Say:
+    """What to say of a user of whom it is not known what became: read password and roles anew."""
+
+    def say(caches: PermissionCaches) -> None:
+        caches.invalidate_credential(user)
+        caches.refresh_policies(PolicyChange.REFRESH)
+
+    return say

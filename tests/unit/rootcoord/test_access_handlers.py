@@ -10,6 +10,7 @@ from coordd.etcd import MAX_TXN_OPS
 from coordd.pb import internal_pb2, milvus_pb2
 from coordd.pb.common_pb2 import ErrorCode, Status
 from coordd.rpc.failure import RpcCode, RpcFailure
+from tests.support.etcd import eventually
 from tests.unit.meta.samples import LAYOUT
 from tests.unit.rootcoord.memory_etcd import LOST_ANSWER, LOST_REQUEST, Fault
 from tests.unit.rootcoord.recorded import World, world
@@ -214,7 +215,7 @@ async def test_a_drop_that_was_broken_off_is_done_by_the_repeated_call() -> None
         place.etcd.faults.clear()
         assert 0 < len(in_etcd(place, LAYOUT.user_role_prefix)) < 200
         assert "reader" in place.tables.roles
-        assert place.caches.news == []
+        assert set(place.caches.news) == {("REFRESH", "")}
         assert await drop_role(place, "reader") == Status()
     assert in_etcd(place, LAYOUT.user_role_prefix) == []
 
@@ -251,6 +252,38 @@ async def test_proxies_hear_of_what_was_left_behind() -> None:
         ("password", "alice", "sha"),
     ]
     assert in_etcd(place, LAYOUT.user_role_prefix) == in_etcd(place, LAYOUT.grantee_id_prefix) == []
+
+
+async def test_proxies_look_anew_if_it_is_not_known_what_became_of_a_change() -> None:
+    place = await place_with(role("reader"), user("alice"))
+    async with start_oracle(place):
+        place.etcd.faults.extend([LOST_REQUEST] * 1000)
+        soon = clock.boottime() + 0.4
+        asked = internal_pb2.CredentialInfo(username="alice", encrypted_password="y")
+        for method, call in (("UpdateCredential", asked), ("OperatePrivilege", request())):
+            with pytest.raises(RpcFailure):
+                await ask(place, method, call, deadline=soon)
+        assert place.caches.news == [("no password", "alice"), ("REFRESH", ""), ("REFRESH", "")]
+
+
+async def test_proxies_look_anew_if_the_caller_goes_away() -> None:
+    place = await place_with(user("alice"))
+    async with start_oracle(place):
+        place.etcd.faults.extend([LOST_REQUEST] * 1000)
+        before = place.etcd.transactions
+        gone = asyncio.get_running_loop().create_task(delete_user(place, "alice"))
+        await eventually(lambda: place.etcd.transactions > before)
+        gone.cancel()
+        await asyncio.wait([gone])
+    assert place.caches.news == [("no password", "alice"), ("REFRESH", "")]
+
+
+async def test_a_refusal_is_no_news() -> None:
+    place = await place_with(user("alice"))
+    async with start_oracle(place):
+        await credential(place, "CreateCredential", "alice")
+        await drop_role(place, "no_such")
+    assert place.caches.news == []
 
 
 async def test_callers_at_once_make_one_user() -> None:
