@@ -6,8 +6,8 @@ answer: they are told later (`coordd.rootcoord.permission_caches`). After a chan
 are told too: perhaps it is the repetition of one whose news got lost. If it is not known whether a change was
 made, or its caller goes away, they are told to look anew.
 
-Not promised: that proxies learn of a transaction that is applied only after they have looked anew. They do when
-the call is repeated, and when the next term begins.
+Not promised: that proxies learn of a transaction that is applied only after they have looked anew. They do
+when the call is repeated, and when the next term begins.
 """
 
 import asyncio
