@@ -125,6 +125,7 @@ def _replica(folder: Path, number: int, endpoints: Sequence[str]) -> DevReplica:
     home.mkdir(exist_ok=True)
     settings = {
         "etcd": {"endpoints": list(endpoints)},
+        "mq": {"type": "none"},
         "rootCoord": {"ip": "127.0.0.1", "port": 0, "enableActiveStandby": True},
         "coordd": {
             "rpc": {"listenHost": "127.0.0.1"},

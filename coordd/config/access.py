@@ -27,6 +27,8 @@ class BuiltinGrant:
 class ProxySettings(Section):
     """The part of the proxies' settings that coordinators keep."""
 
+    max_shard_num: Annotated[int, Field(ge=1), Key("proxy.maxShardNum", live=True)] = 16
+    """Most shards that a collection may have; `rootCoord.dmlChannelNum` is a bound, too."""
     max_user_num: Annotated[int, Field(ge=1), Key("proxy.maxUserNum", live=True)] = 100
     """Most users that may be there, `root` included. Milvus' bound: proxies keep all of them in memory."""
     max_role_num: Annotated[int, Field(ge=1), Key("proxy.maxRoleNum", live=True)] = 10

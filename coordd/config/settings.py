@@ -15,6 +15,7 @@ from coordd.config.coordinators import (
     RootCoordSettings,
 )
 from coordd.config.keys import Role
+from coordd.config.limits import QuotaAndLimitsSettings
 from coordd.config.message_queue import KafkaSettings, MqSettings, PulsarSettings
 from coordd.config.own import CoorddSettings
 from coordd.config.sections import (
@@ -57,6 +58,8 @@ class Settings(Section):
     """The part of the proxies' settings that coordinators keep."""
     builtin_roles: BuiltinRolesSettings = BuiltinRolesSettings()
     """Roles that are made when a term begins and cannot be dropped."""
+    quota_and_limits: QuotaAndLimitsSettings = QuotaAndLimitsSettings()
+    """Bounds on what a cluster holds and takes."""
     grpc: GrpcSettings = GrpcSettings()
     """gRPC of all roles."""
     log: LogSettings = LogSettings()

@@ -6,12 +6,15 @@ One instance lives as long as the process; what belongs to a term is made by `ac
 Source of truth for the order of activation: Milvus 2.3.5 internal/rootcoord/root_coord.go (initInternal).
 """
 
+import asyncio
+import math
 from collections.abc import Callable, Sequence
 
 import bcrypt
 
 from coordd import clock
 from coordd.config import LoadedConfig
+from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient, Op, OpResult, TxnResult, prefix_end
 from coordd.ha.coordinator import Claim, Term
 from coordd.ha.follower import Follower
@@ -23,19 +26,24 @@ from coordd.log import get_logger
 from coordd.meta.fold import Fold, Table
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
+from coordd.mq.choice import QueueType, choose, open_queue
+from coordd.mq.lazy import LazyQueue
+from coordd.mq.types import MessageQueue
 from coordd.rootcoord import bootstrap
+from coordd.rootcoord.broadcast import Broadcaster
 from coordd.rootcoord.channels import ChannelPool, pool_names
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.figures import Figures
 from coordd.rootcoord.first_windows import FirstWindows, WindowTable
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
 from coordd.rootcoord.known import KnownInTables
+from coordd.rootcoord.life import Life
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import GrpcProxyClient, TimestampBar
 from coordd.rootcoord.system_info import Component
-from coordd.rootcoord.timetick import TickQueue, TimeTicker
+from coordd.rootcoord.timetick import TimeTicker
 from coordd.rootcoord.timetick.assembly import begin_time_ticks
 from coordd.rpc.connection import ClientOptions
 from coordd.rpc.table import DispatchTable
@@ -53,8 +61,7 @@ FIRST_TIMESTAMP_PATIENCE_S = 5.0
 
 
 class RootCoord:
-    """Implements `coordd.ha.coordinator.Coordinator`. `queue`: the message queue; None: there is none, and no
-    messages."""
+    """Implements `coordd.ha.coordinator.Coordinator`. `queue`: a message queue; None: the one configured."""
 
     companions: tuple[str, ...] = ()
 
@@ -63,7 +70,7 @@ class RootCoord:
         config: Callable[[], LoadedConfig],
         layout: MetaLayout,
         client: EtcdClient,
-        queue: TickQueue | None = None,
+        queue: MessageQueue | None = None,
     ) -> None:
         self.role = ROLE
         self.metadata = RootCoordTables(layout)
@@ -79,6 +86,8 @@ class RootCoord:
         self._oracle: Oracle | None = None
         self._ddl: Ddl | None = None
         self._operations: Operations | None = None
+        self._life: Life | None = None
+        self._no_queue: CoorddError | None = None
         self._channels: ChannelPool | None = None
         self._time_ticks: TimeTicker | None = None
         self._gate: LeadershipGate | None = None
@@ -132,6 +141,20 @@ class RootCoord:
         if self._operations is None:
             raise TermOverError("this rootcoord is not active")
         return self._operations
+
+    @property
+    def life(self) -> Life:
+        """Making and dropping collections and partitions in the present term.
+
+        Raises:
+            TermOverError: there is no term, or nothing is served in it.
+            CoorddError: there is no message queue, though one is wanted; says why.
+        """
+        if self._no_queue is not None:
+            raise self._no_queue
+        if self._life is None:
+            raise TermOverError("this rootcoord is not active")
+        return self._life
 
     @property
     def channels(self) -> ChannelPool:
@@ -203,6 +226,7 @@ class RootCoord:
             ddl=lambda: self.ddl,
             operations=lambda: self.operations,
             access=lambda: self.access,
+            life=lambda: self.life,
             gate=replica.gate,
             sessions=replica.sessions,
             proxies=GrpcProxyClient(),
@@ -267,28 +291,76 @@ class RootCoord:
             self._access = Ddl(term.committer, oracle, self.metadata.access_mark)
             term.start_task(oracle.keep_timestamps(), "timestamp window")
             term.start_task(oracle.keep_ids(), "id window")
-            self._begin_time_ticks(term, oracle)
+            queue = self._message_queue(term)
+            self._begin_time_ticks(term, oracle, queue)
             self._meet_peers(term)
+            self._begin_life(term, oracle, self._ddl, self._operations, queue)
         await self._bootstrap(term, self._oracle)
 
-    def _begin_time_ticks(self, term: Term, oracle: Oracle) -> None:
+    def _message_queue(self, term: Term) -> MessageQueue | None:
+        """The queue of the term, opened with its first message; None: there is none."""
+        self._no_queue = None
+        if self._queue is not None:
+            return self._queue
+        try:
+            if choose(self._config()) is QueueType.NONE:
+                return None
+        except CoorddError as error:
+            log.error("no message queue: collections cannot be made or dropped", reason=str(error))
+            self._no_queue = error
+            return None
+        queue = LazyQueue(lambda: open_queue(self._config()))
+        term.start_task(_close_at_the_end(queue), "message queue")
+        return queue
+
+    def _begin_life(
+        self, term: Term, oracle: Oracle, ddl: Ddl, operations: Operations, queue: MessageQueue | None
+    ) -> None:
+        if self._channels is None or self._time_ticks is None or self._peers is None:
+            return  # nothing is served, so nothing is asked for
+        broadcaster = None
+        if queue is not None:
+            broadcaster = Broadcaster(queue, self._time_ticks, oracle, self._may_send_s)
+        self._life = Life(
+            tables=self.metadata,
+            layout=self._layout,
+            config=self._config,
+            ddl=ddl,
+            oracle=oracle,
+            pool=self._channels,
+            peers=self._peers,
+            operations=operations,
+            broadcaster=broadcaster,
+            server_id=term.server_id,
+        )
+        term.start_task(self._go_on(self._life), "unfinished changes")
+
+    async def _go_on(self, life: Life) -> None:
+        """When callers have been answered, and if there is a queue to tell others by."""
+        while self._gate is not None and self._may_send_s() <= 0:
+            await self._gate.wait_change(math.inf)
+        if self._no_queue is None:
+            life.go_on()
+
+    def _may_send_s(self) -> float:
+        """For how many seconds this replica may act outward, 0 for not now."""
+        gate = self._gate
+        return gate.guard_remaining_s() if gate is not None and gate.serving() else 0.0
+
+    def _begin_time_ticks(self, term: Term, oracle: Oracle, queue: MessageQueue | None) -> None:
         """Who uses which channel is in the tables, so nothing is read for this."""
         self._channels = self._channel_pool()
-        gate, sessions = self._gate, self._sessions
-        if gate is None or sessions is None:
+        sessions = self._sessions
+        if sessions is None:
             return  # nothing is served, so nobody reports
-
-        def may_send_s() -> float:
-            return gate.guard_remaining_s() if gate.serving() else 0.0
-
         self._time_ticks = begin_time_ticks(
             term,
             oracle=oracle,
             pool=self._channels,
             sessions=sessions,
-            queue=self._queue,
+            queue=queue,
             config=self._config,
-            may_send_s=may_send_s,
+            may_send_s=self._may_send_s,
         )
 
     def _channel_pool(self) -> ChannelPool:
@@ -339,6 +411,7 @@ class RootCoord:
         if self._operations is not None:
             self._operations.close()
             self._operations = None
+        self._life = None
         if self._time_ticks is not None:
             self._time_ticks.close()
         self._time_ticks = self._channels = None
@@ -382,3 +455,10 @@ def encrypt(password: str) -> str:
     """A password as it is stored: bcrypt in the form that Go's library writes (`$2a$`)."""
     salt = bcrypt.gensalt(BCRYPT_COST, prefix=b"2a")
     return bcrypt.hashpw(password.encode(), salt).decode()
+
+
+async def _close_at_the_end(queue: MessageQueue) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await queue.close()

@@ -370,6 +370,72 @@ def list_grants(role: str) -> list[str]:
     return _grants(role)
 
 
+def create_partition(name: str, partition: str) -> None:
+    """CreatePartition through the proxy."""
+    Collection(name, using=USING).create_partition(partition, timeout=TIMEOUT_S)
+
+
+def drop_partition(name: str, partition: str) -> None:
+    """DropPartition through the proxy."""
+    Collection(name, using=USING).drop_partition(partition, timeout=TIMEOUT_S)
+
+
+def drop_collection(name: str) -> None:
+    """DropCollection through the proxy."""
+    utility.drop_collection(name, using=USING, timeout=TIMEOUT_S)
+
+
+def _rows(first: int, count: int) -> list[list[Any]]:
+    keys = list(range(first, first + count))
+    return [keys, [[float(key + place) for place in range(8)] for key in keys]]
+
+
+def _nearest(collection: Collection, key: int) -> list[int]:
+    vector = [float(key + place) for place in range(8)]
+    found = collection.search(
+        [vector], "vec", {"metric_type": "L2"}, limit=3, consistency_level="Strong", timeout=TIMEOUT_S
+    )
+    return sorted(found[0].ids)
+
+
+def fill(name: str, first: int, count: int) -> None:
+    """Insert rows with these keys into a collection of ``create_collection``."""
+    Collection(name, using=USING).insert(_rows(first, count), timeout=TIMEOUT_S)
+
+
+def index_and_load(name: str) -> None:
+    """Flush, index and load a collection."""
+    collection = Collection(name, using=USING)
+    collection.flush(timeout=TIMEOUT_S)
+    index = {"index_type": "FLAT", "metric_type": "L2", "params": {}}
+    collection.create_index("vec", index, timeout=TIMEOUT_S)
+    collection.load(timeout=TIMEOUT_S)
+
+
+def nearest(name: str, key: int) -> list[int]:
+    """The keys next to one, as a strongly consistent search finds them."""
+    return _nearest(Collection(name, using=USING), key)
+
+
+def delete(name: str, keys: list[int]) -> None:
+    """Delete rows by their keys."""
+    Collection(name, using=USING).delete(f"pk in {keys}", timeout=TIMEOUT_S)
+
+
+def count(name: str) -> int:
+    """How many rows a strongly consistent query counts."""
+    collection = Collection(name, using=USING)
+    rows = collection.query(
+        "pk >= 0", output_fields=["count(*)"], consistency_level="Strong", timeout=TIMEOUT_S
+    )
+    return int(rows[0]["count(*)"])
+
+
+def release(name: str) -> None:
+    """Release a collection."""
+    Collection(name, using=USING).release(timeout=TIMEOUT_S)
+
+
 OPS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
@@ -378,6 +444,17 @@ OPS: dict[str, Callable[..., Any]] = {
         *(create_alias, alter_alias, drop_alias, rename_collection),
         *(create_user, update_password, delete_user, create_role, drop_role, add_user, remove_user),
         *(grant, revoke, list_grants),
+        *(
+            create_partition,
+            drop_partition,
+            drop_collection,
+            fill,
+            index_and_load,
+            nearest,
+            delete,
+            count,
+            release,
+        ),
     )
 }
 

@@ -16,11 +16,13 @@ from coordd.rootcoord.handlers.alterations import AlterationHandlers
 from coordd.rootcoord.handlers.caches import CacheHandlers
 from coordd.rootcoord.handlers.collections import AnswerCache, CollectionHandlers
 from coordd.rootcoord.handlers.databases import DatabaseHandlers
+from coordd.rootcoord.handlers.life import LifeHandlers
 from coordd.rootcoord.handlers.privilege_groups import PrivilegeGroupHandlers
 from coordd.rootcoord.handlers.roles import RoleHandlers
 from coordd.rootcoord.handlers.system import SystemHandlers
 from coordd.rootcoord.handlers.timeticks import TimeTickHandlers
 from coordd.rootcoord.handlers.users import UserHandlers
+from coordd.rootcoord.life import Life
 from coordd.rootcoord.lookup import CollectionLookup
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
@@ -47,6 +49,7 @@ class RootCoordHandlers(
     AccessHandlers,
     TimeTickHandlers,
     AlterationHandlers,
+    LifeHandlers,
     CacheHandlers,
     UserHandlers,
     RoleHandlers,
@@ -65,6 +68,7 @@ class RootCoordHandlers(
         ddl: Callable[[], Ddl],
         operations: Callable[[], Operations],
         access: Callable[[], Ddl],
+        life: Callable[[], Life],
         gate: ServeGate,
         sessions: SessionTable,
         proxies: ProxyClient,
@@ -84,6 +88,7 @@ class RootCoordHandlers(
         self._ddl = ddl
         self._operations = operations
         self._access = access
+        self._life = life
         self._gate = gate
         self._sessions = sessions
         self._proxies = proxies

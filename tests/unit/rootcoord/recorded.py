@@ -16,6 +16,7 @@ from coordd.meta.tables import RootCoordTables
 from coordd.pb import milvus_pb2
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers import RootCoordHandlers
+from coordd.rootcoord.life import Life
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
@@ -132,6 +133,9 @@ async def world(
     def operations() -> Operations:
         raise TermOverError("this rootcoord is not active")
 
+    def life() -> Life:
+        raise TermOverError("this rootcoord is not active")
+
     def peers() -> Peers:
         if made.peers is None:
             raise TermOverError("this rootcoord is not active")
@@ -152,6 +156,7 @@ async def world(
         ddl=ddl,
         operations=operations,
         access=access,
+        life=life,
         gate=gate,
         sessions=sessions,
         proxies=proxies or AllHealthy(),

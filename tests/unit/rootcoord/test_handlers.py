@@ -264,7 +264,7 @@ async def test_a_standby_tells_its_state_channels_and_metrics() -> None:
 
 
 async def test_methods_that_are_not_there_yet_say_so() -> None:
-    answer = await ask(await world({}), "CreateCollection", milvus_pb2.CreateCollectionRequest())
+    answer = await ask(await world({}), "ReportImport", root_coord_pb2.ImportResult())
     assert answer.code != 0
     assert "not implemented yet" in answer.reason
 

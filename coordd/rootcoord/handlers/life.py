@@ -1,0 +1,61 @@
+"""CreateCollection, DropCollection, CreatePartition and DropPartition: changes of several steps.
+
+A call whose caller left, or whose time was up, goes on (`coordd.rootcoord.operations`); repeated, it waits
+for its turn and finds what the first one has made. All four are idempotent.
+
+Source of truth: Milvus 2.3.5 internal/rootcoord/root_coord.go; recorded replies.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from coordd.clock import boottime
+from coordd.meta.commit import TIMEOUT_S
+from coordd.pb.common_pb2 import Status
+from coordd.pb.milvus_pb2 import (
+    CreateCollectionRequest,
+    CreatePartitionRequest,
+    DropCollectionRequest,
+    DropPartitionRequest,
+)
+from coordd.rootcoord.errors import elsewhere
+from coordd.rootcoord.life import Life
+from coordd.rootcoord.oracle import NotHandedOutError, TermOverError
+from coordd.rpc.call import Call
+from coordd.rpc.status import ServiceUnavailable, success
+
+MARGIN_S = 0.2
+"""Kept back of the caller's deadline, so that it learns why its change was not made, or may not have been."""
+
+
+class LifeHandlers:
+    """`_life` gives what belongs to the present term."""
+
+    _life: Callable[[], Life]
+
+    async def create_collection(self, request: CreateCollectionRequest, call: Call) -> Status:
+        """Make a collection; one that is there already with the same definition is success."""
+        return await _answer(lambda deadline: self._life().create_collection(request, deadline), call)
+
+    async def drop_collection(self, request: DropCollectionRequest, call: Call) -> Status:
+        """Drop a collection; its name is free when this is answered."""
+        return await _answer(lambda deadline: self._life().drop_collection(request, deadline), call)
+
+    async def create_partition(self, request: CreatePartitionRequest, call: Call) -> Status:
+        """Make a partition; one that is there already is success."""
+        return await _answer(lambda deadline: self._life().create_partition(request, deadline), call)
+
+    async def drop_partition(self, request: DropPartitionRequest, call: Call) -> Status:
+        """Drop a partition; its name is free when this is answered."""
+        return await _answer(lambda deadline: self._life().drop_partition(request, deadline), call)
+
+
+async def _answer(change: Callable[[float], Coroutine[Any, Any, None]], call: Call) -> Status:
+    deadline = boottime() + TIMEOUT_S if call.deadline is None else call.deadline - MARGIN_S
+    try:
+        await change(deadline)
+    except TermOverError as error:
+        raise elsewhere(error) from error
+    except NotHandedOutError as error:
+        raise ServiceUnavailable(f"no timestamp or ID for the change: {error}") from error
+    return success()

@@ -1,0 +1,401 @@
+"""Collections and partitions made and dropped, with a crash before and after every effect on the outside.
+
+A term of RootCoord runs on an etcd in memory and on other components that note what they are told. At one
+effect (a transaction, a message, a call) it stops for good, as if it had been killed; the next term goes on
+from what etcd holds. Afterwards a collection is there as a whole or not at all, and the repeated call
+succeeds.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from coordd.clock import boottime
+from coordd.etcd import TxnResult
+from coordd.ha.tasks import TaskScope
+from coordd.meta.commit import FencedCommitter
+from coordd.pb import milvus_pb2, schema_pb2
+from coordd.pb.common_pb2 import MsgBase, MsgType
+from coordd.pb.etcd_meta_pb2 import DatabaseInfo, DatabaseState
+from coordd.pb.schema_pb2 import DataType
+from coordd.rootcoord import life as life_module
+from coordd.rootcoord.channels import ChannelPool, pool_names
+from coordd.rootcoord.ddl import Ddl
+from coordd.rootcoord.known import KnownInTables
+from coordd.rootcoord.life import Life
+from coordd.rootcoord.operations import Operations
+from coordd.rootcoord.oracle import Oracle
+from coordd.rpc.status import MilvusError
+from tests.support.etcd import eventually
+from tests.unit.rootcoord.memory_etcd import MemoryEtcd
+from tests.unit.rootcoord.recorded import LAYOUT, World, no_config, world
+from tests.unit.rootcoord.term import begin_term
+
+NAME = "books"
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments are asked for at once."""
+    monkeypatch.setattr(life_module, "SEGMENTS_EVERY_S", 0.0)
+
+
+@dataclass
+class Effects:
+    """Everything that leaves the process, numbered. At number `crash_at` the process is dead: before the
+    effect, or `after` it."""
+
+    crash_at: int = -1
+    after: bool = False
+    done: list[str] = field(default_factory=list)
+    crashed: asyncio.Event = field(default_factory=asyncio.Event)
+    failing: set[str] = field(default_factory=set)
+
+    async def happen(self, name: str, effect: Callable[[], Any] = lambda: None) -> Any:
+        number = len(self.done)
+        self.done.append(name)
+        if self.crashed.is_set() or (number == self.crash_at and not self.after):
+            await self._die()
+        if name in self.failing:
+            raise MilvusError(f"{name} refused")
+        result = effect()
+        if number == self.crash_at:
+            await self._die()
+        await asyncio.sleep(0)
+        return result
+
+    async def _die(self) -> None:
+        self.crashed.set()
+        await asyncio.Event().wait()
+
+
+@dataclass
+class Outside:
+    """The other components and the queue: DataCoord, QueryCoord, the proxies, the channels."""
+
+    effects: Effects
+    oracle: Oracle
+
+    @property
+    def data_coord(self) -> "Outside":
+        return self
+
+    @property
+    def query_coord(self) -> "Outside":
+        return self
+
+    @property
+    def proxies(self) -> "Outside":
+        return self
+
+    async def watch_channels(self, _request: Any, *, deadline: float) -> None:
+        await self.effects.happen("watch channels")
+
+    async def drop_indexes(self, _collection: int, *, deadline: float) -> None:
+        await self.effects.happen("drop indexes")
+
+    async def gc_confirm(self, _collection: int, _partition: int = -1, *, deadline: float) -> bool:
+        await self.effects.happen("confirm")
+        return True
+
+    async def release_collection(self, _collection: int, *, deadline: float) -> None:
+        await self.effects.happen("release collection")
+
+    async def release_partitions(self, _collection: int, _partitions: Any, *, deadline: float) -> None:
+        await self.effects.happen("release partitions")
+
+    async def sync_new_created_partition(self, _collection: int, _partition: int, *, deadline: float) -> None:
+        await self.effects.happen("sync partition")
+
+    async def invalidate_collection_meta_cache(self, _request: Any, *, committed_at: int) -> None:
+        await self.effects.happen("forget")
+
+    async def send(
+        self, channels: Collection[str], build: Callable[[int], bytes], *, deadline: float, stamp: int = 0
+    ) -> tuple[int, dict[str, bytes]]:
+        timestamp = stamp or await self.oracle.wait_timestamps(1, deadline)
+        kind = MsgType.Name(_header(build(timestamp)).msg_type)
+        await self.effects.happen(f"send {kind}")
+        return timestamp, dict.fromkeys(channels, b"position")
+
+    async def until_heard(self, _channels: Any, _timestamp: int, *, deadline: float) -> None:
+        await self.effects.happen("tick")
+
+
+def _header(payload: bytes) -> MsgBase:
+    """Field 1 of every message."""
+    return milvus_pb2.HasCollectionRequest.FromString(payload).base
+
+
+class CrashingEtcd:
+    """The etcd of one term: its transactions are effects."""
+
+    def __init__(self, etcd: MemoryEtcd, effects: Effects) -> None:
+        self._etcd = etcd
+        self._effects = effects
+
+    async def txn(self, *arguments: Any, **options: Any) -> TxnResult:
+        loop = asyncio.get_running_loop()
+        result: list[asyncio.Task[TxnResult]] = []
+        done = await self._effects.happen(
+            "txn", lambda: result.append(loop.create_task(self._etcd.txn(*arguments, **options)))
+        )
+        assert done is None
+        return await result[0]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._etcd, name)
+
+
+@dataclass
+class Running:
+    place: World
+    life: Life
+    effects: Effects
+    operations: Operations
+    pool: ChannelPool
+
+    async def quiet(self) -> None:
+        """Until nothing happens any more."""
+        seen = -1
+        while seen != len(self.effects.done):
+            seen = len(self.effects.done)
+            await asyncio.sleep(0.15)
+
+
+@asynccontextmanager
+async def running(etcd: MemoryEtcd, effects: Effects, *, queue: bool = True) -> AsyncIterator[Running]:
+    """A new term on what this etcd holds, with tables of its own."""
+    place = await world({})
+    place.etcd.__dict__.update(etcd.__dict__)
+    place.fold.load(await place.etcd.range("", "\x7f"))
+    term = begin_term(place)
+    client = CrashingEtcd(place.etcd, effects)
+    committer = FencedCommitter(client, term.committer._fence, place.fold, lambda: None)
+    oracle = await Oracle.start(place.client, LAYOUT, term.committer, KnownInTables(place.tables))
+    outside: Any = Outside(effects, oracle)
+    async with TaskScope() as scope:
+        scope.create_task(oracle.keep_timestamps())
+        scope.create_task(oracle.keep_ids())
+        operations = Operations(lambda coroutine, name: scope.create_task(coroutine, name=name))
+        pool = ChannelPool(
+            pool_names("dml", 16, place.tables.collections.channel_uses), place.tables.collections
+        )
+        life = Life(
+            tables=place.tables,
+            layout=LAYOUT,
+            config=no_config,
+            ddl=Ddl(committer, oracle, place.tables.ddl_mark),
+            oracle=oracle,
+            pool=pool,
+            peers=outside,
+            operations=operations,
+            broadcaster=outside if queue else None,
+            server_id=4,
+        )
+        try:
+            yield Running(place, life, effects, operations, pool)
+        finally:
+            etcd.__dict__.update(place.etcd.__dict__)
+            operations.close()
+            oracle.close()
+
+
+def soon() -> float:
+    return boottime() + 20
+
+
+def create(name: str = NAME, *, shards: int = 2) -> milvus_pb2.CreateCollectionRequest:
+    fields = [
+        schema_pb2.FieldSchema(name="pk", data_type=DataType.Int64, is_primary_key=True),
+        schema_pb2.FieldSchema(
+            name="vec", data_type=DataType.FloatVector, type_params=[{"key": "dim", "value": "8"}]
+        ),
+    ]
+    schema = schema_pb2.CollectionSchema(name=name, fields=fields)
+    return milvus_pb2.CreateCollectionRequest(
+        base=MsgBase(msg_type=MsgType.CreateCollection),
+        collection_name=name,
+        schema=schema.SerializeToString(),
+        shards_num=shards,
+    )
+
+
+def drop(name: str = NAME) -> milvus_pb2.DropCollectionRequest:
+    return milvus_pb2.DropCollectionRequest(
+        base=MsgBase(msg_type=MsgType.DropCollection), collection_name=name
+    )
+
+
+def create_partition(partition: str) -> milvus_pb2.CreatePartitionRequest:
+    return milvus_pb2.CreatePartitionRequest(
+        base=MsgBase(msg_type=MsgType.CreatePartition), collection_name=NAME, partition_name=partition
+    )
+
+
+def drop_partition(partition: str) -> milvus_pb2.DropPartitionRequest:
+    return milvus_pb2.DropPartitionRequest(
+        base=MsgBase(msg_type=MsgType.DropPartition), collection_name=NAME, partition_name=partition
+    )
+
+
+Ask = Callable[[Life], Any]
+ASK: dict[str, Ask] = {
+    "create collection": lambda life: life.create_collection(create(), soon()),
+    "drop collection": lambda life: life.drop_collection(drop(), soon()),
+    "create partition": lambda life: life.create_partition(create_partition("p"), soon()),
+    "drop partition": lambda life: life.drop_partition(drop_partition("p"), soon()),
+}
+
+
+def seen(place: World) -> dict[str, list[str]]:
+    """What clients see: collections and their partitions."""
+    out = {}
+    for row in place.tables.collections:
+        if row.available:
+            view = place.tables.collections.whole(row.collection_id)
+            assert view is not None
+            assert [field.fieldID for field in view.fields] == [100, 101, 0, 1]
+            out[row.name] = sorted(partition.name for partition in view.available_partitions)
+    return out
+
+
+def leftovers(place: World) -> int:
+    """Collections and partitions that nobody sees."""
+    return sum(1 for _ in place.tables.collections.unsettled())
+
+
+async def prepared(what: str) -> MemoryEtcd:
+    """An etcd in the state in which the change makes sense."""
+    etcd = MemoryEtcd()
+    info = DatabaseInfo(name="default", id=1, state=DatabaseState.DatabaseCreated)
+    etcd.put_now(LAYOUT.database(1), info.SerializeToString())
+    async with running(etcd, Effects()) as term:
+        if what != "create collection":
+            await term.life.create_collection(create(), soon())
+        if what == "drop partition":
+            await term.life.create_partition(create_partition("p"), soon())
+        await term.quiet()
+    return etcd
+
+
+DONE = {
+    "create collection": {NAME: ["_default"]},
+    "drop collection": {},
+    "create partition": {NAME: ["_default", "p"]},
+    "drop partition": {NAME: ["_default"]},
+}
+UNDONE = {
+    "create collection": {},
+    "drop collection": {NAME: ["_default"]},
+    "create partition": {NAME: ["_default"]},
+    "drop partition": {NAME: ["_default", "p"]},
+}
+ORDER = {
+    "create collection": [
+        "send CreateCollection", "txn", "forget", "watch channels", "txn",
+    ],
+    "drop collection": [
+        *("txn", "forget", "release collection", "drop indexes"),
+        *("send DropCollection", "tick", "confirm", "txn"),
+    ],
+    "create partition": ["txn", "forget", "sync partition", "txn"],
+    "drop partition": ["txn", "forget", "send DropPartition", "tick", "confirm", "txn"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", list(ASK))
+async def test_steps_in_their_order(what: str) -> None:
+    etcd = await prepared(what)
+    effects = Effects()
+    async with running(etcd, effects) as term:
+        await ASK[what](term.life)
+        assert seen(term.place) == DONE[what]
+        await term.quiet()
+        assert effects.done == ORDER[what]
+        assert leftovers(term.place) == 0
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("what", "number"), [(what, n) for what in ASK for n in range(len(ORDER[what]))])
+async def test_a_crash_at_any_effect_leaves_all_or_nothing(what: str, number: int, after: bool) -> None:
+    etcd = await prepared(what)
+    effects = Effects(crash_at=number, after=after)
+    async with running(etcd, effects) as term:
+        asked = asyncio.ensure_future(ASK[what](term.life))
+        await eventually(effects.crashed.is_set)
+        answered = asked.done() and asked.exception() is None
+        asked.cancel()
+    async with running(etcd, Effects()) as term:
+        term.life.go_on()
+        await term.quiet()
+        now = seen(term.place)
+        assert now in (DONE[what], UNDONE[what])
+        assert now == DONE[what] or not answered, "an acknowledged change is lost"
+        assert leftovers(term.place) == 0
+        await ASK[what](term.life)
+        await term.quiet()
+        assert seen(term.place) == DONE[what]
+        assert leftovers(term.place) == 0
+        used = 0 if what == "drop collection" else 2
+        assert len(term.pool.in_use()) == used
+
+
+@pytest.mark.parametrize("step", ["watch channels", "forget", "send CreateCollection"])
+async def test_a_refused_step_of_a_creation_is_told_and_leaves_nothing(step: str) -> None:
+    etcd = await prepared("create collection")
+    effects = Effects(failing={step})
+    async with running(etcd, effects) as term:
+        with pytest.raises(MilvusError, match=f"{step} refused"):
+            await ASK["create collection"](term.life)
+        await term.quiet()
+        assert seen(term.place) == {}
+        assert leftovers(term.place) == 0
+        assert term.pool.in_use() == []
+        assert ("send DropCollection" in effects.done) == (step == "watch channels")
+        effects.failing.clear()
+        await ASK["create collection"](term.life)
+        assert seen(term.place) == DONE["create collection"]
+
+
+async def test_a_refused_partition_is_taken_back() -> None:
+    etcd = await prepared("create partition")
+    effects = Effects(failing={"sync partition"})
+    async with running(etcd, effects) as term:
+        with pytest.raises(MilvusError, match="sync partition refused"):
+            await ASK["create partition"](term.life)
+        await term.quiet()
+        assert seen(term.place) == UNDONE["create partition"]
+        assert leftovers(term.place) == 0
+
+
+@pytest.mark.parametrize("what", list(ASK))
+async def test_without_a_queue_nobody_else_is_asked(what: str) -> None:
+    etcd = await prepared(what)
+    effects = Effects()
+    async with running(etcd, effects, queue=False) as term:
+        await ASK[what](term.life)
+        await term.quiet()
+        assert seen(term.place) == DONE[what]
+        assert leftovers(term.place) == 0
+        assert set(effects.done) == {"txn", "forget"}
+
+
+async def test_repeated_and_competing_calls() -> None:
+    etcd = await prepared("create collection")
+    effects = Effects()
+    async with running(etcd, effects) as term:
+        await asyncio.gather(*(term.life.create_collection(create(), soon()) for _ in range(5)))
+        assert effects.done.count("send CreateCollection") == 1
+        with pytest.raises(MilvusError, match="different parameters"):
+            await term.life.create_collection(create(shards=1), soon())
+        assert effects.done.count("send CreateCollection") == 1, "looked at before anything is taken"
+        await asyncio.gather(*(term.life.drop_collection(drop(), soon()) for _ in range(5)))
+        await term.life.create_collection(create(), soon())
+        await term.quiet()
+        assert seen(term.place) == DONE["create collection"]
+        assert effects.done.count("send DropCollection") == 1
