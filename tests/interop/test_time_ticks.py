@@ -11,8 +11,12 @@ from google.protobuf import json_format
 from coordd.ha.session import SessionRecord
 from coordd.pb.common_pb2 import MsgBase, MsgType
 from coordd.pb.internal_pb2 import ChannelTimeTickMsg
+from coordd.rootcoord.messages import time_tick
+from tests.interop.test_recorded import RECORDING
+from tests.lab.channel_recording import ChannelMessage, read_channels
 from tests.lab.cluster import MilvusLab
 from tests.lab.recorder import open_rootcoord
+from tests.lab.recording import load
 from tests.lab.wire import Stub
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
@@ -100,3 +104,37 @@ def test_a_live_proxy_whose_session_is_deleted_ends_itself(tmp_path: Path) -> No
         [key] = lab.etcd.dump("by-dev/meta/session/proxy-")
         lab.etcd.delete(key)
         proxy.process.wait(60)
+
+
+def test_ticks_rise_on_every_channel_and_through_a_takeover(tmp_path: Path) -> None:
+    """On the channels of the recorded collections, at the word of Milvus' own proxy."""
+    with MilvusLab(tmp_path, session_ttl_s=60) as lab:
+        lab.etcd.load(load(RECORDING).etcd)
+        first = lab.start_coordd("rootcoord")
+        lab.start_cluster(rootcoord=first, nodes=("proxy",))
+        heir = lab.start_coordd("rootcoord", name="heir")
+        heir.wait_standby()
+        read_channels(lab.config.kafka_brokers, lambda found: ticks_of(found, 1))
+        first.process.signal(signal.SIGKILL)
+        heir.wait_state("Healthy")
+        found = read_channels(lab.config.kafka_brokers, lambda found: ticks_of(found, 2))
+    last: dict[str, int] = {}
+    for message in found:  # of each channel in order
+        base = message.base
+        assert base.timestamp > last.get(message.channel, 0), str(message)
+        if base.msg_type == MsgType.TimeTick:
+            assert message.payload == time_tick(base.timestamp, server_id=base.sourceID)
+            last[message.channel] = base.timestamp
+
+
+def ticks_of(found: list[ChannelMessage], senders: int) -> bool:
+    """Whether each channel has five ticks of each of so many rootcoords."""
+    counts: dict[str, dict[int, int]] = {}
+    for message in found:
+        if message.base.msg_type != MsgType.TimeTick:
+            continue
+        by_sender = counts.setdefault(message.channel, {})
+        by_sender[message.base.sourceID] = by_sender.get(message.base.sourceID, 0) + 1
+    return bool(counts) and all(
+        len(by_sender) == senders and min(by_sender.values()) >= 5 for by_sender in counts.values()
+    )

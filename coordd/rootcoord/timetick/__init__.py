@@ -9,6 +9,6 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/{timeticksync,ddl_ts_lock_manag
 
 from coordd.rootcoord.timetick.holds import DdlHolds, Hold
 from coordd.rootcoord.timetick.protocol import Report, TimeTicks
-from coordd.rootcoord.timetick.ticker import TickConditions, TickQueue, TimeTicker
+from coordd.rootcoord.timetick.ticker import TickConditions, TimeTicker
 
-__all__ = ["DdlHolds", "Hold", "Report", "TickConditions", "TickQueue", "TimeTicker", "TimeTicks"]
+__all__ = ["DdlHolds", "Hold", "Report", "TickConditions", "TimeTicker", "TimeTicks"]

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from coordd.config import LoadedConfig
 from coordd.ha.coordinator import Term
 from coordd.ha.leadership import SessionTable
+from coordd.mq.types import MessageQueue
 from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.timetick.absentees import Absentees, ProxySessions
 from coordd.rootcoord.timetick.probe import who_is_there
-from coordd.rootcoord.timetick.ticker import TickConditions, TickQueue, TimeTicker
+from coordd.rootcoord.timetick.ticker import TickConditions, TimeTicker
 from coordd.rootcoord.tso import LOGICAL_BITS
 
 
@@ -19,7 +20,7 @@ def begin_time_ticks(
     oracle: Oracle,
     pool: ChannelPool,
     sessions: SessionTable,
-    queue: TickQueue | None,
+    queue: MessageQueue | None,
     config: Callable[[], LoadedConfig],
     may_send_s: Callable[[], float],
 ) -> TimeTicker:

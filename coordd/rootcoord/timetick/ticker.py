@@ -22,6 +22,7 @@ from coordd.errors import CoorddError
 from coordd.ha.tasks import TaskScope
 from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
+from coordd.mq.types import MessageQueue
 from coordd.pb.internal_pb2 import ChannelTimeTickMsg
 from coordd.rootcoord.messages import time_tick
 from coordd.rootcoord.oracle import TermOverError
@@ -37,17 +38,6 @@ SEND_TIMEOUT_S = 10.0
 """A queue that has not taken a tick by then is asked again with a newer one."""
 STALLED_S = 120.0
 """Milvus complains as late: as long as the queue is away or a proxy is silent there is nothing to do."""
-
-
-class TickQueue(Protocol):
-    """The message queue, as far as ticks need it."""
-
-    async def send(self, channel: str, payload: bytes) -> bytes:
-        """Append a message to a physical channel.
-
-        Raises:
-            CoorddError: it was not taken, or that is not known.
-        """
 
 
 class Timestamps(Protocol):
@@ -114,7 +104,7 @@ class TimeTicker:
         newest: Callable[[], int],
         timestamps: Timestamps,
         proxies: RegisteredProxies,
-        queue: TickQueue | None,
+        queue: MessageQueue | None,
         conditions: TickConditions,
     ) -> None:
         self.holds = DdlHolds(newest)
@@ -221,7 +211,7 @@ class TimeTicker:
             self._sending[channel] = _Send(asyncio.get_running_loop().time() + SEND_TIMEOUT_S)
             scope.create_task(self._send(self._queue, channel, tick, this), name=f"time tick:{channel}")
 
-    async def _send(self, queue: TickQueue, channel: str, tick: int, part_of: _Round) -> None:
+    async def _send(self, queue: MessageQueue, channel: str, tick: int, part_of: _Round) -> None:
         try:
             if self._conditions.may_send_s() <= 0:
                 return

@@ -64,6 +64,9 @@ class Log:
         self.messages.append(("tick", base.timestamp))
         return b"id"
 
+    async def close(self) -> None:
+        return
+
     def has(self, number: int) -> bool:
         return len(self.ticks) >= number
 

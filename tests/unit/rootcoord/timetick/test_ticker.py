@@ -68,6 +68,9 @@ class Place:
         self.log.append((channel, message.base.timestamp))
         return b"id"
 
+    async def close(self) -> None:
+        return
+
     def ticks(self, channel: str) -> list[int]:
         return [tick for name, tick in self.log if name == channel]
 
