@@ -7,6 +7,7 @@ Kafka if `kafka.brokerList` is set. A Milvus process that finds none ends with a
 Source of truth: Milvus 2.3.5 internal/util/dependency/factory.go (mustSelectMQType).
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from coordd.config import ConfigError, LoadedConfig, Problem, normalise
@@ -59,21 +60,31 @@ def open_queue(loaded: LoadedConfig) -> MessageQueue:
         QueueClientMissing: the client library is not installed.
         QueueSettingsInvalid: the client library does not accept the settings.
     """
+    return queue_maker(loaded)()
+
+
+def queue_maker(loaded: LoadedConfig) -> Callable[[], MessageQueue]:
+    """What opens the queue that the configuration means. Loads the client library, which takes 0.1 s.
+
+    Raises:
+        ConfigError: see `choose`.
+        QueueClientMissing: the client library is not installed.
+    """
     match choose(loaded):
         case QueueType.NONE:
-            return NoQueue()
+            return NoQueue
         case QueueType.KAFKA:
             try:
                 from coordd.mq.kafka import KafkaQueue  # noqa: PLC0415 - an optional dependency
             except ModuleNotFoundError as error:
                 raise _client_missing(QueueType.KAFKA) from error
-            return KafkaQueue(loaded.settings.kafka)
+            return lambda: KafkaQueue(loaded.settings.kafka)
         case QueueType.PULSAR:
             try:
                 from coordd.mq.pulsar import PulsarQueue  # noqa: PLC0415 - an optional dependency
             except ModuleNotFoundError as error:
                 raise _client_missing(QueueType.PULSAR) from error
-            return PulsarQueue(loaded.settings.pulsar)
+            return lambda: PulsarQueue(loaded.settings.pulsar)
 
 
 def _refused(loaded: LoadedConfig, reason: str, *, hint: str | None = None) -> ConfigError:

@@ -9,6 +9,7 @@ Source of truth for the order of activation: Milvus 2.3.5 internal/rootcoord/roo
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import bcrypt
 
@@ -26,7 +27,7 @@ from coordd.log import get_logger
 from coordd.meta.fold import Fold, Table
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
-from coordd.mq.choice import QueueType, choose, open_queue
+from coordd.mq.choice import QueueType, choose, queue_maker
 from coordd.mq.lazy import LazyQueue
 from coordd.mq.types import MessageQueue
 from coordd.rootcoord import bootstrap
@@ -97,6 +98,8 @@ class RootCoord:
         self._peers: Peers | None = None
         self._access: Ddl | None = None
         self._epoch = 0
+        with suppress(CoorddError):  # said when a term begins
+            queue_maker(config())  # loads the client library now, not during a takeover
         self._started_ns = clock.unix_ns()
 
     @property
@@ -305,11 +308,12 @@ class RootCoord:
         try:
             if choose(self._config()) is QueueType.NONE:
                 return None
+            make = queue_maker(self._config())
         except CoorddError as error:
             log.error("no message queue: collections cannot be made or dropped", reason=str(error))
             self._no_queue = error
             return None
-        queue = LazyQueue(lambda: open_queue(self._config()))
+        queue = LazyQueue(make)
         term.start_task(_close_at_the_end(queue), "message queue")
         return queue
 
