@@ -89,6 +89,10 @@ class Announcements:
         """The ACTIVE key is about to be passed on."""
         self._log.info("handing leadership over", role=self.role, epoch=epoch, heir=heir)
 
+    def giving_up(self, epoch: int) -> None:
+        """The ACTIVE key is about to be deleted, since there is nobody to pass it on to."""
+        self._log.info("giving leadership up", role=self.role, epoch=epoch)
+
     def won(self, epoch: int) -> None:
         """The ACTIVE key is ours."""
         self._log.info(f"register ACTIVE {self.role}", epoch=epoch)

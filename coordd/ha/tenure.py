@@ -352,7 +352,7 @@ class Tenure:
         """Delete the leadership keys."""
         # Whoever sees the heartbeat gone serves at once, so nothing may leave from here on.
         self.guard.close()
-        log.info("giving leadership up", role=self.role, epoch=self.epoch)
+        self.context.say.giving_up(self.epoch)
         try:
             async with asyncio.timeout(ETCD_PARTING_TIMEOUT_S):
                 await self.context.leadership.resign(self.epoch, self._end_ops(TermEnd.RESIGNED))

@@ -34,6 +34,7 @@ def milvus_yaml(
     return {
         "etcd": {"endpoints": list(endpoints)},
         "common": {"session": {"ttl": ttl_s}},
+        "mq": {"type": "none"},
         "coordd": {
             "rpc": {"listenHost": "127.0.0.1"},
             "management": {"listenHost": "127.0.0.1", "port": 0},
