@@ -10,6 +10,8 @@ from .test_planted_bugs import BUGS
 from .world import run_seed, transcript_of
 
 SHOWN = 50
+TOLD_EVERY_S = 60.0
+"""Where no terminal shows the progress: a run that is broken off has said how far it came."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -42,12 +44,16 @@ def run_one(seed: int, bug: str | None = None, *, trace: bool) -> int:
 def run_many(start: int, runs: int, jobs: int) -> int:
     """Many seeds; the shortest transcript of those that failed, and their numbers."""
     began, done = time.monotonic(), 0
+    told_at = began
     failures: list[int] = []
     for count, failed in run_chunks(start, runs, jobs):
         done += count
         failures += failed
         if sys.stderr.isatty():
             print(f"\r{done} of {runs} runs, {len(failures)} failed ", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - told_at > TOLD_EVERY_S:
+            told_at = time.monotonic()
+            print(f"{done} of {runs} runs, {len(failures)} failed: {failures[:SHOWN]}", flush=True)
     elapsed_s = time.monotonic() - began
     if failures:
         print(min((transcript_of(seed) for seed in failures[:SHOWN]), key=len))
