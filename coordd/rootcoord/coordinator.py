@@ -337,14 +337,14 @@ class RootCoord:
             broadcaster=broadcaster,
             server_id=term.server_id,
         )
-        term.start_task(self._go_on(self._life), "unfinished changes")
+        term.start_task(self._go_on(self._life, oracle.ids.next_id), "unfinished changes")
 
-    async def _go_on(self, life: Life) -> None:
+    async def _go_on(self, life: Life, first_id: int) -> None:
         """When callers have been answered, and if there is a queue to tell others by."""
         while self._gate is not None and self._may_send_s() <= 0:
             await self._gate.wait_change(math.inf)
         if self._no_queue is None:
-            life.go_on()
+            life.go_on(first_id)
 
     def _may_send_s(self) -> float:
         """For how many seconds this replica may act outward, 0 for not now."""

@@ -142,7 +142,7 @@ class Life:
         made: list[tuple[Change, int]] = []
 
         async def write() -> None:
-            made[:] = [await self._change(lambda stamp: self._plan_drop(request, stamp), deadline)]
+            await self._change(lambda stamp: self._plan_drop(request, stamp), deadline, made)
 
         async def forget() -> None:
             await self._forget(*made[0], msg_type=DROP_COLLECTION)
@@ -151,8 +151,13 @@ class Life:
             if made[0][0].collection_id:
                 self._finish_drop(made[0][0].collection_id)
 
+        async def resume() -> None:
+            if made and made[0][0].collection_id:
+                self._resume_drop(made[0][0], DROP_COLLECTION)
+
         def decide() -> Operation:
-            return Operation([Step("write", write), Step("proxies forget", forget)], [Step("finish", finish)])
+            steps = [Step("write", write, resume), Step("proxies forget", forget)]
+            return Operation(steps, [Step("finish", finish)])
 
         await self._carry_out("drop collection", request.db_name, request.collection_name, decide, deadline)
 
@@ -161,9 +166,7 @@ class Life:
         made: list[tuple[Change, int]] = []
 
         async def write() -> None:
-            made[:] = [
-                await self._change(lambda stamp: self._plan_create_partition(request, stamp), deadline)
-            ]
+            await self._change(lambda stamp: self._plan_create_partition(request, stamp), deadline, made)
 
         async def undo() -> None:
             if made and made[0][0].partition_id:
@@ -206,7 +209,7 @@ class Life:
         made: list[tuple[Change, int]] = []
 
         async def write() -> None:
-            made[:] = [await self._change(lambda stamp: self._plan_drop_partition(request, stamp), deadline)]
+            await self._change(lambda stamp: self._plan_drop_partition(request, stamp), deadline, made)
 
         async def forget() -> None:
             await self._forget(*made[0])
@@ -216,19 +219,30 @@ class Life:
             if change.partition_id:
                 self._finish_drop_partition(change.collection_id, change.partition_id)
 
+        async def resume() -> None:
+            if made and made[0][0].partition_id:
+                self._resume_drop(made[0][0], 0)
+
         def decide() -> Operation:
-            return Operation([Step("write", write), Step("proxies forget", forget)], [Step("finish", finish)])
+            steps = [Step("write", write, resume), Step("proxies forget", forget)]
+            return Operation(steps, [Step("finish", finish)])
 
         await self._carry_out("drop partition", request.db_name, request.collection_name, decide, deadline)
 
-    def go_on(self) -> None:
-        """At the beginning of a term: finish, or undo, what earlier ones left. Nobody waits for it."""
+    def go_on(self, first_id: int) -> None:
+        """Finish, or undo, what earlier terms left. `first_id`: the first that this one may hand out, so what
+        is being created with a later one is its own. To finish a drop of its own twice does no harm.
+        """
         left = unfinished(self.tables)
         for collection_id in left.creating:
+            if collection_id >= first_id:
+                continue
             self._undo_collection(collection_id, watched=True)
         for collection_id in left.dropping:
             self._finish_drop(collection_id)
         for collection_id, partition_id in left.creating_partitions:
+            if partition_id >= first_id:
+                continue
             self._undo_partition(collection_id, partition_id)
         for collection_id, partition_id in left.dropping_partitions:
             self._finish_drop_partition(collection_id, partition_id)
@@ -336,6 +350,31 @@ class Life:
         ]
         self.operations.in_background(f"drop collection {collection_id}", steps)
 
+    def _resume_drop(self, change: Change, msg_type: int) -> None:
+        """A drop whose outcome is unknown, or that a proxy refused to hear of: it cannot be taken back, and a
+        repeated call would find nothing of that name. Finish it if it was written."""
+
+        async def settle() -> None:
+            await self._commit(lambda _stamp: (), _soon())
+
+        async def finish() -> None:
+            if change.partition_id:
+                view = self.tables.collections.view(change.collection_id)
+                left = [one for one in (view.partitions if view else ()) if one.id == change.partition_id]
+                if left and not left[0].available:
+                    self._finish_drop_partition(change.collection_id, change.partition_id)
+                return
+            row = self.tables.collections.get(change.collection_id)
+            if row is not None and not row.available:
+                self._finish_drop(change.collection_id)
+
+        steps = [
+            Step("settle", settle),
+            Step("proxies forget", lambda: self._forget(change, 0, msg_type=msg_type)),
+            Step("finish", finish),
+        ]
+        self.operations.in_background(f"resume drop {change.partition_id or change.collection_id}", steps)
+
     def _undo_partition(self, collection_id: int, partition_id: int) -> None:
         async def release() -> None:
             if self.broadcaster is not None:
@@ -420,18 +459,12 @@ class Life:
         return release
 
     def _purge(self, collection_id: int) -> Sequence[Step]:
+        def next_part(stamp: Stamp) -> Sequence[Write]:
+            return next(iter(plan_purge(self.tables, self.layout, collection_id, stamp.timestamp)), ())
+
         async def purge() -> None:
-            while True:
-                stamp = await self.oracle.wait_timestamps(1, _soon())
-                transactions = plan_purge(self.tables, self.layout, collection_id, stamp)
-                if not transactions:
-                    return
-                await self._commit(
-                    lambda stamp: next(
-                        iter(plan_purge(self.tables, self.layout, collection_id, stamp.timestamp)), ()
-                    ),
-                    _soon(),
-                )
+            while await self._commit(next_part, _soon()):
+                pass
 
         return [Step("purge", purge)]
 
@@ -462,22 +495,24 @@ class Life:
         except NotMade:
             return
 
-    async def _change(self, plan: Callable[[Stamp], Change], deadline: float) -> tuple[Change, int]:
-        """Commit a change; returns it and its revision, 0 if there was nothing to write."""
-        planned: list[Change] = []
+    async def _change(
+        self, plan: Callable[[Stamp], Change], deadline: float, made: list[tuple[Change, int]]
+    ) -> None:
+        """Commit a change; `made` gets it and its revision, 0 if nothing was written or that is not known."""
 
         def decide(stamp: Stamp) -> Sequence[Write]:
-            planned[:] = [plan(stamp)]
-            return planned[0].writes
+            made[:] = [(plan(stamp), 0)]
+            return made[0][0].writes
 
         revision = await self.ddl.carry_out(decide, deadline=deadline)
-        return planned[0], revision
+        made[:] = [(made[0][0], revision)]
 
     async def _write(self, writes: Sequence[Write], deadline: float) -> None:
         await self._commit(lambda _stamp: writes, deadline)
 
-    async def _commit(self, decide: Callable[[Stamp], Sequence[Write]], deadline: float) -> None:
-        await self.ddl.carry_out(decide, deadline=deadline)
+    async def _commit(self, decide: Callable[[Stamp], Sequence[Write]], deadline: float) -> int:
+        """The revision, 0 if there was nothing to write. A write of unknown outcome is settled first."""
+        return await self.ddl.carry_out(decide, deadline=deadline)
 
     async def _forget(self, change: Change, revision: int, *, msg_type: int = 0) -> None:
         """Have the proxies forget what the change is about."""

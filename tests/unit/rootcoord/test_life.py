@@ -8,14 +8,16 @@ succeeds.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from coordd.clock import boottime
+from coordd.errors import CoorddError
 from coordd.etcd import TxnResult
+from coordd.etcd.errors import OutcomeUnknown
 from coordd.ha.tasks import TaskScope
 from coordd.meta.commit import FencedCommitter
 from coordd.pb import milvus_pb2, schema_pb2
@@ -31,7 +33,7 @@ from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rpc.status import MilvusError
 from tests.support.etcd import eventually
-from tests.unit.rootcoord.memory_etcd import MemoryEtcd
+from tests.unit.rootcoord.memory_etcd import Fault, MemoryEtcd
 from tests.unit.rootcoord.recorded import LAYOUT, World, no_config, world
 from tests.unit.rootcoord.term import begin_term
 
@@ -158,6 +160,7 @@ class Running:
     effects: Effects
     operations: Operations
     pool: ChannelPool
+    first_id: int
 
     async def quiet(self) -> None:
         """Until nothing happens any more."""
@@ -198,7 +201,7 @@ async def running(etcd: MemoryEtcd, effects: Effects, *, queue: bool = True) -> 
             server_id=4,
         )
         try:
-            yield Running(place, life, effects, operations, pool)
+            yield Running(place, life, effects, operations, pool, oracle.ids.next_id)
         finally:
             etcd.__dict__.update(place.etcd.__dict__)
             operations.close()
@@ -331,7 +334,7 @@ async def test_a_crash_at_any_effect_leaves_all_or_nothing(what: str, number: in
         answered = asked.done() and asked.exception() is None
         asked.cancel()
     async with running(etcd, Effects()) as term:
-        term.life.go_on()
+        term.life.go_on(term.first_id)
         await term.quiet()
         now = seen(term.place)
         assert now in (DONE[what], UNDONE[what])
@@ -399,3 +402,44 @@ async def test_repeated_and_competing_calls() -> None:
         await term.quiet()
         assert seen(term.place) == DONE["create collection"]
         assert effects.done.count("send DropCollection") == 1
+
+
+@pytest.mark.parametrize("what", ["drop collection", "drop partition"])
+async def test_a_drop_that_a_proxy_refuses_to_hear_of_is_finished_all_the_same(what: str) -> None:
+    etcd = await prepared(what)
+    effects = Effects(failing={"forget"})
+    async with running(etcd, effects) as term:
+        with pytest.raises(MilvusError, match="forget refused"):
+            await ASK[what](term.life)
+        effects.failing.clear()
+        await eventually(lambda: leftovers(term.place) == 0, 10)
+        assert seen(term.place) == DONE[what]
+
+
+@pytest.mark.parametrize("applied", [True, False])
+@pytest.mark.parametrize("what", list(ASK))
+async def test_an_unknown_outcome_leaves_nothing_half_made(what: str, *, applied: bool) -> None:
+    etcd = await prepared(what)
+    async with running(etcd, Effects()) as term:
+        lost = OutcomeUnknown("not answered")
+        fault = Fault(after=lost) if applied else Fault(before=lost)
+        term.place.etcd.faults.extend([fault] * 3)
+        with suppress(CoorddError):
+            await ASK[what](term.life)
+        await eventually(lambda: not term.place.etcd.faults and leftovers(term.place) == 0, 15)
+        await ASK[what](term.life)
+        await eventually(lambda: leftovers(term.place) == 0, 15)
+        assert seen(term.place) == DONE[what]
+
+
+async def test_a_new_term_does_not_undo_what_it_makes_itself() -> None:
+    etcd = await prepared("create collection")
+    async with running(etcd, Effects(crash_at=3)) as term:  # stands still while DataCoord is asked
+        asked = asyncio.ensure_future(ASK["create collection"](term.life))
+        await eventually(term.effects.crashed.is_set)
+        assert leftovers(term.place) == 1
+        term.effects.crashed.clear()
+        term.life.go_on(term.first_id)
+        await term.quiet()
+        assert leftovers(term.place) == 1, "it is being made"
+        asked.cancel()
