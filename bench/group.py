@@ -138,7 +138,7 @@ def open_group(
     """A group of "milvus" or "coordd" on generated metadata, with a process that is active."""
     milvus = name == "milvus"
     with (
-        MilvusLab(work, session_ttl_s=ttl_s, milvus=milvus, extra=extra, watchdog=True) as lab,
+        MilvusLab(work, session_ttl_s=ttl_s, milvus=milvus, kafka=True, extra=extra, watchdog=True) as lab,
         Group(name, lab, gated=gated) as group,
     ):
         generate.write(lab.etcd.endpoint, generate.metadata(collections, snapshots=milvus))

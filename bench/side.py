@@ -163,7 +163,9 @@ def both_sides(work: Path, ttl_s: int, collections: int) -> Iterator[tuple[Side,
         milvus = Side("milvus", stack.enter_context(MilvusLab(work / "milvus", session_ttl_s=ttl_s)))
         coordd = Side(
             "coordd",
-            stack.enter_context(MilvusLab(work / "coordd", session_ttl_s=ttl_s, milvus=False, watchdog=True)),
+            stack.enter_context(
+                MilvusLab(work / "coordd", session_ttl_s=ttl_s, milvus=False, kafka=True, watchdog=True)
+            ),
         )
         _make_metadata(milvus, collections)
         milvus.start_active()

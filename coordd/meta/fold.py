@@ -35,10 +35,6 @@ log = get_logger("coordd.meta.fold")
 
 UNUSABLE: Final = "metadata value cannot be used, serving without it"
 
-FREEZE_KEYS: Final = 10_000
-"""A first load of so many keys ends with `gc.freeze`: what it has made stays, and each full collection that
-looked through it again would hold the process up (half a second for 100,000 collections)."""
-
 SLICE_KEYS: Final = 500
 """Keys a stepwise load handles between two yields: a few milliseconds of work."""
 
@@ -138,8 +134,6 @@ class Fold:
                 self._advance(result.revision)
         finally:
             self._notify(applied)  # also of a load that is given up
-        if first_load and done >= FREEZE_KEYS:
-            gc.freeze()
 
     def _news(self, kvs: Iterable[KeyValue]) -> list[Event]:
         """Events for what is newer than what the fold has."""

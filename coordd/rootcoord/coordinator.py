@@ -56,7 +56,7 @@ ROLE = "rootcoord"
 BCRYPT_COST = 4
 """Milvus' bcrypt.MinCost: a proxy checks passwords against it on every connection."""
 
-BEQUEST_PATIENCE_S = 0.02
+BEQUEST_PATIENCE_S = 0.01
 """How long a new term waits for the watch to tell what was bequeathed, before it reads for itself."""
 FIRST_TIMESTAMP_PATIENCE_S = 5.0
 

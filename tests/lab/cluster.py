@@ -100,7 +100,8 @@ class MilvusLab:
     """A cluster.
 
     ``extra`` is merged into every milvus.yaml; the session TTL is in seconds (etcd's minimum is 2). With
-    ``milvus=False`` there is etcd only, for coordd processes alone, and nothing needs to be installed.
+    ``milvus=False`` there is etcd only, for coordd processes alone, and nothing needs to be installed; with
+    ``kafka`` a broker all the same.
     ``etcd_arguments`` are added to etcd's command line. With ``watchdog`` coordd's process is the parent of
     the replica; without, the process that is measured, killed and paused is the replica itself, as it is with
     Milvus.
@@ -113,6 +114,7 @@ class MilvusLab:
         session_ttl_s: int = 3,
         extra: dict[str, Any] | None = None,
         milvus: bool = True,
+        kafka: bool = False,
         etcd_arguments: Sequence[str] = (),
         watchdog: bool = False,
     ) -> None:
@@ -123,6 +125,7 @@ class MilvusLab:
         self._ttl_s = session_ttl_s
         self._extra = extra or {}
         self._files: LabFiles | None = install() if milvus else None
+        self._kafka = milvus or kafka
         self._others: list[LabProcess] = []
         self.components: list[Component] = []
         self._etcd: LabEtcd | None = None
@@ -148,7 +151,7 @@ class MilvusLab:
         self._etcd = LabEtcd(self._etcd_arguments)
         self._config = ClusterConfig(
             etcd_endpoint=self._etcd.endpoint,
-            kafka_brokers=self._start_kafka() if self._files else "127.0.0.1:9",
+            kafka_brokers=self._start_kafka() if self._kafka else "127.0.0.1:9",
             storage=self.work / "storage",
             session_ttl_s=self._ttl_s,
             extra=self._extra,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coordd.etcd import Event, KeyValue, RangeResult, WatchBatch
-from coordd.meta.fold import FREEZE_KEYS, Fold
+from coordd.meta.fold import Fold
 from coordd.meta.quarantine import QuarantinedValue
 from tests.unit.meta.samples import delete, key_value, put
 from tests.unit.meta.tables import DictTable
@@ -203,39 +203,26 @@ class TestLoadInSteps:
 
 
 class TestGarbageCollection:
-    kvs: Sequence[KeyValue] = [key_value(f"a/{index}", b"x", 1) for index in range(FREEZE_KEYS)]
+    kvs: Sequence[KeyValue] = [key_value(f"a/{index}", b"x", 1) for index in range(10)]
 
     def test_is_paused_during_a_load_only(self) -> None:
         fold, _ = make()
-        steps = fold.load_steps(result(3, *self.kvs[:10]), slice_keys=5)
+        steps = fold.load_steps(result(3, *self.kvs), slice_keys=5)
         next(steps)
         assert not gc.isenabled()
         steps.close()
         assert gc.isenabled()
-        fold.load(result(3, *self.kvs[:10]))
+        fold.load(result(3, *self.kvs))
         assert gc.isenabled()
 
     def test_stays_off_for_those_who_have_switched_it_off(self) -> None:
         fold, _ = make()
         gc.disable()
         try:
-            fold.load(result(3, *self.kvs[:10]))
+            fold.load(result(3, *self.kvs))
             assert not gc.isenabled()
         finally:
             gc.enable()
-
-    def test_leaves_alone_what_a_large_first_load_has_made(self) -> None:
-        fold, _ = make()
-        frozen = gc.get_freeze_count()
-        try:
-            fold.load(result(3, *self.kvs[:-1]))
-            fold.load(result(4, *self.kvs))
-            assert gc.get_freeze_count() <= frozen
-            large, _ = make()
-            large.load(result(3, *self.kvs))
-            assert gc.get_freeze_count() > frozen
-        finally:
-            gc.unfreeze()
 
 
 class TestQuarantine:
