@@ -8,7 +8,7 @@ the settings and the collections' properties (`ceilings`, `properties`) follow t
 |---|---|
 | `limitWriting.forceDeny`, `limitReading.forceDeny` | nothing is written, or read |
 | a disk quota is used up | nothing is written to the collection, or to any |
-| ticks consumed late, memory of a node, growing segments | slower inserts, upserts, deletes; least factor counts |
+| late ticks, memory of a node, growing segments | slower inserts, upserts, deletes: the least factor counts |
 | … and the factor is 0 (never for growing segments) | nothing is written to the collections of the node |
 | long queues, much read | searches and queries at `coolOffSpeed` of the present rate |
 

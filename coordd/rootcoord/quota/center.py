@@ -49,6 +49,8 @@ PATIENCE_S = 1.0
 """How long a round waits for answers. A coordinator asks its nodes in turn; one that hangs holds it up."""
 TIMEOUT_S = 10.0
 """Milvus' bound on each of these calls."""
+LOOK_S = 1.0
+"""How long another interval in the settings may go unnoticed."""
 AT_ONCE = 256
 """Collections that are judged before other tasks get their turn."""
 
@@ -107,10 +109,15 @@ class QuotaCenter:
         """Make rounds until cancelled, whatever becomes of the others."""
         async with TaskScope() as scope:
             while True:
-                await asyncio.sleep(self._around.settings().collect_interval_s)
+                await self._pause()
                 settings = self._around.settings()
                 if settings.enabled and self._around.may_send_s() > 0:
                     await self._round(scope, settings)
+
+    async def _pause(self) -> None:
+        begun = boottime()
+        while (left_s := begun + self._around.settings().collect_interval_s - boottime()) > 0:
+            await asyncio.sleep(min(left_s, LOOK_S))
 
     async def _round(self, scope: TaskScope, settings: QuotaAndLimitsSettings) -> None:
         proxies = self._around.peers.proxies.server_ids()
