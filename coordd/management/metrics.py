@@ -351,11 +351,15 @@ def _rootcoord_metrics(figures: RootCoordFigures) -> Iterator[Metric]:
 
 def _quota_metrics(figures: RootCoordFigures) -> Iterator[Metric]:
     prefix = "milvus_rootcoord_"
-    states = GaugeMetricFamily(f"{prefix}quota_states", "The quota states of cluster", labels=["quota_states"])
+    states = GaugeMetricFamily(
+        f"{prefix}quota_states", "The quota states of cluster", labels=["quota_states"]
+    )
     for name, denied in figures.quota_states().items():
         states.add_metric([name], float(denied))
     ratios = GaugeMetricFamily(
-        f"{prefix}rate_limit_ratio", "share of a collection's rates that is taken away", labels=["collection_id"]
+        f"{prefix}rate_limit_ratio",
+        "share of a collection's rates that is taken away",
+        labels=["collection_id"],
     )
     for collection_id, ratio in figures.rate_limit_ratios().items():
         ratios.add_metric([str(collection_id)], ratio)

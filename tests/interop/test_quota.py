@@ -82,7 +82,9 @@ async def told_by(kind: str, lab: MilvusLab) -> dict[str, dict[str, Any]]:
             wanted = moment == "denied"
             for one in (proxy, other):
                 await eventually(
-                    lambda one=one, wanted=wanted: any(bool(rate.states) == wanted for rate in last_told(one)),
+                    lambda one=one, wanted=wanted: any(
+                        bool(rate.states) == wanted for rate in last_told(one)
+                    ),
                     PATIENCE_S,
                 )
             assert as_data(last_told(proxy)[0]) == as_data(last_told(other)[0])

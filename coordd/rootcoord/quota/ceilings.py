@@ -84,7 +84,9 @@ PROPERTIES: Final = frozenset(
 """The properties of a collection that are looked at."""
 
 
-def ceilings(settings: QuotaAndLimitsSettings, properties: Mapping[str, str] = MappingProxyType({})) -> Ceilings:
+def ceilings(
+    settings: QuotaAndLimitsSettings, properties: Mapping[str, str] = MappingProxyType({})
+) -> Ceilings:
     """What holds for a collection with these properties."""
     configured = _configured(settings)
     rates = {}

@@ -116,7 +116,10 @@ class QuotaCenter:
 
     async def _pause(self) -> None:
         begun = boottime()
-        while (left_s := begun + self._around.settings().collect_interval_s - boottime()) > 0:
+        while True:
+            left_s = begun + self._around.settings().collect_interval_s - boottime()
+            if left_s <= 0:
+                return
             await asyncio.sleep(min(left_s, LOOK_S))
 
     async def _round(self, scope: TaskScope, settings: QuotaAndLimitsSettings) -> None:
@@ -217,4 +220,3 @@ def _load_of(server_id: int) -> str:
 
 def _rates_of(server_id: int) -> str:
     return f"rates of proxy {server_id}"
-

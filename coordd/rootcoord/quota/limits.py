@@ -63,9 +63,7 @@ class Judgement:
         for kind in WRITES:
             rates[kind] = self._write_rate(collection_id, kind, ranges[kind]) if writing is None else 0.0
         for kind in READS:
-            rates[kind] = (
-                self.cool_off.rate(collection_id, kind, ranges[kind]) if reading is None else 0.0
-            )
+            rates[kind] = self.cool_off.rate(collection_id, kind, ranges[kind]) if reading is None else 0.0
         return CollectionLimits(rates, writing, reading)
 
     def _write_rate(self, collection_id: int, kind: Kind, range_: Range) -> float:

@@ -179,6 +179,8 @@ def _query_node(node_id: int, said: Any, now_ms: int) -> QueryNode:
         **_common(node_id, said, now_ms),
         growing_bytes=int(said.get("GrowingSegmentsSize") or 0),
         # Queries pass the same queue, whose length is told with the searches.
-        queued=sum(int(search[part]) for part in ("UnsolvedQueue", "ReadyQueue", "ReceiveChan", "ExecuteChan")),
+        queued=sum(
+            int(search[part]) for part in ("UnsolvedQueue", "ReadyQueue", "ReceiveChan", "ExecuteChan")
+        ),
         waited_s=max(int(search["AvgQueueDuration"]), int(query["AvgQueueDuration"])) / NS_PER_S,
     )

@@ -38,7 +38,9 @@ class QuotaState:
             denied=_denied(judgement),
             slowed={one: 1 - brake.factor for one, brake in judgement.brakes.items()},
             tick_delays_s={
-                (role, node.node_id): node.tick_delay_s for role, node in nodes if node.tick_delay_s is not None
+                (role, node.node_id): node.tick_delay_s
+                for role, node in nodes
+                if node.tick_delay_s is not None
             },
         )
 

@@ -238,7 +238,9 @@ async def test_pitfall_16_a_hanging_set_rates_does_not_hold_a_change_up(scene: S
         released.set()
 
 
-async def test_a_coordinator_that_falls_silent_counts_with_what_it_said_last(scene: Scene, proxy: Acting) -> None:
+async def test_a_coordinator_that_falls_silent_counts_with_what_it_said_last(
+    scene: Scene, proxy: Acting
+) -> None:
     async with scene.running():
         await eventually(times(proxy, 1))
         scene.data.hang()

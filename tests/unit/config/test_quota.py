@@ -34,8 +34,12 @@ def test_the_same_names_at_several_places_are_several_settings(directory: Direct
     assert (query.max_rate, query.collection_max_rate, query.collection_min_rate) == (-1, 9, 0)
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("0.5", 0.5), ("0", 3), ("-1", 3), ("65535", 65535), ("65536", 3)])
-def test_an_interval_outside_its_range_is_the_default(directory: Directory, value: str, seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("0.5", 0.5), ("0", 3), ("-1", 3), ("65535", 65535), ("65536", 3)]
+)
+def test_an_interval_outside_its_range_is_the_default(
+    directory: Directory, value: str, seconds: float
+) -> None:
     assert read(directory, "quotaCenterCollectInterval", value).collect_interval_s == seconds
 
 
@@ -45,7 +49,9 @@ def test_so_is_a_delay_of_ticks(directory: Directory, value: str, seconds: float
     assert settings.writing.ticks.max_delay_s == seconds
 
 
-@pytest.mark.parametrize(("value", "speed"), [("0.5", 0.5), ("1", 1), ("0", 0.9), ("-0.1", 0.9), ("1.1", 0.9)])
+@pytest.mark.parametrize(
+    ("value", "speed"), [("0.5", 0.5), ("1", 1), ("0", 0.9), ("-0.1", 0.9), ("1.1", 0.9)]
+)
 def test_so_is_a_share(directory: Directory, value: str, speed: float) -> None:
     assert read(directory, "limitReading.coolOffSpeed", value).reading.cool_off_speed == speed
 

@@ -30,7 +30,9 @@ def stamp(age_s: float) -> int:
     return int(NOW_MS - age_s * 1000) << 18
 
 
-def quota_of_node(collections: list[int] | None, *, age_s: float | None = None, **rest: Any) -> dict[str, Any]:
+def quota_of_node(
+    collections: list[int] | None, *, age_s: float | None = None, **rest: Any
+) -> dict[str, Any]:
     """The quota metrics of a data node, as Milvus writes them."""
     flow_graph = {"MinFlowGraphChannel": "", "MinFlowGraphTt": 2**64 - 1, "NumFlowGraph": 0}
     if age_s is not None:

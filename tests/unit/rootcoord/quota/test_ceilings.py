@@ -32,7 +32,9 @@ def test_rates_of_writing_are_in_mebibytes() -> None:
 
 
 def test_rates_of_reading_are_not() -> None:
-    found = ceilings(settings(dql={"enabled": True, "search": {"collection_max_rate": 7}, "query": {"max_rate": 5}}))
+    found = ceilings(
+        settings(dql={"enabled": True, "search": {"collection_max_rate": 7}, "query": {"max_rate": 5}})
+    )
     assert (found.rates[Kind.SEARCH], found.rates[Kind.QUERY]) == (Range(7), Range(5))
 
 
@@ -103,7 +105,10 @@ def test_quotas_of_the_disk() -> None:
     assert quota(5, 3, **{"collection.diskProtection.diskQuota.mb": "0"}) == 0
 
 
-@given(st.dictionaries(st.sampled_from(sorted(PROPERTIES)), st.text(max_size=8) | st.floats().map(str)), st.floats(-2, 9))
+@given(
+    st.dictionaries(st.sampled_from(sorted(PROPERTIES)), st.text(max_size=8) | st.floats().map(str)),
+    st.floats(-2, 9),
+)
 def test_whatever_is_said_a_range_is_a_range(properties: dict[str, str], most: float) -> None:
     found = ceilings(dml(insert={"collection_max_mb_s": most, "collection_min_mb_s": 2}), properties)
     assert all(0 <= one.least <= one.most for one in found.rates.values())

@@ -92,7 +92,9 @@ def test_no_slower_than_the_least_rate() -> None:
 
 
 def test_searches_are_cooled_off() -> None:
-    found = measures(query_nodes=(QueryNode(9, (1,), queued=10),), proxies=(ProxyLoad(searches=100, queries=50),))
+    found = measures(
+        query_nodes=(QueryNode(9, (1,), queued=10),), proxies=(ProxyLoad(searches=100, queries=50),)
+    )
     limits = told(judge(found, settings(**RATES, reading={"queue": {"enabled": True, "nq": 10}})))[1]
     assert (limits.rates[Kind.SEARCH], limits.rates[Kind.QUERY]) == (pytest.approx(90), math.inf)
 
@@ -249,7 +251,9 @@ SETTINGS = st.fixed_dictionaries(
     }
 )
 PROPERTIES = st.dictionaries(
-    st.sampled_from(["collection.insertRate.max.mb", "collection.insertRate.min.mb", "collection.searchRate.max.vps"]),
+    st.sampled_from(
+        ["collection.insertRate.max.mb", "collection.insertRate.min.mb", "collection.searchRate.max.vps"]
+    ),
     RATE.map(str),
 )
 
@@ -282,4 +286,6 @@ def test_the_later_the_ticks_the_slower(one: float, other: float) -> None:
     def rate(delay_s: float) -> float:
         return judge(measures(late(delay_s, 1)), settings(**RATES, writing=SLOW)).of(1).rates[Kind.UPSERT]
 
-    assert (rate(one) <= rate(other)) == (min(one, 10) >= min(other, 10)) or math.isclose(rate(one), rate(other))
+    assert (rate(one) <= rate(other)) == (min(one, 10) >= min(other, 10)) or math.isclose(
+        rate(one), rate(other)
+    )

@@ -20,7 +20,9 @@ def waiting(node_id: int, seconds: float, queued: int, *collections: int) -> Que
     return QueryNode(node_id, collections, waited_s=seconds, queued=queued)
 
 
-BUSY = measures(query_nodes=(waiting(7, 2, 0, 1, 2), waiting(8, 0, 500, 3), waiting(9, 0, 0, 4)), proxies=PROXIES)
+BUSY = measures(
+    query_nodes=(waiting(7, 2, 0, 1, 2), waiting(8, 0, 500, 3), waiting(9, 0, 0, 4)), proxies=PROXIES
+)
 
 
 def test_nobody_is_cooled_off_by_default() -> None:
@@ -28,7 +30,9 @@ def test_nobody_is_cooled_off_by_default() -> None:
     assert cooled(BUSY, queue={"enabled": True}) == set()
 
 
-@pytest.mark.parametrize(("seconds", "collections"), [(2.5, set()), (2, {1, 2}), (0.1, {1, 2}), (0, {1, 2, 3, 4})])
+@pytest.mark.parametrize(
+    ("seconds", "collections"), [(2.5, set()), (2, {1, 2}), (0.1, {1, 2}), (0, {1, 2, 3, 4})]
+)
 def test_long_waits(seconds: float, collections: set[int]) -> None:
     assert cooled(BUSY, queue={"enabled": True, "latency_s": seconds}) == collections
     assert cooled(BUSY, queue={"enabled": False, "latency_s": seconds}) == set()
@@ -44,7 +48,9 @@ def test_long_queues(nq: int, collections: set[int]) -> None:
 def test_many_results(rate: float, all_of_them: bool) -> None:
     proxies = (ProxyLoad(result_bytes=2 * MIB), ProxyLoad(result_bytes=MIB / 2))
     found = measures(query_nodes=BUSY.query_nodes, proxies=proxies)
-    assert cooled(found, result={"enabled": True, "max_mb_s": rate}) == ({1, 2, 3, 4} if all_of_them else set())
+    assert cooled(found, result={"enabled": True, "max_mb_s": rate}) == (
+        {1, 2, 3, 4} if all_of_them else set()
+    )
     assert cooled(found, result={"enabled": False, "max_mb_s": rate}) == set()
 
 

@@ -30,7 +30,7 @@ def test_each_proxy_gets_its_share_of_each_limit() -> None:
 
 
 def test_no_limit_is_what_go_takes_for_it() -> None:
-    assert NO_LIMIT == float(2**1024 - 2**971)  # math.MaxFloat64
+    assert float(2**1024 - 2**971) == NO_LIMIT  # math.MaxFloat64
 
 
 def test_denials_are_states_with_their_reasons() -> None:

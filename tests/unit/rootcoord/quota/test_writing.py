@@ -86,7 +86,8 @@ def test_the_protection_of_memory_can_be_switched_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "factor"), [(100, None), (200, None), (250, 0.75), (290, 0.55), (300, 0.5), (390, 0.5), (999, 0.5)]
+    ("size", "factor"),
+    [(100, None), (200, None), (250, 0.75), (290, 0.55), (300, 0.5), (390, 0.5), (999, 0.5)],
 )
 def test_growing_segments_slow_down_to_the_least_ratio(size: int, factor: float | None) -> None:
     expected = {} if factor is None else {1: Brake(pytest.approx(factor), Reason.MEMORY)}
