@@ -3,28 +3,37 @@
 import asyncio
 import re
 import signal
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coordd.ha.session import SessionRecord
-from coordd.pb.internal_pb2 import RateType
+from coordd.ha.tasks import TaskScope
+from coordd.pb.common_pb2 import MsgBase, MsgType
+from coordd.pb.internal_pb2 import ChannelTimeTickMsg, RateType
+from coordd.pb.milvus_pb2 import GetMetricsResponse
 from coordd.pb.proxy_pb2 import CollectionRate
 from coordd.rootcoord.quota.request import NO_LIMIT
+from coordd.rpc.status import success
 from tests.interop.scenario import connect
 from tests.interop.test_collections import create
 from tests.lab.client import PymilvusClient
 from tests.lab.cluster import Component, MilvusLab
 from tests.lab.recorder import open_rootcoord
+from tests.lab.wire import Stub
 from tests.support.etcd import eventually
 from tests.support.peers import Acting
+from tests.unit.rootcoord.quota.support import proxy_text
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 PATIENCE_S = 40.0
 RATE_LIMIT, QUOTA_EXCEEDED = 8, 9
+PROXIES = (70, 71)
 DENY = "by-dev/config/quotaAndLimits/limitWriting/forceDeny"
 DENY_READING = "by-dev/config/quotaAndLimits/limitReading/forceDeny"
 EXTRA: dict[str, Any] = {
@@ -43,9 +52,11 @@ EXTRA: dict[str, Any] = {
 # --- what proxies are told ---
 
 
-def session(server_id: int, address: str) -> dict[str, bytes]:
-    record = SessionRecord(server_id=server_id, server_name="proxy", address=address, version="2.3.5")
-    return {f"by-dev/meta/session/proxy-{server_id}": record.to_json()}
+def session(proxy: Acting) -> dict[str, bytes]:
+    record = SessionRecord(
+        server_id=proxy.server_id, server_name="proxy", address=proxy.address, version="2.3.5"
+    )
+    return {f"by-dev/meta/session/proxy-{proxy.server_id}": record.to_json()}
 
 
 def last_told(proxy: Acting) -> list[CollectionRate]:
@@ -58,38 +69,53 @@ def as_data(rate: CollectionRate) -> dict[str, Any]:
     return {"rates": rates, "states": list(rate.states), "codes": list(rate.codes)}
 
 
+def start(kind: str, lab: MilvusLab) -> Component:
+    component = lab.start("rootcoord") if kind == "milvus" else lab.start_coordd("rootcoord")
+    lab.start_cluster(rootcoord=component, nodes=("datanode",))
+    return component
+
+
+async def report(stub: Stub) -> None:
+    """Time ticks of the two proxies: without any a data node does not get to work for a collection."""
+    loop = asyncio.get_running_loop()
+    while True:
+        for server_id in PROXIES:
+            base = MsgBase(msg_type=MsgType.TimeTick, sourceID=server_id)
+            message = ChannelTimeTickMsg(base=base, default_timestamp=time.time_ns() // 1_000_000 << 18)
+            await loop.run_in_executor(None, stub.call, "UpdateChannelTimeTick", message)
+        await asyncio.sleep(0.2)
+
+
 async def told_by(kind: str, lab: MilvusLab) -> dict[str, dict[str, Any]]:
     """What a RootCoord tells two proxies of a new collection, and again while writing is denied."""
     loop = asyncio.get_running_loop()
-
-    def start() -> Component:
-        component = lab.start("rootcoord") if kind == "milvus" else lab.start_coordd("rootcoord")
-        lab.start_cluster(rootcoord=component, nodes=("datanode",))
-        return component
-
-    def make_collection() -> None:
-        with open_rootcoord(rootcoord.address) as stub:
-            assert stub.call(*create("books"), timeout_s=60).code == 0
-
-    rootcoord = await loop.run_in_executor(None, start)
+    rootcoord = await loop.run_in_executor(None, start, kind, lab)
     found: dict[str, dict[str, Any]] = {}
-    async with Acting("proxy", 70) as proxy, Acting("proxy", 71) as other:
-        lab.etcd.load(session(70, proxy.address) | session(71, other.address))
-        await loop.run_in_executor(None, make_collection)
-        for moment in ("usually", "denied"):
-            if moment == "denied":
+    async with Acting("proxy", PROXIES[0]) as proxy, Acting("proxy", PROXIES[1]) as other:
+        for one in (proxy, other):  # an answer that is no JSON would spoil each of Milvus' rounds
+            one.replies["GetProxyMetrics"] = GetMetricsResponse(status=success(), response=proxy_text())
+            lab.etcd.load(session(one))
+        with open_rootcoord(rootcoord.address) as stub:
+            async with TaskScope() as scope:
+                scope.create_task(report(stub), name="time ticks")
+                method, request = create("books")
+                make = partial(stub.call, method, request, timeout_s=60)
+                assert (await loop.run_in_executor(None, make)).code == 0
+                found["usually"] = await both_told(proxy, other, denied=False)
                 lab.etcd.load({DENY: b"true"})
-            wanted = moment == "denied"
-            for one in (proxy, other):
-                await eventually(
-                    lambda one=one, wanted=wanted: any(
-                        bool(rate.states) == wanted for rate in last_told(one)
-                    ),
-                    PATIENCE_S,
-                )
-            assert as_data(last_told(proxy)[0]) == as_data(last_told(other)[0])
-            found[moment] = as_data(last_told(proxy)[0])
+                found["denied"] = await both_told(proxy, other, denied=True)
     return found
+
+
+async def both_told(proxy: Acting, other: Acting, *, denied: bool) -> dict[str, Any]:
+    """What both are told of the collection, as soon as it is denied or not."""
+    for one in (proxy, other):
+        await eventually(
+            lambda one=one: any(bool(rate.states) == denied for rate in last_told(one)), PATIENCE_S
+        )
+    ours, others = as_data(last_told(proxy)[0]), as_data(last_told(other)[0])
+    assert ours == others
+    return ours
 
 
 async def test_proxies_are_told_what_milvus_tells_them(tmp_path: Path) -> None:
