@@ -119,6 +119,20 @@ class RootCoordSettings(CoordinatorSettings):
         int, Field(ge=0), Key("rootCoord.minSegmentSizeToEnableIndex", live=True)
     ] = 1024  # fmt: skip
     """Rows below which a segment gets no index; RootCoord only reports it, in GetMetrics."""
+    import_max_pending_task_count: Annotated[
+        int, Field(ge=1), Key("rootCoord.importMaxPendingTaskCount", live=True)
+    ] = 65_535  # fmt: skip
+    """Most bulk inserts that may wait for a data node; one more is refused."""
+    import_task_expiration_s: Annotated[
+        float, Field(gt=0), Key("rootCoord.importTaskExpiration", live=True)
+    ] = 900  # fmt: skip
+    """How long a bulk insert may take from the moment a data node has it until it is done, in seconds; then
+    it fails.
+    """
+    import_task_retention_s: Annotated[
+        float, Field(gt=0), Key("rootCoord.importTaskRetention", live=True)
+    ] = 86_400  # fmt: skip
+    """How long the record of a bulk insert is kept from its creation, if it has ended by then, in seconds."""
 
 
 class DataCoordSettings(CoordinatorSettings):

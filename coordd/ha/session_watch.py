@@ -44,6 +44,11 @@ class SessionWatch:
 
         return end
 
+    @property
+    def synced(self) -> bool:
+        """Whether the sessions are being followed; if not, what is known of them may be old."""
+        return self._follower.synced
+
     async def up_to(self, revision: int, patience_s: float) -> bool:
         """Whether every session that was written up to `revision` is known now, or within `patience_s`."""
         return await self._follower.follows(revision, patience_s)

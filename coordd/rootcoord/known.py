@@ -27,8 +27,9 @@ class KnownInTables:
         return newest
 
     async def newest_id(self) -> int:
-        """The largest ID of a database, collection or partition; 0 if there is none."""
+        """The largest ID of a database, collection, partition or import task; 0 if there is none."""
         newest = max((database.id for database in self._tables.databases), default=0)
+        newest = max(newest, self._tables.import_tasks.newest_id())
         for rows in self._slices():
             newest = max(newest, max(self._ids(rows), default=0))
             await asyncio.sleep(0)

@@ -6,6 +6,7 @@ answers "not implemented yet"; a method of no service is not in the table: UNIMP
 """
 
 import inspect
+import keyword
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -108,9 +109,11 @@ class Method:
 def snake_case(name: str) -> str:
     """`DescribeCollectionInternal` → `describe_collection_internal`, `AllocID` → `alloc_id`.
 
-    A plural keeps together: `ShowCollectionIDs` → `show_collection_ids`.
+    A plural keeps together: `ShowCollectionIDs` → `show_collection_ids`. What Python keeps for itself gets an
+    underscore: `Import` → `import_`.
     """
-    return _WORD_START.sub("_", name).lower()
+    snake = _WORD_START.sub("_", name).lower()
+    return f"{snake}_" if keyword.iskeyword(snake) else snake
 
 
 class DispatchTable:

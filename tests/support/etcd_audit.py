@@ -14,7 +14,8 @@ be seen from outside:
   while it is absent, nor in one revision with its change. Windows strictly increase. Metadata carries
   timestamps and IDs, and these come out of the windows that its author has saved: a write by somebody deposed
   shows by a timestamp below the term's first. Each mark of changes carries ever higher timestamps, and
-  no user, role, grant or privilege group changes without its mark, but for what a new term finds missing.
+  no user, role, grant or privilege group changes without its mark, but for what a new term finds missing. No
+  import task ever changes without its mark.
 - Server IDs are never used twice. Keys of no known family are not written.
 
 Source of truth: design of the leadership keys in `coordd/ha/leadership.py`; Milvus 2.3.5 session_util.go.
@@ -32,6 +33,7 @@ from coordd.meta.keys import (
     DatabaseKey,
     GranteeIdKey,
     GranteeKey,
+    ImportTaskKey,
     PrivilegeGroupKey,
     RoleKey,
     SessionKey,
@@ -79,7 +81,8 @@ class EtcdAudit:
         self._active_key = layout.session(role)
         self._heartbeat_key = layout.heartbeat(role)
         self._access_key = layout.ddl(f"{role}-access")
-        self._marks = {layout.ddl(role): 0, self._access_key: 0}
+        self._import_key = layout.ddl(f"{role}-import")
+        self._marks = {layout.ddl(role): 0, self._access_key: 0, self._import_key: 0}
         self._access_epoch = 0
         self._last_end = ""
         self._windows = {layout.timestamp: 0, layout.id_window: 0}
@@ -134,6 +137,7 @@ class EtcdAudit:
             if event.key != self._active_key:
                 self._judge(revision, event, changes=change is not None)
         self._judge_access(revision, by_key)
+        self._judge_imports(revision, by_key)
         self._take_reports(events)
 
     # --- sessions ---
@@ -230,7 +234,7 @@ class EtcdAudit:
             return
         elif key.startswith(layout.coordination_prefix):
             self._judge_coordination(revision, event)
-        elif key.startswith((layout.snapshot_prefix, layout.root_coord_prefix)):
+        elif key.startswith((layout.snapshot_prefix, layout.root_coord_prefix, layout.import_task_prefix)):
             self._judge_metadata(revision, event, changes=changes)
         else:
             self._fail(revision, f"{key} belongs to no known family")
@@ -310,6 +314,8 @@ class EtcdAudit:
         key = self._layout.parse(event.key)
         if isinstance(key, DatabaseKey) and event.version == 1 and key.db_id not in FIRST_DATABASES:
             self._must_come_from(revision, event, key.db_id, term.id_floor_ns, self.id_end)
+        if isinstance(key, ImportTaskKey) and event.version == 1:
+            self._must_come_from(revision, event, key.task_id, term.id_floor_ns, self.id_end)
 
     def _judge_access(self, revision: int, by_key: dict[str, Event]) -> None:
         """Users, roles, grants change under their mark; before its first use in a term some may be added."""
@@ -322,6 +328,13 @@ class EtcdAudit:
                 continue
             begins = self.term is not None and self.term.epoch != self._access_epoch
             if event.value is None or not begins:
+                self._fail(revision, f"{key} was written without the mark of changes")
+
+    def _judge_imports(self, revision: int, by_key: dict[str, Event]) -> None:
+        if self._import_key in by_key:
+            return
+        for key in by_key:
+            if isinstance(self._layout.parse(key), ImportTaskKey):
                 self._fail(revision, f"{key} was written without the mark of changes")
 
     def _must_come_from(self, revision: int, event: Event, number: int, floor_ns: int, end: int) -> None:

@@ -11,6 +11,7 @@ from coordd.meta.tables.collections import CollectionTable, DamagedMetadata
 from coordd.meta.tables.databases import Database, DatabaseTable
 from coordd.meta.tables.family import DEFAULT_DB_ID, DEFAULT_DB_NAME, KeyFamily
 from coordd.meta.tables.grants import Grant, GrantTable
+from coordd.meta.tables.import_tasks import ImportTaskTable
 from coordd.meta.tables.privilege_groups import PrivilegeGroupTable
 from coordd.meta.tables.root_coord import RootCoordTables
 
@@ -28,6 +29,7 @@ __all__ = [
     "DatabaseTable",
     "Grant",
     "GrantTable",
+    "ImportTaskTable",
     "KeyFamily",
     "Partition",
     "PrivilegeGroupTable",

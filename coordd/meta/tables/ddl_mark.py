@@ -6,8 +6,8 @@ two that were decided upon the same state one wins, whatever keys they write (tw
 different keys); and a transaction whose outcome stayed unknown can no longer be applied once another
 change has been. Milvus' own coordinators do not know the marks, and need not: no term of theirs is ours.
 
-`<name>` is a role, for databases, collections and what is in them, or `<role>-access`, for users, roles and
-privileges: these two kinds of change rest on nothing of each other, so neither waits for the other.
+`<name>` is a role, for databases, collections and what is in them; `<role>-access`, for users, roles and
+privileges; or `<role>-import`, for bulk inserts. These kinds of change do not wait for each other.
 """
 
 from coordd.etcd import Event

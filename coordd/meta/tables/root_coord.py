@@ -12,13 +12,14 @@ from coordd.meta.tables.collections import CollectionTable
 from coordd.meta.tables.databases import DatabaseTable
 from coordd.meta.tables.ddl_mark import DdlMark
 from coordd.meta.tables.grants import GrantTable
+from coordd.meta.tables.import_tasks import ImportTaskTable
 from coordd.meta.tables.privilege_groups import PrivilegeGroupTable
 
 
 class RootCoordTables:
     """All metadata that RootCoord serves. Give `tables` to a `Fold`; read the attributes.
 
-    Their range starts at `layout.root_coord_prefix`.
+    Their range starts at `layout.import_task_prefix`.
     """
 
     def __init__(self, layout: MetaLayout) -> None:
@@ -30,8 +31,10 @@ class RootCoordTables:
         self.user_roles = UserRoleTable(layout)
         self.grants = GrantTable(layout)
         self.privilege_groups = PrivilegeGroupTable(layout)
+        self.import_tasks = ImportTaskTable(layout)
         self.ddl_mark = DdlMark(layout, "rootcoord")
         self.access_mark = DdlMark(layout, "rootcoord-access")
+        self.import_mark = DdlMark(layout, "rootcoord-import")
         self._parts = (
             self.databases,
             self.collections,
@@ -41,8 +44,10 @@ class RootCoordTables:
             self.user_roles,
             self.grants,
             self.privilege_groups,
+            self.import_tasks,
             self.ddl_mark,
             self.access_mark,
+            self.import_mark,
         )
         self.tables: tuple[Table, ...] = tuple(family for part in self._parts for family in part.families)
 

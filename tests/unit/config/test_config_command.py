@@ -32,12 +32,12 @@ def run(*arguments: str | Path) -> int:
 
 
 def test_check_of_a_good_file(directory: Directory, capsys: pytest.CaptureFixture[str]) -> None:
-    path = directory.write("log: {level: debug}\nrootCoord: {importTaskRetention: 3}\n")
+    path = directory.write("log: {level: debug}\nrootCoord: {ImportTaskSubPath: x}\n")
     assert run("check", path) == 0
     out = capsys.readouterr().out
     assert out == f"{path}: 0 errors, 0 warnings; 1 settings of Milvus that coordd does not read\n"
     assert run("check", "--verbose", path) == 0
-    assert "rootCoord.importTaskRetention is a setting of Milvus" in capsys.readouterr().out
+    assert "rootCoord.ImportTaskSubPath is a setting of Milvus" in capsys.readouterr().out
 
 
 def test_check_names_every_wrong_key(directory: Directory, capsys: pytest.CaptureFixture[str]) -> None:

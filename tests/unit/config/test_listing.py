@@ -82,7 +82,7 @@ def test_show_configurations_lists_both_names_of_what_the_role_may_show(director
 
 
 def test_findings_are_logged_once_at_the_right_level(directory: Directory) -> None:
-    loaded = directory.load("log: {lvl: x}\nrootCoord: {importTaskRetention: 1}\ncommon: {session: {ttl: 1}}")
+    loaded = directory.load("log: {lvl: x}\nrootCoord: {ImportTaskSubPath: x}\ncommon: {session: {ttl: 1}}")
     with capture_logs() as logs:
         log_findings(loaded, structlog.get_logger("coordd.config"))
     assert [(line["log_level"], line["event"]) for line in logs] == [

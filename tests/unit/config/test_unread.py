@@ -22,10 +22,10 @@ def test_keys_of_milvus_are_suggested_too_and_nonsense_is_not(directory: Directo
 
 
 def test_keys_of_milvus_are_not_suspected(directory: Directory) -> None:
-    loaded = directory.load("rootCoord: {importTaskExpiration: 9}\ncommon: {DiskIndex: {MaxDegree: 5}}\n")
+    loaded = directory.load("rootCoord: {ImportTaskSubPath: x}\ncommon: {DiskIndex: {MaxDegree: 5}}\n")
     assert loaded.unknown_keys == ()
     assert {key.key for key in loaded.unread_keys} == {
-        "rootCoord.importTaskExpiration",
+        "rootCoord.ImportTaskSubPath",
         "common.DiskIndex.MaxDegree",
     }
 

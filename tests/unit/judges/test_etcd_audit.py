@@ -67,6 +67,14 @@ def no_user(name: str) -> Change:
     return delete(LAYOUT.user(name))
 
 
+def imports(ts_ms: int) -> Change:
+    return put(LAYOUT.ddl("rootcoord-import"), str(ts_ms << 18).encode())
+
+
+def task(id_ms: int) -> Change:
+    return put(LAYOUT.import_task(id_ms << 18), b"x")
+
+
 def answer(state: str, *, to: int = 0, heir: int = 0) -> Change:
     value = {"ID": "x", "Epoch": 3, "To": to, "State": state, "Heir": heir}
     return put(LAYOUT.switchover("rootcoord"), value, 77 if state == "asked" else 0)
@@ -131,6 +139,10 @@ GOOD: dict[str, tuple[Revisions, dict[str, int]]] = {
         ],
         {},
     ),
+    "import tasks change under their own mark": (
+        [[task(10), imports(50)], [mark(51)], [task(10), imports(52)], [delete(task(10)[0]), imports(53)]],
+        {},
+    ),
     "the next term finds something missing": (
         [
             [user("a"), access(50)],
@@ -181,6 +193,11 @@ BAD: dict[str, tuple[Revisions, str]] = {
         [*TO_TWO_BY_STEAL, *NEXT_WINDOWS, [user("a"), access(99)]], "none of its author's",
     ),
     "a user without a term": ([[delete(ACTIVE)], [user("a"), access(50)]], "outside every term"),
+    "an import task without the mark": ([[task(10)]], "without the mark"),
+    "an import task forgotten without the mark": (
+        [[task(10), imports(50)], [delete(task(10)[0])]], "without the mark",
+    ),
+    "an import task with another's ID": ([[task(60), imports(50)]], "none of its author's"),
     "a user without the mark": ([[user("a"), access(50)], [user("b")]], "without the mark"),
     "a user under another mark": ([[user("a"), access(50)], [user("b"), mark(51)]], "without the mark"),
     "a user deleted without the mark": ([[user("a")], [no_user("a")]], "without the mark"),

@@ -4,7 +4,7 @@ import pytest
 
 from coordd.meta.codecs import TOMBSTONE
 from coordd.meta.tables import Database
-from coordd.pb import etcd_meta_pb2
+from coordd.pb import data_coord_pb2, etcd_meta_pb2
 from tests.unit.meta.samples import (
     DROPPING,
     LAYOUT,
@@ -17,6 +17,11 @@ from tests.unit.meta.samples import (
     oldest_alias_value,
     put,
 )
+
+
+def task_value(task_id: int, file: str = "") -> bytes:
+    info = data_coord_pb2.ImportTaskInfo(id=task_id, files=[file or f"{task_id}.json"])
+    return info.SerializeToString()
 
 
 class TestDatabases:
@@ -271,3 +276,33 @@ class TestDdlMark:
         assert (tables.access_mark.revision, tables.ddl_mark.revision) == (2, 0)
         fold.apply_commit(3, [put(tables.ddl_mark.key, b"18", 3)])
         assert (tables.access_mark.revision, tables.ddl_mark.revision) == (2, 3)
+
+
+class TestImportTasks:
+    def test_by_id(self) -> None:
+        tables, fold = loaded({LAYOUT.import_task(10): task_value(10), LAYOUT.import_task(9): task_value(9)})
+        found = tables.import_tasks.get(9)
+        assert found is not None
+        assert list(found.files) == ["9.json"]
+        assert [task.id for task in tables.import_tasks] == [9, 10]
+        fold.apply_commit(2, [put(LAYOUT.import_task(10), task_value(10, "b"), 2)])
+        fold.apply_commit(3, [delete(LAYOUT.import_task(9), 3)])
+        assert [list(task.files) for task in tables.import_tasks] == [["b"]]
+        assert len(tables.import_tasks) == 1
+        assert tables.import_tasks.newest_id() == 10
+
+    @pytest.mark.parametrize("value", [b"\xff", b"", task_value(8)])
+    def test_a_bad_value_is_set_aside(self, value: bytes) -> None:
+        tables, fold = loaded({LAYOUT.import_task(9): value})
+        assert tables.import_tasks.get(9) is None
+        assert tables.import_tasks.is_damaged(9)
+        assert not tables.import_tasks.is_damaged(8)
+        assert tables.import_tasks.newest_id() == 9
+        fold.apply_commit(2, [put(LAYOUT.import_task(9), task_value(9), 2)])
+        assert not tables.import_tasks.is_damaged(9)
+        assert tables.import_tasks.get(9) is not None
+
+    def test_a_key_that_is_none_of_a_task(self) -> None:
+        tables, fold = loaded({f"{LAYOUT.import_task_prefix}x": task_value(9)})
+        assert len(tables.import_tasks) == 0
+        assert len(fold.quarantine) == 1

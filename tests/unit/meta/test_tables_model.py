@@ -45,6 +45,7 @@ def candidates() -> dict[str, list[bytes]]:
         LAYOUT.grantee("r", "Global", "*.*"): [b"g", b"h"],
         LAYOUT.grantee_id("g", "PrivilegeLoad"): [b"root", b"u"],
         LAYOUT.role_prefix + "not/a/role": [b""],
+        LAYOUT.import_task(80): [b"\x08P", b"\x08P\x10\x01", b"\x08Q"],
         LAYOUT.snapshot(LAYOUT.role("r"), 5): [b"of no table"],
     }
     for collection_id in COLLECTIONS:
@@ -97,6 +98,7 @@ def dump(tables: RootCoordTables, fold: Fold) -> dict[str, Any]:
         "users": (tables.users.names(), tables.users.encrypted_password("u"), tables.users.is_damaged("u")),
         "roles": (tables.roles.names(), list(tables.user_roles), tables.user_roles.users_of("r")),
         "grants": (list(tables.grants), tables.grants.privileges("g")),
+        "imports": (list(tables.import_tasks), tables.import_tasks.is_damaged(80)),
         "quarantine": {(bad.key, bad.revision) for bad in fold.quarantine},
     }
 

@@ -25,6 +25,8 @@ SERVICES = [
         ("GetPChannelInfo", "get_p_channel_info"),
         ("BackupRBAC", "backup_rbac"),
         ("GetRecoveryInfoV2", "get_recovery_info_v2"),
+        ("Import", "import_"),
+        ("ReportImport", "report_import"),
     ],
 )
 def test_snake_case(name: str, expected: str) -> None:
