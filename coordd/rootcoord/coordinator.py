@@ -8,7 +8,7 @@ Source of truth for the order of activation: Milvus 2.3.5 internal/rootcoord/roo
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 import bcrypt
@@ -37,13 +37,14 @@ from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.figures import Figures
 from coordd.rootcoord.first_windows import FirstWindows, WindowTable
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
+from coordd.rootcoord.imports.driver import Imports
+from coordd.rootcoord.imports.records import ImportRecords
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.life import Life
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import GrpcProxyClient, TimestampBar
-from coordd.rootcoord.quota.center import QuotaCenter, Surroundings
 from coordd.rootcoord.system_info import Component
 from coordd.rootcoord.timetick import TimeTicker
 from coordd.rootcoord.timetick.assembly import begin_time_ticks
@@ -89,6 +90,7 @@ class RootCoord:
         self._ddl: Ddl | None = None
         self._operations: Operations | None = None
         self._life: Life | None = None
+        self._imports: Imports | None = None
         self._no_queue: CoorddError | None = None
         self._channels: ChannelPool | None = None
         self._time_ticks: TimeTicker | None = None
@@ -97,7 +99,6 @@ class RootCoord:
         self._watch: SessionWatch | None = None
         self._bar = TimestampBar()
         self._peers: Peers | None = None
-        self._quota: QuotaCenter | None = None
         self._access: Ddl | None = None
         self._epoch = 0
         with suppress(CoorddError):  # said when a term begins
@@ -106,8 +107,8 @@ class RootCoord:
 
     @property
     def follow_from(self) -> str:
-        """First key of the followed range: RootCoord's own prefix."""
-        return self._layout.root_coord_prefix
+        """First key of the followed range: import tasks, keys of QueryCoord, RootCoord's own prefix."""
+        return self._layout.import_task_prefix
 
     @property
     def tables(self) -> Sequence[Table]:
@@ -160,6 +161,17 @@ class RootCoord:
         if self._life is None:
             raise TermOverError("this rootcoord is not active")
         return self._life
+
+    @property
+    def imports(self) -> Imports:
+        """Bulk inserts of the present term.
+
+        Raises:
+            TermOverError: there is no term, or nothing is served in it.
+        """
+        if self._imports is None:
+            raise TermOverError("this rootcoord is not active")
+        return self._imports
 
     @property
     def channels(self) -> ChannelPool:
@@ -232,6 +244,7 @@ class RootCoord:
             operations=lambda: self.operations,
             access=lambda: self.access,
             life=lambda: self.life,
+            imports=lambda: self.imports,
             gate=replica.gate,
             sessions=replica.sessions,
             proxies=GrpcProxyClient(),
@@ -252,7 +265,6 @@ class RootCoord:
             lambda: self._oracle,
             lambda: self._channels,
             lambda: self._time_ticks,
-            lambda: self._quota,
         )
 
     async def follow(self) -> None:
@@ -300,8 +312,8 @@ class RootCoord:
             queue = self._message_queue(term)
             self._begin_time_ticks(term, oracle, queue)
             self._meet_peers(term)
-            self._begin_quota(term, oracle)
             self._begin_life(term, oracle, self._ddl, self._operations, queue)
+            self._begin_imports(term, oracle)
         await self._bootstrap(term, self._oracle)
 
     def _message_queue(self, term: Term) -> MessageQueue | None:
@@ -345,10 +357,30 @@ class RootCoord:
 
     async def _go_on(self, life: Life, first_id: int) -> None:
         """When callers have been answered, and if there is a queue to tell others by."""
-        while self._gate is not None and self._may_send_s() <= 0:
-            await self._gate.wait_change(math.inf)
+        await self._until_serving()
         if self._no_queue is None:
             life.go_on(first_id)
+
+    def _begin_imports(self, term: Term, oracle: Oracle) -> None:
+        if self._peers is None:
+            return  # nothing is served, so nothing is asked for
+        ddl = Ddl(term.committer, oracle, self.metadata.import_mark)
+        records = ImportRecords(self.metadata, self._layout, self._config, ddl)
+        self._imports = Imports(records, self._peers.data_coord, self._data_nodes, self._may_send_s)
+        term.start_task(self._drive(self._imports), "import tasks")
+
+    def _data_nodes(self) -> Collection[int] | None:
+        """IDs of the data nodes that live; None: that is not known now."""
+        watch = self._watch
+        return watch.nodes("datanode") if watch is not None and watch.synced else None
+
+    async def _drive(self, imports: Imports) -> None:
+        await self._until_serving()
+        await imports.run()
+
+    async def _until_serving(self) -> None:
+        while self._gate is not None and self._may_send_s() <= 0:
+            await self._gate.wait_change(math.inf)
 
     def _may_send_s(self) -> float:
         """For how many seconds this replica may act outward, 0 for not now."""
@@ -394,20 +426,6 @@ class RootCoord:
         for name, task in self._peers.tasks().items():
             term.start_task(task, name)
 
-    def _begin_quota(self, term: Term, oracle: Oracle) -> None:
-        if self._peers is None:
-            return  # nobody is called
-        surroundings = Surroundings(
-            peers=self._peers,
-            collections=self.metadata.collections,
-            settings=lambda: self._config().settings.quota_and_limits,
-            now_ms=lambda: max(oracle.timestamps.physical_ms, clock.unix_ms()),
-            may_send_s=self._may_send_s,
-            server_id=term.server_id,
-        )
-        self._quota = QuotaCenter(surroundings)
-        term.start_task(self._quota.run(), "quota centre")
-
     async def _start_oracle(self, term: Term) -> Oracle:
         first = await self._first_windows(term.epoch)
         if first is not None:
@@ -434,10 +452,11 @@ class RootCoord:
             self._operations.close()
             self._operations = None
         self._life = None
+        self._imports = None
         if self._time_ticks is not None:
             self._time_ticks.close()
         self._time_ticks = self._channels = None
-        self._peers = self._quota = None
+        self._peers = None
         self._bar.clear()
 
     async def _bootstrap(self, term: Term, oracle: Oracle) -> None:

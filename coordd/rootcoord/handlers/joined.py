@@ -16,12 +16,14 @@ from coordd.rootcoord.handlers.alterations import AlterationHandlers
 from coordd.rootcoord.handlers.caches import CacheHandlers
 from coordd.rootcoord.handlers.collections import AnswerCache, CollectionHandlers
 from coordd.rootcoord.handlers.databases import DatabaseHandlers
+from coordd.rootcoord.handlers.imports import ImportHandlers
 from coordd.rootcoord.handlers.life import LifeHandlers
 from coordd.rootcoord.handlers.privilege_groups import PrivilegeGroupHandlers
 from coordd.rootcoord.handlers.roles import RoleHandlers
 from coordd.rootcoord.handlers.system import SystemHandlers
 from coordd.rootcoord.handlers.timeticks import TimeTickHandlers
 from coordd.rootcoord.handlers.users import UserHandlers
+from coordd.rootcoord.imports.driver import Imports
 from coordd.rootcoord.life import Life
 from coordd.rootcoord.lookup import CollectionLookup
 from coordd.rootcoord.operations import Operations
@@ -50,6 +52,7 @@ class RootCoordHandlers(
     TimeTickHandlers,
     AlterationHandlers,
     LifeHandlers,
+    ImportHandlers,
     CacheHandlers,
     UserHandlers,
     RoleHandlers,
@@ -69,6 +72,7 @@ class RootCoordHandlers(
         operations: Callable[[], Operations],
         access: Callable[[], Ddl],
         life: Callable[[], Life],
+        imports: Callable[[], Imports],
         gate: ServeGate,
         sessions: SessionTable,
         proxies: ProxyClient,
@@ -89,6 +93,7 @@ class RootCoordHandlers(
         self._operations = operations
         self._access = access
         self._life = life
+        self._imports = imports
         self._gate = gate
         self._sessions = sessions
         self._proxies = proxies

@@ -12,14 +12,13 @@ from coordd.rootcoord.proxies.health import (
     ProxyUnreachableError,
     unhealthy_reasons,
 )
-from coordd.rootcoord.proxies.manager import ProxyAnswers, ProxyFailed, ProxyManager
+from coordd.rootcoord.proxies.manager import ProxyAnswers, ProxyManager
 
 __all__ = [
     "GrpcProxyClient",
     "ProxyAddress",
     "ProxyAnswers",
     "ProxyClient",
-    "ProxyFailed",
     "ProxyManager",
     "ProxyUnreachableError",
     "TimestampBar",

@@ -16,6 +16,7 @@ from coordd.meta.tables import RootCoordTables
 from coordd.pb import milvus_pb2
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers import RootCoordHandlers
+from coordd.rootcoord.imports.driver import Imports
 from coordd.rootcoord.life import Life
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
@@ -91,6 +92,7 @@ class World:
     time_ticks: TimeTicker | None = None
     access: Ddl | None = None
     caches: ToldCaches = field(default_factory=ToldCaches)
+    imports: Imports | None = None
 
     @property
     def client(self) -> EtcdClient:
@@ -136,6 +138,11 @@ async def world(
     def life() -> Life:
         raise TermOverError("this rootcoord is not active")
 
+    def imports() -> Imports:
+        if made.imports is None:
+            raise TermOverError("this rootcoord is not active")
+        return made.imports
+
     def peers() -> Peers:
         if made.peers is None:
             raise TermOverError("this rootcoord is not active")
@@ -157,6 +164,7 @@ async def world(
         operations=operations,
         access=access,
         life=life,
+        imports=imports,
         gate=gate,
         sessions=sessions,
         proxies=proxies or AllHealthy(),

@@ -62,7 +62,7 @@ class Process:
 async def test_it_is_a_coordinator() -> None:
     coordinator: Coordinator = Process(MemoryEtcd()).coordinator
     assert (coordinator.role, coordinator.companions) == ("rootcoord", ())
-    assert coordinator.follow_from == "by-dev/meta/root-coord/"
+    assert coordinator.follow_from == "by-dev/meta/importtask/"
     assert all(coordinator.follow_from <= table.prefix < LAYOUT.session_end for table in coordinator.tables)
 
 

@@ -263,12 +263,6 @@ async def test_a_standby_tells_its_state_channels_and_metrics() -> None:
     assert channel.value == "by-dev-rootcoord-timetick"
 
 
-async def test_methods_that_are_not_there_yet_say_so() -> None:
-    answer = await ask(await world({}), "ReportImport", root_coord_pb2.ImportResult())
-    assert answer.code != 0
-    assert "not implemented yet" in answer.reason
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
