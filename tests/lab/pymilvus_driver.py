@@ -403,34 +403,6 @@ def fill(name: str, first: int, count: int) -> None:
     Collection(name, using=USING).insert(_rows(first, count), timeout=TIMEOUT_S)
 
 
-def refusal_of_insert(name: str, first: int, count: int) -> list[Any]:
-    """Try once to insert rows with these keys: code and message of the refusal, [0, ""] if there is none."""
-    try:
-        Collection(name, using=USING).insert(
-            _rows(first, count), timeout=TIMEOUT_S, retry_on_rate_limit=False
-        )
-    except MilvusException as error:
-        return [int(error.code), error.message]
-    return [0, ""]
-
-
-def refusal_of_search(name: str, key: int) -> list[Any]:
-    """Try once to search: as `refusal_of_insert`."""
-    vector = [float(key + place) for place in range(8)]
-    try:
-        Collection(name, using=USING).search(
-            [vector],
-            "vec",
-            {"metric_type": "L2"},
-            limit=3,
-            timeout=TIMEOUT_S,
-            retry_on_rate_limit=False,
-        )
-    except MilvusException as error:
-        return [int(error.code), error.message]
-    return [0, ""]
-
-
 def index_and_load(name: str) -> None:
     """Flush, index and load a collection."""
     collection = Collection(name, using=USING)
@@ -464,6 +436,28 @@ def release(name: str) -> None:
     Collection(name, using=USING).release(timeout=TIMEOUT_S)
 
 
+def bulk_insert(name: str, files: list[str], partition: str | None = None) -> int:
+    """Import through the proxy; returns the ID of the task."""
+    task_id = utility.do_bulk_insert(name, files, partition, timeout=TIMEOUT_S, using=USING)
+    return int(task_id)
+
+
+def bulk_state(task_id: int) -> dict[str, Any]:
+    """GetImportState through the proxy, as pymilvus reads it."""
+    state = utility.get_bulk_insert_state(task_id, timeout=TIMEOUT_S, using=USING)
+    return {
+        "state": state.state_name,
+        "rows": state.row_count,
+        "infos": {**state.infos, "failed_reason": state.failed_reason},
+    }
+
+
+def bulk_tasks(name: str) -> list[int]:
+    """ListImportTasks through the proxy: the IDs."""
+    listed = utility.list_bulk_insert_tasks(collection_name=name, timeout=TIMEOUT_S, using=USING)
+    return [int(state.task_id) for state in listed]
+
+
 OPS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
@@ -477,14 +471,13 @@ OPS: dict[str, Callable[..., Any]] = {
             drop_partition,
             drop_collection,
             fill,
-            refusal_of_insert,
-            refusal_of_search,
             index_and_load,
             nearest,
             delete,
             count,
             release,
         ),
+        *(bulk_insert, bulk_state, bulk_tasks),
     )
 }
 
