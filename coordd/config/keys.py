@@ -59,7 +59,7 @@ class Fallback:
 class Key:
     """Marks a field of the settings model as read from one YAML path.
 
-    `path` is spelled as in milvus.yaml; `{role}` stands for the section of the role that the field is in.
+    `path` is spelled as in milvus.yaml; `{role}` stands for the `Role` of the section that the field is in.
     `aliases` are other YAML paths of equal rank: the higher source wins, and two different values in one
     source are an error. `env` are further environment variables of the same rank. `live` settings take
     effect while the process runs, all others at the next start.
@@ -74,6 +74,8 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Marks a section of the settings model as one role's; `name` replaces `{role}` in its keys."""
+    """Marks a section of the settings model as one of several that are alike, those of the roles above all:
+    `name`, the way to it in the YAML, replaces `{role}` in its keys.
+    """
 
     name: str

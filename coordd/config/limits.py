@@ -22,10 +22,3 @@ class LimitsSettings(Section):
         int, Field(ge=1), Key(f"{_LIMITS}.maxCollectionNumPerDB", live=True)
     ] = 65_536  # fmt: skip
     """Most collections in one database."""
-
-
-class QuotaAndLimitsSettings(Section):
-    """Bounds on what a cluster holds and takes."""
-
-    limits: LimitsSettings = LimitsSettings()
-    """How many collections there may be."""

@@ -15,9 +15,9 @@ from coordd.config.coordinators import (
     RootCoordSettings,
 )
 from coordd.config.keys import Role
-from coordd.config.limits import QuotaAndLimitsSettings
 from coordd.config.message_queue import KafkaSettings, MqSettings, PulsarSettings
 from coordd.config.own import CoorddSettings
+from coordd.config.quota import QuotaAndLimitsSettings
 from coordd.config.sections import (
     CommonSettings,
     EtcdSettings,

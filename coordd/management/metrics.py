@@ -111,6 +111,15 @@ class RootCoordFigures(Protocol):
     def tick_latency(self) -> MethodStats | None:
         """How long time ticks took to be sent to all channels."""
 
+    def quota_states(self) -> Mapping[str, bool]:
+        """By name of a reason, whether writing is denied somewhere because of it."""
+
+    def rate_limit_ratios(self) -> Mapping[int, float]:
+        """By collection, the share of its rates that is taken away."""
+
+    def node_tick_delays_s(self) -> Mapping[tuple[str, int], float]:
+        """By role and server ID of a node, how old the newest time ticks are that it has consumed."""
+
 
 class EtcdFigures(Protocol):
     """What the etcd client can tell of itself; one number per kind of operation (`range`, `txn`, …)."""
@@ -337,6 +346,29 @@ def _rootcoord_metrics(figures: RootCoordFigures) -> Iterator[Metric]:
             buckets=_in_milvus_buckets([latency]),
             sum_value=latency.total_s * 1000,
         )
+    yield from _quota_metrics(figures)
+
+
+def _quota_metrics(figures: RootCoordFigures) -> Iterator[Metric]:
+    prefix = "milvus_rootcoord_"
+    states = GaugeMetricFamily(
+        f"{prefix}quota_states", "The quota states of cluster", labels=["quota_states"]
+    )
+    for name, denied in figures.quota_states().items():
+        states.add_metric([name], float(denied))
+    ratios = GaugeMetricFamily(
+        f"{prefix}rate_limit_ratio",
+        "share of a collection's rates that is taken away",
+        labels=["collection_id"],
+    )
+    for collection_id, ratio in figures.rate_limit_ratios().items():
+        ratios.add_metric([str(collection_id)], ratio)
+    delays = GaugeMetricFamily(
+        f"{prefix}time_tick_delay", "The max time tick delay of flow graphs", labels=["role_name", "node_id"]
+    )
+    for (role, node_id), delay_s in figures.node_tick_delays_s().items():
+        delays.add_metric([role, str(node_id)], delay_s * 1000)
+    yield from (states, ratios, delays)
 
 
 def _ddl_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:

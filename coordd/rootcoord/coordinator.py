@@ -45,6 +45,7 @@ from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import GrpcProxyClient, TimestampBar
+from coordd.rootcoord.quota.center import QuotaCenter, Surroundings
 from coordd.rootcoord.system_info import Component
 from coordd.rootcoord.timetick import TimeTicker
 from coordd.rootcoord.timetick.assembly import begin_time_ticks
@@ -99,6 +100,7 @@ class RootCoord:
         self._watch: SessionWatch | None = None
         self._bar = TimestampBar()
         self._peers: Peers | None = None
+        self._quota: QuotaCenter | None = None
         self._access: Ddl | None = None
         self._epoch = 0
         with suppress(CoorddError):  # said when a term begins
@@ -265,6 +267,7 @@ class RootCoord:
             lambda: self._oracle,
             lambda: self._channels,
             lambda: self._time_ticks,
+            lambda: self._quota,
         )
 
     async def follow(self) -> None:
@@ -312,6 +315,7 @@ class RootCoord:
             queue = self._message_queue(term)
             self._begin_time_ticks(term, oracle, queue)
             self._meet_peers(term)
+            self._begin_quota(term, oracle)
             self._begin_life(term, oracle, self._ddl, self._operations, queue)
             self._begin_imports(term, oracle)
         await self._bootstrap(term, self._oracle)
@@ -426,6 +430,20 @@ class RootCoord:
         for name, task in self._peers.tasks().items():
             term.start_task(task, name)
 
+    def _begin_quota(self, term: Term, oracle: Oracle) -> None:
+        if self._peers is None:
+            return  # nobody is called
+        surroundings = Surroundings(
+            peers=self._peers,
+            collections=self.metadata.collections,
+            settings=lambda: self._config().settings.quota_and_limits,
+            now_ms=lambda: max(oracle.timestamps.physical_ms, clock.unix_ms()),
+            may_send_s=self._may_send_s,
+            server_id=term.server_id,
+        )
+        self._quota = QuotaCenter(surroundings)
+        term.start_task(self._quota.run(), "quota centre")
+
     async def _start_oracle(self, term: Term) -> Oracle:
         first = await self._first_windows(term.epoch)
         if first is not None:
@@ -456,7 +474,7 @@ class RootCoord:
         if self._time_ticks is not None:
             self._time_ticks.close()
         self._time_ticks = self._channels = None
-        self._peers = None
+        self._peers = self._quota = None
         self._bar.clear()
 
     async def _bootstrap(self, term: Term, oracle: Oracle) -> None:

@@ -5,13 +5,21 @@ Source of the names: Milvus 2.3.5 pkg/metrics/rootcoord_metrics.go.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from coordd.ha.leadership import SessionTable
 from coordd.meta.tables import RootCoordTables
+from coordd.pb.common_pb2 import ErrorCode
 from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.oracle import Oracle
+from coordd.rootcoord.quota.center import QuotaCenter
+from coordd.rootcoord.quota.state import QuotaState
+from coordd.rootcoord.quota.writing import Reason
 from coordd.rootcoord.timetick import TimeTicker
 from coordd.rpc.stats import MethodStats
+
+_SHOWN_REASONS = (Reason.MEMORY, Reason.DISK, Reason.TICKS)
+"""Those for which Milvus has a gauge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,7 @@ class Figures:
     oracle: Callable[[], Oracle | None]
     channels: Callable[[], ChannelPool | None]
     time_ticks: Callable[[], TimeTicker | None]
+    quota: Callable[[], QuotaCenter | None]
 
     def collection_num(self) -> int:
         """Collections that exist, in all databases."""
@@ -73,3 +82,27 @@ class Figures:
         """How long time ticks took to be sent to all channels; None before the first."""
         ticks = self.time_ticks()
         return None if ticks is None or not ticks.latency.answered else ticks.latency
+
+    def quota_states(self) -> Mapping[str, bool]:
+        """By Milvus' name of a reason, whether writing is denied somewhere because of it."""
+        state = self._quota_state()
+        return {} if state is None else {_name(reason): reason in state.denied for reason in _SHOWN_REASONS}
+
+    def rate_limit_ratios(self) -> Mapping[int, float]:
+        """By collection, the share of its rates that is taken away; those that are written to as they may are
+        left out."""
+        state = self._quota_state()
+        return {} if state is None else state.slowed
+
+    def node_tick_delays_s(self) -> Mapping[tuple[str, int], float]:
+        """By role and server ID of a node, how old the newest time ticks are that it has consumed."""
+        state = self._quota_state()
+        return {} if state is None else state.tick_delays_s
+
+    def _quota_state(self) -> QuotaState | None:
+        quota = self.quota()
+        return None if quota is None else quota.state
+
+
+def _name(reason: Reason) -> str:
+    return ErrorCode.Name(cast("ErrorCode", int(reason)))

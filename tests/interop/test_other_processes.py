@@ -14,12 +14,13 @@ from coordd.clock import boottime
 from coordd.etcd import EtcdClient
 from coordd.etcd.settings import PlainSettings
 from coordd.ha.tasks import TaskScope
-from coordd.pb.common_pb2 import KeyValuePair, MsgBase, MsgType, StateCode
+from coordd.pb.common_pb2 import KeyValuePair, MsgBase, MsgType, StateCode, Status
 from coordd.pb.milvus_pb2 import (
     ComponentInfo,
     ComponentStates,
     DescribeCollectionResponse,
     GetMetricsRequest,
+    GetMetricsResponse,
     ListDatabasesResponse,
     ShowPartitionsResponse,
 )
@@ -27,9 +28,16 @@ from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest, SetRatesRequest
 from coordd.pb.query_coord_pb2 import GetShardLeadersResponse
 from coordd.pb.root_coord_pb2 import AllocIDResponse, AllocTimestampResponse
 from coordd.pb.schema_pb2 import CollectionSchema, DataType, FieldSchema
-from coordd.rootcoord.peers import Peers
+from coordd.rootcoord.peers import SYSTEM_INFO, Peers
 from coordd.rootcoord.proxies import TimestampBar
 from coordd.rootcoord.proxies.outbox import PolicyChange
+from coordd.rootcoord.quota.measures import (
+    DataSide,
+    ProxyLoad,
+    read_data_coord,
+    read_proxy,
+    read_query_coord,
+)
 from tests.interop.scenario import connect
 from tests.lab.client import PymilvusClient
 from tests.lab.cluster import MilvusLab
@@ -85,14 +93,16 @@ async def test_milvus_own_processes_take_what_they_are_told(tmp_path: Path) -> N
 
             states = await peers.proxies.component_states(deadline=soon())
             assert states.answers[proxy].state.state_code == StateCode.Healthy
-            metrics = GetMetricsRequest(request='{"metric_type":"system_info"}')
-            answers = await peers.proxies.metrics(metrics, deadline=soon())
-            assert "quota_metrics" in json.loads(answers.answers[proxy].response)
-            rates = await peers.proxies.set_rates(lambda _count: SetRatesRequest(), deadline=soon())
-            assert (list(rates.answers), rates.failures) == ([proxy], {})
+            metrics = GetMetricsRequest(request=SYSTEM_INFO)
+            load = await peers.proxies.ask(
+                proxy, "GetProxyMetrics", metrics, GetMetricsResponse, deadline=soon()
+            )
+            assert read_proxy(load.response) == ProxyLoad()
+            await peers.proxies.ask(proxy, "SetRates", SetRatesRequest(), Status, deadline=soon())
 
-            assert "cluster" in json.loads(await peers.data_coord.metrics(deadline=soon()))
-            assert "cluster" in json.loads(await peers.query_coord.metrics(deadline=soon()))
+            data = read_data_coord(await peers.data_coord.metrics(deadline=soon()), now() >> 18)
+            assert data == DataSide(nodes=(), binlog_bytes=0, collection_binlog_bytes={})
+            assert read_query_coord(await peers.query_coord.metrics(deadline=soon()), now() >> 18) == ()
             assert await peers.data_coord.gc_confirm(5, deadline=soon())
             await peers.data_coord.drop_indexes(5, deadline=soon())
             await peers.data_coord.mark_segments_dropped([], deadline=soon())

@@ -403,6 +403,34 @@ def fill(name: str, first: int, count: int) -> None:
     Collection(name, using=USING).insert(_rows(first, count), timeout=TIMEOUT_S)
 
 
+def refusal_of_insert(name: str, first: int, count: int) -> list[Any]:
+    """Try once to insert rows with these keys: code and message of the refusal, [0, ""] if there is none."""
+    try:
+        Collection(name, using=USING).insert(
+            _rows(first, count), timeout=TIMEOUT_S, retry_on_rate_limit=False
+        )
+    except MilvusException as error:
+        return [int(error.code), error.message]
+    return [0, ""]
+
+
+def refusal_of_search(name: str, key: int) -> list[Any]:
+    """Try once to search: as `refusal_of_insert`."""
+    vector = [float(key + place) for place in range(8)]
+    try:
+        Collection(name, using=USING).search(
+            [vector],
+            "vec",
+            {"metric_type": "L2"},
+            limit=3,
+            timeout=TIMEOUT_S,
+            retry_on_rate_limit=False,
+        )
+    except MilvusException as error:
+        return [int(error.code), error.message]
+    return [0, ""]
+
+
 def index_and_load(name: str) -> None:
     """Flush, index and load a collection."""
     collection = Collection(name, using=USING)
@@ -471,6 +499,8 @@ OPS: dict[str, Callable[..., Any]] = {
             drop_partition,
             drop_collection,
             fill,
+            refusal_of_insert,
+            refusal_of_search,
             index_and_load,
             nearest,
             delete,

@@ -15,6 +15,8 @@ TICKS: Final = "coordd/rootcoord/timetick/protocol.py"
 CREATION: Final = "coordd/rootcoord/collections/creation.py"
 PLANS: Final = "tests/unit/rootcoord/collections"
 SENDERS: Final = "tests/unit/rootcoord/timetick/test_protocol.py::test_nothing_follows_a_tick_that_covers_it"
+QUOTA_CENTER: Final = "coordd/rootcoord/quota/center.py"
+QUOTA_ROUNDS: Final = "tests/integration/rootcoord/test_quota_center.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,5 +167,26 @@ MUTANTS: Final = (
         "            raise\n",
         "",
         ("tests/integration/rootcoord/test_alterations.py",),
+    ),
+    Mutant(
+        "one thing at a time for a proxy that hangs",
+        QUOTA_CENTER,
+        "        if name in self._under_way:\n            return None\n",
+        "",
+        (f"{QUOTA_ROUNDS}::test_a_proxy_that_hangs_holds_no_other_up",),
+    ),
+    Mutant(
+        "the guard before proxies are told what to let through",
+        QUOTA_CENTER,
+        "        if self._around.may_send_s() <= 0:\n            return\n",
+        "",
+        (f"{QUOTA_ROUNDS}::test_nobody_is_told_if_this_replica_may_not_act_any_more",),
+    ),
+    Mutant(
+        "the denial that no least rate lifts",
+        "coordd/rootcoord/quota/limits.py",
+        "if writing is None else 0.0",
+        "if writing is None else ranges[kind].least",
+        ("tests/unit/rootcoord/quota/test_limits.py",),
     ),
 )

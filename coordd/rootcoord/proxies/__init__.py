@@ -12,13 +12,14 @@ from coordd.rootcoord.proxies.health import (
     ProxyUnreachableError,
     unhealthy_reasons,
 )
-from coordd.rootcoord.proxies.manager import ProxyAnswers, ProxyManager
+from coordd.rootcoord.proxies.manager import ProxyAnswers, ProxyFailed, ProxyManager
 
 __all__ = [
     "GrpcProxyClient",
     "ProxyAddress",
     "ProxyAnswers",
     "ProxyClient",
+    "ProxyFailed",
     "ProxyManager",
     "ProxyUnreachableError",
     "TimestampBar",

@@ -46,18 +46,11 @@ from coordd.errors import CoorddError
 from coordd.ha.session_watch import SessionWatch
 from coordd.ha.tasks import TaskScope
 from coordd.log import get_logger
-from coordd.pb.common_pb2 import Status
-from coordd.pb.milvus_pb2 import (
-    ComponentStates,
-    GetComponentStatesRequest,
-    GetMetricsRequest,
-    GetMetricsResponse,
-)
+from coordd.pb.milvus_pb2 import ComponentStates, GetComponentStatesRequest
 from coordd.pb.proxy_pb2 import (
     InvalidateCollMetaCacheRequest,
     InvalidateCredCacheRequest,
     RefreshPolicyInfoCacheRequest,
-    SetRatesRequest,
     UpdateCredCacheRequest,
 )
 from coordd.rootcoord.proxies.bar import TimestampBar
@@ -74,6 +67,13 @@ T = TypeVar("T")
 
 class SessionsNotKnown(CoorddError):
     """The watch lags behind: which proxies were there when a change was committed is not known yet."""
+
+
+class ProxyFailed(CoorddError):
+    """A proxy did not do what it was asked, as far as is known."""
+
+    def __init__(self, method: str, server_id: int, reason: str) -> None:
+        super().__init__(f"{method} failed, proxyID = {server_id}, err = {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class ProxyManager:
         for link in self._current():
             link.post(notice)
 
-    # --- questions and rates ---
+    # --- questions ---
 
     async def component_states(self, *, deadline: float) -> ProxyAnswers[ComponentStates]:
         """How the proxies are, over the kept connections (CheckHealth makes its own: see `health`)."""
@@ -215,33 +215,57 @@ class ProxyManager:
             "GetComponentStates", GetComponentStatesRequest(), ComponentStates, deadline
         )
 
-    async def metrics(
-        self, request: GetMetricsRequest, *, deadline: float
-    ) -> ProxyAnswers[GetMetricsResponse]:
-        """GetProxyMetrics; tried once."""
-        return await self._call_all("GetProxyMetrics", request, GetMetricsResponse, deadline)
+    def server_ids(self) -> list[int]:
+        """The proxies that have a session now.
 
-    async def set_rates(
-        self, make: Callable[[int], SetRatesRequest], *, deadline: float
-    ) -> ProxyAnswers[Status]:
-        """Set the limits of all proxies; tried once. `make` is told how many share them."""
-        return await self._call_all("SetRates", make(len(self._current())), Status, deadline)
+        Raises:
+            RpcFailure: the term is over.
+        """
+        return [link.server_id for link in self._current()]
+
+    async def ask(
+        self, server_id: int, method: str, request: Message, answer: type[Answer], *, deadline: float
+    ) -> Answer:
+        """Call a method of one proxy, once. `deadline`: seconds on CLOCK_BOOTTIME. Safe to cancel.
+
+        Raises:
+            ProxyFailed: no usable answer, or the proxy has no session any more.
+            RpcFailure: the term is over.
+        """
+        self._current()
+        link = self._links.get(server_id)
+        if link is None:
+            raise ProxyFailed(method, server_id, "its session has ended")
+        got = await self._once(link, method, request, answer, deadline)
+        self._check_open()
+        return got
+
+    async def _once(
+        self, link: ProxyLink, method: str, request: Message, answer: type[Answer], deadline: float
+    ) -> Answer:
+        try:
+            got = await link.call(method, request, answer, deadline - boottime())
+        except RpcFailure as failure:
+            reason = f"rpc error: code = {failure.code.name} desc = {failure.message}"
+            raise ProxyFailed(method, link.server_id, reason) from failure
+        status = status_of(got)
+        if not is_success(status):
+            raise ProxyFailed(method, link.server_id, status.reason)
+        return got
 
     async def _call_all(
         self, method: str, request: Message, answer: type[Answer], deadline: float
     ) -> ProxyAnswers[Answer]:
-        async def ask(link: ProxyLink) -> Answer | str:
+        async def ask(link: ProxyLink) -> Answer | ProxyFailed:
             try:
-                got = await link.call(method, request, answer, deadline - boottime())
-            except RpcFailure as failure:
-                return f"rpc error: code = {failure.code.name} desc = {failure.message}"
-            status = status_of(got)
-            return got if is_success(status) else status.reason
+                return await self._once(link, method, request, answer, deadline)
+            except ProxyFailed as failure:
+                return failure
 
         outcome: ProxyAnswers[Answer] = ProxyAnswers()
         for server_id, got in (await self._ask_all(ask)).items():
-            if isinstance(got, str):
-                outcome.failures[server_id] = f"{method} failed, proxyID = {server_id}, err = {got}"
+            if isinstance(got, ProxyFailed):
+                outcome.failures[server_id] = got.message
             else:
                 outcome.answers[server_id] = got
         return outcome

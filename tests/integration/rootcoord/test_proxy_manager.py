@@ -11,10 +11,10 @@ import pytest
 from coordd.clock import boottime
 from coordd.etcd import EtcdClient
 from coordd.ha.tasks import TaskScope
-from coordd.pb.common_pb2 import MsgBase, MsgType, StateCode
-from coordd.pb.milvus_pb2 import ComponentInfo, ComponentStates, GetMetricsRequest, GetMetricsResponse
+from coordd.pb.common_pb2 import MsgBase, MsgType, StateCode, Status
+from coordd.pb.milvus_pb2 import ComponentInfo, ComponentStates
 from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest, SetRatesRequest
-from coordd.rootcoord.proxies import ProxyManager, TimestampBar
+from coordd.rootcoord.proxies import ProxyFailed, ProxyManager, TimestampBar
 from coordd.rootcoord.proxies.bar import BarredError
 from coordd.rootcoord.proxies.link import PATIENCE_S
 from coordd.rootcoord.proxies.manager import SessionsNotKnown
@@ -92,7 +92,7 @@ async def proxy(scene: Scene) -> AsyncIterator[Acting]:
 async def test_without_proxies_everything_succeeds(scene: Scene) -> None:
     await scene.forget()
     scene.manager.update_credential("u", "secret")
-    answers = await scene.manager.set_rates(lambda _count: SetRatesRequest(), deadline=boottime() + 1)
+    answers = await scene.manager.component_states(deadline=boottime() + 1)
     assert (answers.answers, answers.failures) == ({}, {})
 
 
@@ -436,23 +436,22 @@ async def test_a_session_that_ends_ends_the_wait_for_it(scene: Scene, proxy: Act
         assert await waiting
 
 
-# --- questions and rates ---
+# --- questions ---
 
 
 async def test_answers_and_failures_are_told_apart(scene: Scene, proxy: Acting) -> None:
-    proxy.replies["GetProxyMetrics"] = GetMetricsResponse(response="{}", component_name="proxy7")
+    info = ComponentInfo(nodeID=7, role="proxy", state_code=StateCode.Healthy)
+    proxy.replies["GetComponentStates"] = ComponentStates(state=info)
     [closed] = free_ports(1)
     async with Acting("proxy", 8) as refusing:
-        refusing.replies["GetProxyMetrics"] = GetMetricsResponse(status=refusal("busy"))
+        refusing.replies["GetComponentStates"] = ComponentStates(status=refusal("busy"))
         await scene.cluster.proxy(refusing)
         await scene.cluster.register("proxy-9", 9, f"127.0.0.1:{closed}")
-        answers = await scene.manager.metrics(GetMetricsRequest(request="{}"), deadline=boottime() + 5)
-    assert {server_id: answer.component_name for server_id, answer in answers.answers.items()} == {
-        7: "proxy7"
-    }
-    assert answers.failures[8] == "GetProxyMetrics failed, proxyID = 8, err = busy"
+        answers = await scene.manager.component_states(deadline=boottime() + 5)
+    assert {server_id: answer.state for server_id, answer in answers.answers.items()} == {7: info}
+    assert answers.failures[8] == "GetComponentStates failed, proxyID = 8, err = busy"
     assert answers.failures[9].startswith(
-        "GetProxyMetrics failed, proxyID = 9, err = rpc error: code = UNAVAILABLE"
+        "GetComponentStates failed, proxyID = 9, err = rpc error: code = UNAVAILABLE"
     )
     assert sorted(answers.failures) == [8, 9]
 
@@ -463,21 +462,28 @@ async def test_a_question_ends_at_its_deadline(scene: Scene, proxy: Acting) -> N
     assert "DEADLINE_EXCEEDED" in answers.failures[7]
 
 
-async def test_rates_are_shared_by_the_proxies(scene: Scene, proxy: Acting) -> None:
+async def test_one_proxy_is_asked(scene: Scene, proxy: Acting) -> None:
     async with Acting("proxy", 8) as other:
         await scene.cluster.proxy(other)
-        answers = await scene.manager.set_rates(
-            lambda count: SetRatesRequest(base=MsgBase(msgID=count)), deadline=boottime() + 5
-        )
-        assert sorted(answers.answers) == [7, 8]
-        assert [request.base.msgID for one in (proxy, other) for request in one.requests("SetRates")] == [
-            2,
-            2,
-        ]
+        assert sorted(scene.manager.server_ids()) == [7, 8]
+        request = SetRatesRequest(base=MsgBase(msgID=5))
+        assert await scene.manager.ask(8, "SetRates", request, Status, deadline=boottime() + 5) == Status()
+        assert (proxy.requests("SetRates"), other.requests("SetRates")) == ([], [request])
 
 
-async def test_states_are_those_of_the_proxies(scene: Scene, proxy: Acting) -> None:
-    info = ComponentInfo(nodeID=7, role="proxy", state_code=StateCode.Healthy)
-    proxy.replies["GetComponentStates"] = ComponentStates(state=info)
-    answers = await scene.manager.component_states(deadline=boottime() + 5)
-    assert answers.answers[7].state == info
+async def test_one_proxy_that_does_not_answer_or_is_gone_is_an_error(scene: Scene, proxy: Acting) -> None:
+    async def rates(timeout_s: float) -> None:
+        await scene.manager.ask(7, "SetRates", SetRatesRequest(), Status, deadline=boottime() + timeout_s)
+
+    proxy.replies["SetRates"] = refusal("no")
+    with pytest.raises(ProxyFailed, match="SetRates failed, proxyID = 7, err = no"):
+        await rates(5)
+    proxy.hang()
+    with pytest.raises(ProxyFailed, match="DEADLINE_EXCEEDED"):
+        await rates(0.1)
+    proxy.resume()
+    del proxy.replies["SetRates"]
+    await rates(5)
+    await scene.cluster.remove("proxy-7")
+    with pytest.raises(ProxyFailed, match="session has ended"):
+        await rates(5)

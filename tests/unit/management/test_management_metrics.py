@@ -58,6 +58,15 @@ class Figures:
         latency.answer(0, 0.0031)
         return latency
 
+    def quota_states(self) -> dict[str, bool]:
+        return {"MemoryQuotaExhausted": True, "DiskQuotaExhausted": False}
+
+    def rate_limit_ratios(self) -> dict[int, float]:
+        return {445: 0.25}
+
+    def node_tick_delays_s(self) -> dict[tuple[str, int], float]:
+        return {("datanode", 7): 1.5}
+
 
 class Etcd:
     """An etcd client that has done something."""
@@ -182,6 +191,11 @@ async def test_milvus_gauges_of_the_active_replica(scene: Scene) -> None:
     latency = "milvus_rootcoord_sync_timetick_latency"
     assert [value(metrics, f"{latency}_bucket", le=bound) for bound in ("2", "4", "+Inf")] == [0, 1, 1]
     assert value(metrics, f"{latency}_sum") == pytest.approx(3.1)
+    states = ("MemoryQuotaExhausted", "DiskQuotaExhausted")
+    assert [value(metrics, "milvus_rootcoord_quota_states", quota_states=one) for one in states] == [1, 0]
+    assert value(metrics, "milvus_rootcoord_rate_limit_ratio", collection_id="445") == 0.25
+    delay = value(metrics, "milvus_rootcoord_time_tick_delay", role_name="datanode", node_id="7")
+    assert delay == 1500
     assert value(metrics, "milvus_num_node", node_id="4", role_name="rootcoord") == 1
     assert "milvus_rootcoord_proxy_num" not in names(metrics)
 
