@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,3 +54,21 @@ def started(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             yield child
         finally:
             child.kill()
+
+
+@contextmanager
+def ready(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A running module that has said that it is ready, and goes on until it is told to stop.
+
+    Raises: ChildError.
+    """
+    with started(module, *arguments) as child:
+        if child.stdout is None or child.stdout.readline() != "ready\n":
+            raise ChildError(f"{module} {shlex.join(arguments)} is not ready")
+        yield child
+
+
+def told_to_stop(child: subprocess.Popen[str], limit_s: float) -> dict[str, Any]:
+    """End such a module; returns its result."""
+    result: dict[str, Any] = json.loads(child.communicate("stop\n", timeout=limit_s)[0])
+    return result

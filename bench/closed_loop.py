@@ -42,22 +42,6 @@ class Job:
     warm_up_s: float
 
 
-class _Usage:
-    """CPU time of server, client and machine, and wall clock, since it was made."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._at = self._read()
-
-    def _read(self) -> tuple[float, float, float, float]:
-        return time.monotonic(), proc.cpu_s(self._pid), time.process_time(), proc.busy_s()
-
-    def result(self) -> dict[str, float]:
-        wall, server, client, machine = (b - a for a, b in zip(self._at, self._read(), strict=True))
-        others = max(0.0, machine - server - client)
-        return {"wall_s": wall, "server_cpu_s": server, "client_cpu_s": client, "others_cpu_s": others}
-
-
 def rate(job: Job) -> dict[str, Any]:
     """Keep ``streams`` calls under way on ``connections`` connections; count the replies."""
     with selectors.DefaultSelector() as selector:
@@ -68,7 +52,7 @@ def rate(job: Job) -> dict[str, Any]:
             sock.sendall(b"".join(connection.request()[1] for _ in range(share)))
         try:
             _turn(selector, job, time.monotonic() + job.warm_up_s)
-            usage = _Usage(job.pid)
+            usage = proc.Usage(job.pid)
             calls, failed = _turn(selector, job, time.monotonic() + job.seconds)
             result = usage.result()
         finally:
@@ -107,7 +91,7 @@ def latency(job: Job) -> dict[str, Any]:
     sock, connection = connect(job.address, job.call, TIMEOUT_S)
     with sock:
         _one_by_one(sock, connection, job, job.warm_up_s)
-        usage = _Usage(job.pid)
+        usage = proc.Usage(job.pid)
         taken, failed = _one_by_one(sock, connection, job, job.seconds)
         result = usage.result()
     taken.sort()

@@ -8,24 +8,18 @@ away in two ways: stopped (SIGSTOP, SIGCONT), and killed and started again on it
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
-import tempfile
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import children, proc
+from bench import children, program
 from bench.group import Group, open_group
 from bench.outage import Notes, quantile
 from bench.side import ACTIVE_KEY, BenchError
 from bench.table import number, table
-from coordd.log import configure
 from tests.lab.cluster import MilvusLab
 
 _PERIOD_MS = 20
@@ -36,14 +30,6 @@ _LIMIT_S = 60.0
 HOW = ("SIGSTOP", "kill -9")
 
 
-@contextmanager
-def _started(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    with children.started(module, *arguments) as child:
-        if child.stdout is None or child.stdout.readline() != "ready\n":
-            raise BenchError(f"{module} is not ready")
-        yield child
-
-
 def once(group: Group, how: str, away_s: float) -> dict[str, Any]:
     """One outage of etcd; milliseconds. Raises: BenchError."""
     group.make_whole()
@@ -52,15 +38,15 @@ def once(group: Group, how: str, away_s: float) -> dict[str, Any]:
     deadline_ms = str(round((away_s + 10) * 1000))
     arguments = (etcd.endpoint, ACTIVE_KEY, str(_PERIOD_MS), deadline_ms)
     with (
-        _started("bench.open_loop", *arguments) as client,
-        _started("bench.observer", etcd.endpoint, str(_OBSERVER_PERIOD_MS)) as observer,
+        children.ready("bench.open_loop", *arguments) as client,
+        children.ready("bench.observer", etcd.endpoint, str(_OBSERVER_PERIOD_MS)) as observer,
     ):
         time.sleep(_BEFORE_S)
         at = time.monotonic()
         _away(group.lab, how, away_s)
         time.sleep(_AFTER_S)
-        noted = json.loads(client.communicate("stop\n", timeout=_LIMIT_S)[0])
-        commits = json.loads(observer.communicate("stop\n", timeout=_LIMIT_S)[0])["commits"]
+        noted = children.told_to_stop(client, _LIMIT_S)
+        commits = children.told_to_stop(observer, _LIMIT_S)["commits"]
     return _judge(noted, commits, at, at + away_s)
 
 
@@ -110,33 +96,22 @@ def report(results: dict[str, Any]) -> str:
         sums = [sum(run[name] for run in runs) for name in ("role_changes", "failed", "requests")]
         rows.append((how, str(len(runs)), *map(number, figures), *(f"{one:,}" for one in sums)))
     title = f"## From etcd's first commit to coordd's first answer, etcd away for {results['away_s']:g} s"
-    return "\n".join([title, "", f"- {results['when']}, {results['machine']}", "", *table(head, rows)])
+    return "\n".join([title, "", *program.conditions(results), "", *table(head, rows)])
+
+
+def _measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    with open_group(work / "coordd", "coordd", options.ttl, 1000) as group:
+        runs = {how: [once(group, how, options.away_s) for _ in range(options.count)] for how in HOW}
+    return {"away_s": options.away_s, "runs": runs}
 
 
 def main() -> int:
     """Measure and report."""
-    parser = argparse.ArgumentParser(prog="python -m bench.etcd_return", description=__doc__.splitlines()[0])
+    parser = program.new_parser("bench.etcd_return", __doc__)
     parser.add_argument("--count", type=int, default=5, help="outages of each kind (default 5)")
     parser.add_argument("--away-s", type=float, default=10.0, help="length of an outage (default 10)")
     parser.add_argument("--ttl", type=int, default=60, help="session TTL in seconds (default 60)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
-    options = parser.parse_args()
-    configure(level="error", stream=sys.stderr)
-    with (
-        tempfile.TemporaryDirectory(prefix="coordd-bench-", ignore_cleanup_errors=True) as work,
-        open_group(Path(work) / "coordd", "coordd", options.ttl, 1000) as group,
-    ):
-        runs = {how: [once(group, how, options.away_s) for _ in range(options.count)] for how in HOW}
-    results = {
-        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "machine": proc.machine(),
-        "away_s": options.away_s,
-        "runs": runs,
-    }
-    print(report(results))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
-    return 0
+    return program.run(parser, _measure, report)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from itertools import islice
 
 import uvloop
 
+from bench.schema import system_fields, user_fields
 from coordd.etcd import EtcdClient, Put
 from coordd.etcd.settings import PlainSettings
 from coordd.log import configure
@@ -45,7 +46,7 @@ _TIMEOUT_S = 60.0
 
 def metadata(count: int, *, snapshots: bool = False) -> Iterator[tuple[str, bytes]]:
     """Keys and values of ``count`` collections, ``generated_0`` and so on, and the allocators' marks."""
-    fields = [(field.fieldID, field.SerializeToString()) for field in _fields()]
+    fields = [(field.fieldID, field.SerializeToString()) for field in (*system_fields(), *user_fields())]
     for number in range(count):
         collection_id = FIRST_ID + number * _ID_STEP
         pairs = [
@@ -59,29 +60,6 @@ def metadata(count: int, *, snapshots: bool = False) -> Iterator[tuple[str, byte
     end_ms = ((FIRST_ID + count * _ID_STEP) >> LOGICAL_BITS) + 1
     yield LAYOUT.timestamp, encode_time_ns(end_ms * NS_PER_MS)
     yield LAYOUT.id_window, encode_time_ns(end_ms * NS_PER_MS)
-
-
-def _fields() -> list[schema_pb2.FieldSchema]:
-    kind = schema_pb2.DataType.Value
-    pair = common_pb2.KeyValuePair
-    field = schema_pb2.FieldSchema
-    return [
-        field(fieldID=0, name="RowID", description="row id", data_type=kind("Int64")),
-        field(fieldID=1, name="Timestamp", description="time stamp", data_type=kind("Int64")),
-        field(fieldID=100, name="pk", is_primary_key=True, data_type=kind("Int64")),
-        field(
-            fieldID=101,
-            name="vector",
-            data_type=kind("FloatVector"),
-            type_params=[pair(key="dim", value="768")],
-        ),
-        field(
-            fieldID=102,
-            name="title",
-            data_type=kind("VarChar"),
-            type_params=[pair(key="max_length", value="256")],
-        ),
-    ]
 
 
 def _collection(collection_id: int, number: int) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from bench import generate
 from bench.etcd_gate import Gate, open_gate
-from bench.side import ROLE, BenchError, Holder, Side, healthy, wait
+from bench.side import LIMIT_S, ROLE, BenchError, Holder, Side, healthy, wait
 from tests.lab.cluster import Component, MilvusLab
 
 # Slow enough not to take part in what is measured.
@@ -64,13 +64,6 @@ class Group(Side):
     def replica_pid(self) -> int:
         """The process that serves, not the one that looks after it."""
         return self.known_holder().pid or self.pair_of_running()[0].process.pid
-
-    def known_holder(self) -> Holder:
-        """Who holds the ACTIVE key. Raises: BenchError when nobody does."""
-        holder = self.holder()
-        if holder is None:
-            raise BenchError(f"nobody holds the ACTIVE key of {self.name}")
-        return holder
 
     def wait_taken_over(self, before: Holder, limit_s: float) -> Component:
         """Wait until another replica than ``before`` is active and Healthy; returns its process."""
@@ -133,14 +126,23 @@ class Group(Side):
 
 @contextmanager
 def open_group(
-    work: Path, name: str, ttl_s: int, collections: int, *, gated: bool = False, extra: Any = None
+    work: Path,
+    name: str,
+    ttl_s: int,
+    collections: int,
+    *,
+    gated: bool = False,
+    limit_s: float = LIMIT_S,
 ) -> Iterator[Group]:
-    """A group of "milvus" or "coordd" on generated metadata, with a process that is active."""
+    """A group of "milvus" or "coordd" on generated metadata, with a process that is active.
+
+    Raises: LabError when that one is not Healthy within ``limit_s``.
+    """
     milvus = name == "milvus"
     with (
-        MilvusLab(work, session_ttl_s=ttl_s, milvus=milvus, kafka=True, extra=extra, watchdog=True) as lab,
+        MilvusLab(work, session_ttl_s=ttl_s, milvus=milvus, kafka=True, watchdog=True) as lab,
         Group(name, lab, gated=gated) as group,
     ):
         generate.write(lab.etcd.endpoint, generate.metadata(collections, snapshots=milvus))
-        group.start_active()
+        group.start_active(limit_s)
         yield group

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,9 +15,14 @@ _IDLE = (3, 4)
 
 def cpu_s(pid: int) -> float:
     """CPU seconds a process has used so far, user and system, all threads."""
+    return sum(_times(pid)[:2])
+
+
+def _times(pid: int) -> list[float]:
+    """CPU seconds: user, system, and both of the children that have ended and were waited for."""
     # The name in parentheses may hold spaces; after it come the fields from the third on.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
+    return [int(field) * TICK_S for field in fields[11:15]]
 
 
 def busy_s() -> float:
@@ -80,3 +86,29 @@ def service_mb(pid: int) -> dict[str, float]:
     """Memory of the largest of a process and its descendants; ``parents_rss``: that of the others."""
     every = sorted(map(memory_mb, [pid, *descendants(pid)]), key=lambda one: one["rss"])
     return {**every[-1], "parents_rss": sum(one["rss"] for one in every[:-1])}
+
+
+def tree_cpu_s(pid: int) -> float:
+    """CPU seconds of a process and of its descendants, those that have ended and were waited for included."""
+    total = 0.0
+    for one in (pid, *descendants(pid)):
+        with contextlib.suppress(OSError):
+            total += sum(_times(one))
+    return total
+
+
+class Usage:
+    """CPU time of a server, of this process and of the whole machine, and wall clock, since it was made."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._at = self._read()
+
+    def _read(self) -> tuple[float, float, float, float]:
+        return time.monotonic(), cpu_s(self._pid), time.process_time(), busy_s()
+
+    def result(self) -> dict[str, float]:
+        """Seconds: ``wall_s``, and of CPU time ``server_cpu_s``, ``client_cpu_s``, ``others_cpu_s``."""
+        wall, server, client, machine = (b - a for a, b in zip(self._at, self._read(), strict=True))
+        others = max(0.0, machine - server - client)
+        return {"wall_s": wall, "server_cpu_s": server, "client_cpu_s": client, "others_cpu_s": others}

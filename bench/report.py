@@ -3,48 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from bench import program
+from bench.comparison import Line, compared
 from bench.rpc import CONNECTIONS, choose_cpus
-from bench.table import number, table
 from bench.takeover import DEADLINE_MS, PERIOD_MS
 
-# Closer than this is called the same.
-SAME = 0.05
 # Above this share of its CPU the load generator is called the bottleneck.
 CLIENT_LIMIT = 0.9
 # Other processes' use of the machine, in CPUs, above which the figures are called noisy.
 OTHERS_LIMIT = 0.15
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the table. ``more`` tells whether more is better."""
-
-    what: str
-    unit: str
-    milvus: float
-    coordd: float
-    more: bool = False
-
-    @property
-    def ratio(self) -> float | None:
-        """coordd's figure by Milvus'; None by zero."""
-        return self.coordd / self.milvus if self.milvus else None
-
-    @property
-    def verdict(self) -> str:
-        """coordd compared with Milvus."""
-        low, high = sorted((self.milvus, self.coordd))
-        if high == low or high <= low * (1 + SAME):
-            return "same"
-        return "better" if (self.coordd > self.milvus) is self.more else "worse"
-
-    def cells(self) -> tuple[str, str, str, str, str]:
-        """The line as text."""
-        ratio = "–" if self.ratio is None else f"{self.ratio:.3g}"
-        return f"{self.what} [{self.unit}]", number(self.milvus), number(self.coordd), ratio, self.verdict
 
 
 def lines(results: dict[str, Any]) -> list[Line]:
@@ -94,29 +63,25 @@ def _memory(sides: dict[str, Any]) -> Iterator[Line]:
 
 def markdown(results: dict[str, Any]) -> str:
     """The whole report."""
-    every = lines(results)
-    head = ("what [unit]", "Milvus 2.3.5", "coordd", "coordd / Milvus", "coordd is")
-    rows = [line.cells() for line in every]
     parts = [
         "## coordd and Milvus 2.3.5, measured side by side",
+        "",
+        *program.conditions(results),
         *_conditions(results),
         "",
-        *table(head, rows, left=(0, 4)),
+        *compared(lines(results)),
         "",
     ]
-    return "\n".join([*parts, *_remarks(results, every)])
+    return "\n".join([*parts, *_remarks(results)])
 
 
 def _conditions(results: dict[str, Any]) -> Iterator[str]:
     options = results["options"]
     size = results["metadata"]
-    yield ""
-    yield f"- command: `{results['command']}`, {results['when']}, {results['seconds']:.0f} s"
-    yield f"- machine: {results['machine']}"
     yield (
         f"- one etcd 3.5.1 per side (one member, no fsync) with the same metadata, made by Milvus: "
         f"{size['collections']} collections in the default database, {size['keys']} keys; loopback, no TLS; "
-        "Milvus' log level info; Kafka is librdkafka's mock; Milvus' other roles are ended before measuring"
+        "log level info; a Kafka per side (librdkafka's mock); no process of another role runs meanwhile"
     )
     if "rpc" in results:
         yield (
@@ -148,14 +113,7 @@ def _placement() -> str:
     return "server kept on one CPU, client on another"
 
 
-def _remarks(results: dict[str, Any], every: list[Line]) -> Iterator[str]:
-    worse = [line.what for line in every if line.verdict == "worse"]
-    yield f"coordd is worse in {len(worse)} of {len(every)} lines{': ' if worse else ''}{'; '.join(worse)}."
-    yield ""
-    yield (
-        "Not the same amount of work: this coordd serves reads and allocation only. Milvus' rootcoord also "
-        "keeps DDL, time ticks, quotas and a Kafka client running, in its memory, CPU time and start-up too."
-    )
+def _remarks(results: dict[str, Any]) -> Iterator[str]:
     if "rpc" in results:
         yield from _rpc_remarks(results["rpc"])
     if "takeover" in results:

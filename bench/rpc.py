@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 from bench import children, proc
+from bench.outage import quantile
 from bench.requests import measured
 from bench.side import BenchError, Side
 
@@ -47,7 +48,7 @@ def choose_cpus() -> Cpus:
 def measure(sides: Sequence[Side], plan: Plan) -> dict[str, Any]:
     """Method -> side -> figures, and ``ceiling``: those of the client against a server that does nothing."""
     cpus = choose_cpus()
-    targets = {side.name: _target(side) for side in sides}
+    targets = {side.name: side.target() for side in sides}
     for side in sides:
         side.pin(cpus.server)
     try:
@@ -67,14 +68,6 @@ def measure(sides: Sequence[Side], plan: Plan) -> dict[str, Any]:
     return {"methods": methods, "ceiling": _ceiling(cpus, plan)}
 
 
-def _target(side: Side) -> dict[str, Any]:
-    active, _ = side.pair()
-    holder = side.holder()
-    if holder is None:
-        raise BenchError(f"the active {side.name} lost its key")
-    return {"address": active.address, "server_id": holder.server_id, "pid": holder.pid or active.process.pid}
-
-
 def _round(target: dict[str, Any], method: str, cpus: Cpus, plan: Plan) -> dict[str, Any]:
     job = {**target, "method": method, "cpus": cpus.client, "warm_up_s": WARM_UP_S}
     many = {"connections": CONNECTIONS, "streams": plan.streams, "seconds": plan.rate_s}
@@ -85,13 +78,9 @@ def _round(target: dict[str, Any], method: str, cpus: Cpus, plan: Plan) -> dict[
         "latency": children.run("bench.closed_loop", {**job, **one}, limit_s),
     }
     taken = found["latency"].pop("latencies_us")
-    found["latency"]["p50_us"] = _quantile(taken, 0.50)
-    found["latency"]["p99_us"] = _quantile(taken, 0.99)
+    found["latency"]["p50_us"] = quantile(taken, 0.50)
+    found["latency"]["p99_us"] = quantile(taken, 0.99)
     return found
-
-
-def _quantile(ascending: Sequence[float], share: float) -> float:
-    return ascending[min(len(ascending) - 1, int(share * len(ascending)))]
 
 
 def _summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:

@@ -33,7 +33,8 @@ COMPARED = ("DescribeCollection", "ShowCollections", "ListDatabases")
 HEALTHY = 1
 POLL_S = 0.002
 LIMIT_S = 60.0
-_END_S = 1.0
+# Milvus' active goes on after SIGTERM, so nothing is gained by waiting; coordd ends by itself.
+_END_S = {"milvus": 1.0, "coordd": 15.0}
 _SHOWN = 10
 
 
@@ -88,11 +89,11 @@ class Side:
         """What is merged into the milvus.yaml of the next process."""
         return None
 
-    def start_active(self) -> Component:
-        """Start a process and wait until it is Healthy."""
+    def start_active(self, limit_s: float = LIMIT_S) -> Component:
+        """Start a process and wait until it is Healthy. Raises: LabError when that takes longer."""
         component = self.start()
         component.process.wait_until(
-            lambda: healthy(component.address), timeout_s=LIMIT_S, what="the state Healthy"
+            lambda: healthy(component.address), timeout_s=limit_s, what="the state Healthy"
         )
         return component
 
@@ -127,16 +128,30 @@ class Side:
         record = json.loads(value)
         return Holder(record["ServerID"], record["Address"], record.get("Coordd", {}).get("Pid"))
 
-    def end_all(self) -> None:
-        """End all processes with SIGTERM, those that go on after a second the hard way; free the ACTIVE key.
+    def known_holder(self) -> Holder:
+        """Who holds the ACTIVE key. Raises: BenchError when nobody does."""
+        holder = self.holder()
+        if holder is None:
+            raise BenchError(f"nobody holds the ACTIVE key of {self.name}")
+        return holder
 
-        An active rootcoord of Milvus goes on. An orderly end matters to coordd, whose successor otherwise
-        waits until a predecessor that may still live has stopped serving.
+    def target(self) -> dict[str, Any]:
+        """Address, server ID and process of the active of the pair, for the clients that call it."""
+        active, _ = self.pair()
+        holder = self.known_holder()
+        pid = holder.pid or active.process.pid
+        return {"address": active.address, "server_id": holder.server_id, "pid": pid}
+
+    def end_all(self) -> None:
+        """End all processes with SIGTERM, those that go on the hard way; free the ACTIVE key.
+
+        An orderly end matters to coordd, whose successor otherwise waits until a predecessor that may still
+        live has stopped serving.
         """
         running = self.running()
         for component in running:
             component.process.signal(signal.SIGTERM)
-        deadline = time.monotonic() + _END_S
+        deadline = time.monotonic() + _END_S[self.name]
         while time.monotonic() < deadline and any(c.process.alive() for c in running):
             time.sleep(POLL_S)
         for component in running:
@@ -161,12 +176,8 @@ def both_sides(work: Path, ttl_s: int, collections: int) -> Iterator[tuple[Side,
     """Milvus' side and coordd's, each with an active process, on the same metadata."""
     with ExitStack() as stack:
         milvus = Side("milvus", stack.enter_context(MilvusLab(work / "milvus", session_ttl_s=ttl_s)))
-        coordd = Side(
-            "coordd",
-            stack.enter_context(
-                MilvusLab(work / "coordd", session_ttl_s=ttl_s, milvus=False, kafka=True, watchdog=True)
-            ),
-        )
+        lab = MilvusLab(work / "coordd", session_ttl_s=ttl_s, milvus=False, kafka=True, watchdog=True)
+        coordd = Side("coordd", stack.enter_context(lab))
         _make_metadata(milvus, collections)
         milvus.start_active()
         for prefix in METADATA:
@@ -199,10 +210,7 @@ def _assert_same(milvus: Side, coordd: Side) -> None:
     probes = [Probe(method, method, requests[method]) for method in COMPARED]
     replies = []
     for side in (milvus, coordd):
-        holder = side.holder()
-        if holder is None:
-            raise BenchError(f"nobody holds the ACTIVE key of {side.name}")
-        with open_rootcoord(holder.address) as stub:
+        with open_rootcoord(side.known_holder().address) as stub:
             replies.append(record(stub, probes))
     methods = {method: method for method in COMPARED}
     if found := compare(replies[0], replies[1], methods, reloaded=True):
@@ -212,8 +220,8 @@ def _assert_same(milvus: Side, coordd: Side) -> None:
 
 def metadata_size(side: Side) -> dict[str, int]:
     """Collections of the default database and keys in etcd."""
-    holder = side.holder()
-    body = holder and call_once(holder.address, call_of("ShowCollections", holder.server_id))
+    holder = side.known_holder()
+    body = call_once(holder.address, call_of("ShowCollections", holder.server_id))
     if not body:
         raise BenchError(f"{side.name} does not list its collections")
     keys = sum(len(side.lab.etcd.dump(prefix)) for prefix in METADATA)

@@ -7,7 +7,6 @@ sides.
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import time
@@ -44,9 +43,7 @@ def _once(side: Side, number: signal.Signals, wait_s: float, ttl_s: int) -> dict
     active, standby = side.pair()
     before = side.holder()
     arguments = (side.lab.etcd.endpoint, ACTIVE_KEY, str(PERIOD_MS), str(DEADLINE_MS))
-    with children.started("bench.open_loop", *arguments) as client:
-        if client.stdout is None or client.stdin is None or client.stdout.readline() != "ready\n":
-            raise BenchError(f"the client got no answer from {side.name}")
+    with children.ready("bench.open_loop", *arguments) as client:
         time.sleep(0.2 + wait_s)
         at = time.monotonic()
         active.process.signal(number)
@@ -57,9 +54,9 @@ def _once(side: Side, number: signal.Signals, wait_s: float, ttl_s: int) -> dict
         )
         time.sleep(_SETTLE_S)
         exited = not active.process.alive()
-        output, _ = client.communicate("stop\n", timeout=LIMIT_S)
+        noted = children.told_to_stop(client, LIMIT_S)
     active.process.kill()
-    return {**_judge(json.loads(output), at), "exited": exited}
+    return {**_judge(noted, at), "exited": exited}
 
 
 def _judge(result: dict[str, Any], at: float) -> dict[str, Any]:
