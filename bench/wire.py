@@ -1,4 +1,4 @@
-"""The client's half of gRPC over HTTP/2, as bytes in and bytes out, for unary calls that are all alike.
+"""The client's half of gRPC over HTTP/2, as bytes in and bytes out, for unary calls of one method.
 
 A gRPC library for Python spends more on a call than the servers measured here do; it would measure itself.
 This client sends what Milvus' Go clients send (headers from the dynamic table, one message in one frame) and
@@ -52,7 +52,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 class Connection:
-    """One connection's state. Streams are numbered 1, 3, 5 and so on; each carries the same call."""
+    """One connection's state. Streams are numbered 1, 3, 5 and so on; all carry calls of one kind."""
 
     def __init__(self, call: Call, authority: str) -> None:
         headers = [
@@ -69,9 +69,7 @@ class Connection:
         # Sent in full once, which puts them into the server's table; then a byte each.
         self._block = b"".join(b"\x40" + _text(name) + _text(value) for name, value in headers)
         self._later = bytes(0x80 | _FIRST_DYNAMIC + len(headers) - 1 - i for i in range(len(headers)))
-        message = PREFIX.pack(0, len(call.body)) + call.body
-        self._size = len(message)
-        self._message = message
+        self._message = PREFIX.pack(0, len(call.body)) + call.body
         self._next = 1
         self._rest = b""
         self._bodies: dict[int, bytes] = {}
@@ -87,17 +85,21 @@ class Connection:
         grow = struct.pack(">I", _WINDOW - _INITIAL_WINDOW)
         return PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, grow)
 
-    def request(self) -> tuple[int, bytes]:
-        """Stream and bytes of the next call. Raises: WireError when the server's window is exhausted."""
-        if self._send_window < self._size:
+    def request(self, body: bytes | None = None) -> tuple[int, bytes]:
+        """Stream and bytes of the next call; ``body``: its own message, by default the call's.
+
+        Raises: WireError when the server's window is exhausted.
+        """
+        message = self._message if body is None else PREFIX.pack(0, len(body)) + body
+        if self._send_window < len(message):
             raise WireError("the server's flow control window is exhausted")
-        self._send_window -= self._size
+        self._send_window -= len(message)
         stream = self._next
         self._next += 2
         self._open.add(stream)
         head = frame(HEADERS, END_HEADERS, stream, self._block)
         self._block = self._later
-        return stream, head + frame(DATA, END_STREAM, stream, self._message)
+        return stream, head + frame(DATA, END_STREAM, stream, message)
 
     def pending(self) -> bytes:
         """Acknowledgements that are due; empty most of the time."""
