@@ -14,6 +14,8 @@ from typing import Any
 from coordd.etcd.child import bound_to_parent
 
 PROJECT = Path(__file__).resolve().parents[1]
+# Of a job, in a message.
+_SHOWN = 300
 
 
 class ChildError(Exception):
@@ -26,6 +28,7 @@ def _command(module: str, arguments: tuple[str, ...]) -> list[str]:
 
 def run(module: str, spec: dict[str, Any], timeout_s: float) -> dict[str, Any]:
     """Run a module with a job on its standard input; returns its result. Raises: ChildError."""
+    what = f"{module} {spec}"[:_SHOWN]
     try:
         done = subprocess.run(
             _command(module, ()),
@@ -37,9 +40,9 @@ def run(module: str, spec: dict[str, Any], timeout_s: float) -> dict[str, Any]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ChildError(f"{module} {spec}: no result within {timeout_s} s") from None
+        raise ChildError(f"{what}: no result within {timeout_s} s") from None
     if done.returncode != 0:
-        raise ChildError(f"{module} {spec}:\n{done.stderr[-3000:]}")
+        raise ChildError(f"{what}:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
