@@ -70,9 +70,7 @@ def measure(plan: Plan, work: Path) -> dict[str, Any]:
     """
     opened = False
     try:
-        with open_group(
-            work, plan.product, plan.ttl_s, plan.collections, kafka=True, limit_s=plan.limit_s
-        ) as group:
+        with open_group(work, plan.product, plan.ttl_s, plan.collections, limit_s=plan.limit_s) as group:
             opened = True
             return {**plan.facts(), **_figures(group, plan)}
     except LabError as error:
