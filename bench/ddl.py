@@ -162,8 +162,9 @@ def lines(rounds: dict[str, list[dict[str, Any]]], streams: Sequence[int]) -> It
         for count in streams:
             found = {product: summary(rounds[product], method, count) for product in PRODUCTS}
             for figure, name, unit in figures:
-                values = [found[product][figure] for product in PRODUCTS]
-                yield Line(f"{method}, {count} at a time, {name}", unit, *values, more=figure == "rate_per_s")
+                what = f"{method}, {count} at a time, {name}"
+                theirs, ours = found["milvus"][figure], found["coordd"][figure]
+                yield Line(what, unit, theirs, ours, more=figure == "rate_per_s")
 
 
 def report(results: dict[str, Any]) -> str:
