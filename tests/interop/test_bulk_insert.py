@@ -175,9 +175,11 @@ class Cluster:
     folder: Path
     rootcoords: list[Component]
 
-    def json_file(self, name: str, first: int, count: int = ROWS) -> str:
+    def json_file(self, name: str, count: int = ROWS, *, tenants: int = 0) -> str:
         path = self.folder / f"{name}.json"
-        rows = [{"pk": key, "vec": vector(key)} for key in range(first, first + count)]
+        rows = [{"pk": key, "vec": vector(key)} for key in range(count)]
+        for row in rows if tenants else ():
+            row["tenant"] = row["pk"] % tenants
         path.write_text(json.dumps({"rows": rows}))
         return str(path)
 
@@ -219,7 +221,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def test_rows_of_a_json_file_are_found(cluster: Cluster) -> None:
     client = cluster.client
     client.call("create_collection", name="books")
-    task_id = client.call("bulk_insert", name="books", files=[cluster.json_file("books", 0)])
+    task_id = client.call("bulk_insert", name="books", files=[cluster.json_file("books")])
     state = cluster.ended(task_id)
     assert (state["state"], state["rows"]) == ("Completed", ROWS), state
     assert state["infos"]["progress_percent"] == "100"
@@ -249,6 +251,24 @@ def test_rows_of_numpy_files_go_into_their_partition(cluster: Cluster) -> None:
     assert client.call("nearest", name="columns", key=7) == [6, 7, 8]
 
 
+def test_rows_go_into_all_shards_and_where_their_partition_key_says(cluster: Cluster) -> None:
+    client = cluster.client
+    client.call("create_keyed", name="keyed")
+    file = cluster.json_file("keyed", tenants=7)
+    with pytest.raises(LabError, match="not allow to set partition name"):
+        client.call("bulk_insert", name="keyed", files=[file], partition="_default_0")
+    state = cluster.ended(client.call("bulk_insert", name="keyed", files=[file]))
+    assert (state["state"], state["rows"]) == ("Completed", ROWS), state
+    [task] = [
+        ImportTaskInfo.FromString(value)
+        for value in cluster.lab.etcd.dump(TASKS).values()
+        if file.encode() in value
+    ]
+    assert len(task.state.segments) > 4, "of two shards and four partitions"
+    client.call("index_and_load", name="keyed")
+    assert client.call("count", name="keyed") == ROWS
+
+
 def test_a_file_that_is_no_good_fails_and_says_why(cluster: Cluster) -> None:
     client = cluster.client
     client.call("create_collection", name="bad")
@@ -265,7 +285,7 @@ def test_a_task_goes_on_when_the_rootcoord_is_killed(cluster: Cluster) -> None:
     """Killed when the data node is at it: nothing is lost, and no row is there twice."""
     client, (active, standby) = cluster.client, cluster.rootcoords
     client.call("create_collection", name="killed")
-    file = cluster.json_file("killed", 0, 20 * ROWS)
+    file = cluster.json_file("killed", 20 * ROWS)
     task_id = client.call("bulk_insert", name="killed", files=[file])
 
     def state_in_etcd() -> int:

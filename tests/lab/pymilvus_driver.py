@@ -464,6 +464,12 @@ def release(name: str) -> None:
     Collection(name, using=USING).release(timeout=TIMEOUT_S)
 
 
+def create_keyed(name: str) -> None:
+    """Create a collection of two shards whose rows go into partitions by their `tenant`."""
+    tenant = FieldSchema("tenant", DataType.INT64, is_partition_key=True)
+    _create(name, [_pk(), tenant, _vector()], num_partitions=4, shards_num=2)
+
+
 def bulk_insert(name: str, files: list[str], partition: str | None = None) -> int:
     """Import through the proxy; returns the ID of the task."""
     task_id = utility.do_bulk_insert(name, files, partition, timeout=TIMEOUT_S, using=USING)
@@ -507,7 +513,7 @@ OPS: dict[str, Callable[..., Any]] = {
             count,
             release,
         ),
-        *(bulk_insert, bulk_state, bulk_tasks),
+        *(create_keyed, bulk_insert, bulk_state, bulk_tasks),
     )
 }
 
