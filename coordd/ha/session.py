@@ -20,6 +20,9 @@ from coordd.ha.procfs import boot_id, pid_namespace, start_ticks
 
 T = TypeVar("T")
 
+BARRED_FIELD = "CoorddBarred"
+"""In the record of a proxy: it could not be told of a change (`coordd.rootcoord.proxies.bar_record`)."""
+
 
 class SessionRecordError(CoorddError):
     """The value of a session key is not a session record."""
@@ -72,7 +75,10 @@ class Safety:
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """One session. `server_id` is unique in the cluster and never used again."""
+    """One session. `server_id` is unique in the cluster and never used again.
+
+    `barred`: of a proxy, that RootCoord gives it no timestamps.
+    """
 
     server_id: int
     server_name: str
@@ -85,6 +91,7 @@ class SessionRecord:
     host_name: str = ""
     enable_disk: bool = False
     safety: Safety | None = None
+    barred: bool = False
 
     def with_lease(self, lease_id: int) -> Self:
         """The same record on a lease."""
@@ -115,6 +122,8 @@ class SessionRecord:
         record["HostName"] = self.host_name
         if self.enable_disk:
             record["EnableDisk"] = True
+        if self.barred:
+            record[BARRED_FIELD] = True
         if self.safety is not None:
             record["Coordd"] = {
                 "ServeGuardMs": self.safety.serve_guard_ms,
@@ -151,6 +160,7 @@ class SessionRecord:
             host_name=_field(fields, "HostName", str, default=""),
             enable_disk=_field(fields, "EnableDisk", bool, default=False),
             safety=_safety(fields.get("Coordd")),
+            barred=fields.get(BARRED_FIELD) is True,
         )
 
 

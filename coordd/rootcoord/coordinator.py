@@ -44,11 +44,12 @@ from coordd.rootcoord.life import Life
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
-from coordd.rootcoord.proxies import GrpcProxyClient, TimestampBar
+from coordd.rootcoord.proxies import BarRecords, Departures, GrpcProxyClient, TimestampBar
 from coordd.rootcoord.quota.center import QuotaCenter, Surroundings
 from coordd.rootcoord.system_info import Component
 from coordd.rootcoord.timetick import TimeTicker
 from coordd.rootcoord.timetick.assembly import begin_time_ticks
+from coordd.rootcoord.timetick.sessions import ProxySessions
 from coordd.rpc.connection import ClientOptions
 from coordd.rpc.table import DispatchTable
 from coordd.version import coordd_version
@@ -223,6 +224,7 @@ class RootCoord:
         """Serve RootCoord's methods through `table`, for as long as the process lives."""
         self._gate, self._sessions = replica.gate, replica.sessions
         self._watch = SessionWatch(replica.sessions, replica.follower)
+        self._watch.listen(Departures(ProxySessions(replica.sessions).registered, self._bar).look)
 
         def component() -> Component:
             return Component(
@@ -405,6 +407,7 @@ class RootCoord:
             queue=queue,
             config=self._config,
             may_send_s=self._may_send_s,
+            barred=lambda: self._bar.ids,
         )
 
     def _channel_pool(self) -> ChannelPool:
@@ -426,7 +429,8 @@ class RootCoord:
             keepalive_time_ms=settings.grpc.client_keep_alive_time_ms,
             keepalive_timeout_ms=settings.grpc.client_keep_alive_timeout_ms,
         )
-        self._peers = Peers(self._watch, options, self._bar, term.server_id)
+        records = BarRecords(term.committer, self._layout)
+        self._peers = Peers(self._watch, options, self._bar, term.server_id, records)
         for name, task in self._peers.tasks().items():
             term.start_task(task, name)
 
@@ -475,7 +479,7 @@ class RootCoord:
             self._time_ticks.close()
         self._time_ticks = self._channels = None
         self._peers = self._quota = None
-        self._bar.clear()
+        self._bar.end_term()
 
     async def _bootstrap(self, term: Term, oracle: Oracle) -> None:
         settings = self._config().settings

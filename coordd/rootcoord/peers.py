@@ -40,7 +40,7 @@ from coordd.pb.query_coord_pb2 import (
     ReleasePartitionsRequest,
     SyncNewCreatedPartitionRequest,
 )
-from coordd.rootcoord.proxies import ProxyManager, TimestampBar
+from coordd.rootcoord.proxies import BarRecords, ProxyManager, TimestampBar
 from coordd.rpc.connection import ClientOptions
 from coordd.rpc.peer import Peer
 from coordd.rpc.status import MilvusError, is_success
@@ -222,10 +222,15 @@ class Peers:
     """All other processes as one term sees them. Make it inside a running loop."""
 
     def __init__(
-        self, sessions: SessionWatch, options: ClientOptions, bar: TimestampBar, server_id: int
+        self,
+        sessions: SessionWatch,
+        options: ClientOptions,
+        bar: TimestampBar,
+        server_id: int,
+        records: BarRecords | None = None,
     ) -> None:
-        """`server_id`: of this RootCoord."""
-        self.proxies = ProxyManager(sessions, bar, options)
+        """`server_id`: of this RootCoord. `records`: where bars are kept; None: they end with the term."""
+        self.proxies = ProxyManager(sessions, bar, options, records=records)
         self.data_coord = DataCoordClient(sessions, options)
         self.query_coord = QueryCoordClient(sessions, options, server_id)
 

@@ -123,6 +123,13 @@ MUTANTS: Final = (
         ("tests/integration/rootcoord/test_time_ticks.py",),
     ),
     Mutant(
+        "the wait for a proxy whose session was ended though it lived",
+        "coordd/rootcoord/timetick/sessions.py",
+        "return {*self.registered(), *self._leaving}",
+        "return set(self.registered())",
+        ("tests/unit/rootcoord/timetick/test_sessions.py",),
+    ),
+    Mutant(
         "the collection's own key as the last to go",
         "coordd/rootcoord/collections/removal.py",
         "        *tables.collections.part_keys(collection_id),\n"

@@ -7,7 +7,7 @@ told. That is what makes it safe to go on without a proxy's answer (see `manager
 Barred is a proxy
 
 * that owes an answer, until it has given it;
-* whose session has ended, for as long as the term lasts. It must register anew, with another ID.
+* whose session has ended, for good: nobody waits for what it may send. It must register with a new ID.
 
 Its requests are refused, not held until it has answered: a delete has looked its collection up by then.
 
@@ -26,7 +26,7 @@ class BarredError(CoorddError):
 
 
 class TimestampBar:
-    """Who is barred. One per process; every term begins with nobody barred.
+    """Who is barred. One per process; what a proxy owes is forgotten with the term.
 
     Attributes:
         ids: server IDs of those who are barred, for a quick look. Not to be written by others.
@@ -50,10 +50,9 @@ class TimestampBar:
         self._gone.add(server_id)
         self.ids.add(server_id)
 
-    def clear(self) -> None:
-        """The term is over."""
-        self.ids.clear()
-        self._gone.clear()
+    def end_term(self) -> None:
+        """What the proxies owe is not known any more; who is gone stays gone."""
+        self.ids.intersection_update(self._gone)
 
     def check(self, server_id: int) -> None:
         """Return if the process with this ID may have timestamps.

@@ -7,6 +7,7 @@ import asyncio
 
 from google.protobuf.message import Message
 
+from coordd.errors import CoorddError
 from coordd.etcd.backoff import Backoff
 from coordd.log import get_logger
 from coordd.pb.common_pb2 import Status
@@ -16,6 +17,7 @@ from coordd.pb.proxy_pb2 import (
     RefreshPolicyInfoCacheRequest,
 )
 from coordd.rootcoord.proxies.bar import TimestampBar
+from coordd.rootcoord.proxies.bar_record import BarRecords
 from coordd.rootcoord.proxies.outbox import Entry, Notice, Outbox
 from coordd.rpc.connection import Answer, ClientOptions, Connection
 from coordd.rpc.failure import RpcFailure
@@ -35,7 +37,10 @@ PAUSE_MAX_S = 0.5
 
 
 class ProxyLink:
-    """To the proxy `server_id` at `address`, while its session lasts. Make it inside a running loop."""
+    """To the proxy `server_id` at `address`, while its session lasts. Make it inside a running loop.
+
+    Without `records` a bar ends with the term.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,8 @@ class ProxyLink:
         options: ClientOptions,
         bar: TimestampBar,
         patience_s: float = PATIENCE_S,
+        *,
+        records: BarRecords | None = None,
     ) -> None:
         self.server_id = server_id
         self._patience_s = patience_s
@@ -55,6 +62,9 @@ class ProxyLink:
         self._work = asyncio.Event()
         self._progress = asyncio.Event()
         self._closed = False
+        self._records = records
+        self._recorded = False
+        self._recording = asyncio.Lock()
 
     async def call(self, method: str, request: Message, answer: type[Answer], timeout_s: float) -> Answer:
         """Call a method of the proxy once; after a gRPC error the next call dials anew.
@@ -118,6 +128,25 @@ class ProxyLink:
         self._bar.owes(self.server_id)
         self.post(request)
 
+    def inherit(self) -> None:
+        """The proxy was barred when an earlier term ended: what it has to forget nobody knows any more."""
+        log.warning("a proxy was barred in an earlier term, it gets no timestamps", proxy=self.server_id)
+        self._outbox.give_up()
+        self._recorded = True
+        self._bar.owes(self.server_id)
+
+    async def keep_bar(self) -> None:
+        """Return when the record of the proxy says whether it is barred.
+
+        Raises:
+            FenceLost, EtcdError: see `BarRecords.write`.
+        """
+        async with self._recording:
+            owes = self._outbox.owes_collections
+            if self._records is not None and owes != self._recorded and not self._closed:
+                await self._records.write(self.server_id, barred=owes)
+                self._recorded = owes
+
     # --- what nobody waits for ---
 
     def post(self, notice: Notice) -> None:
@@ -141,6 +170,7 @@ class ProxyLink:
                     backoff.reset()
                 else:
                     await asyncio.sleep(backoff.pause_s())
+                await self._take_mark_back()
 
     async def _deliver(self, entries: list[Entry]) -> bool:
         """Whether the proxy has taken in all of them."""
@@ -162,6 +192,18 @@ class ProxyLink:
                 self._outbox.refused(entry)
                 complete = False
         return complete
+
+    async def _take_mark_back(self) -> None:
+        """Have the record no longer say that the proxy is barred, if it does and the proxy is not.
+
+        If that fails a successor has the proxy started anew, without need.
+        """
+        if self._recorded and not self._outbox.owes_collections:
+            try:
+                await self.keep_bar()
+            except CoorddError as error:
+                text = "the record of a proxy still says that it is barred"
+                log.warning(text, proxy=self.server_id, reason=str(error))
 
     def _tell_progress(self) -> None:
         self._progress.set()

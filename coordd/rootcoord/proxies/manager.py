@@ -23,8 +23,9 @@ To be told **after** the change is committed: a proxy that is told before, and a
 state again (in Milvus no answer is given in between). `committed_at` makes sure that every proxy is told that
 had a session then; a later one learns the new state to begin with.
 
-Not promised: that a bar survives the term. If this replica crashes while it bars a proxy, its successor does
-not know what that proxy has not been told.
+That a proxy is barred is written into its session record before a change counts as done (`bar_record`). A
+successor bars it too, for good, since what the proxy has not been told is lost: it has to start anew,
+and is made to (`coordd.rootcoord.timetick.untold`).
 
 **Credentials and policies** are told in the background, to each proxy in order, until it has taken them in or
 its session has ended; whoever wants to wait for that does so with `told`. A proxy is told to read all
@@ -43,9 +44,11 @@ from google.protobuf.message import Message
 
 from coordd.clock import boottime
 from coordd.errors import CoorddError
+from coordd.etcd.errors import EtcdError
 from coordd.ha.session_watch import SessionWatch
 from coordd.ha.tasks import TaskScope
 from coordd.log import get_logger
+from coordd.meta.commit import FenceLost
 from coordd.pb.milvus_pb2 import ComponentStates, GetComponentStatesRequest
 from coordd.pb.proxy_pb2 import (
     InvalidateCollMetaCacheRequest,
@@ -54,6 +57,7 @@ from coordd.pb.proxy_pb2 import (
     UpdateCredCacheRequest,
 )
 from coordd.rootcoord.proxies.bar import TimestampBar
+from coordd.rootcoord.proxies.bar_record import BarRecords
 from coordd.rootcoord.proxies.link import PATIENCE_S, ProxyLink
 from coordd.rootcoord.proxies.outbox import Notice, PolicyChange
 from coordd.rpc.connection import Answer, ClientOptions, status_of
@@ -66,7 +70,11 @@ T = TypeVar("T")
 
 
 class SessionsNotKnown(CoorddError):
-    """The watch lags behind: which proxies were there when a change was committed is not known yet."""
+    """The proxies cannot be told of a change yet, or not for sure: tell them again.
+
+    The watch lags behind, so which proxies were there when it was committed is not known; or a proxy has not
+    answered, and etcd does not take down that it is barred.
+    """
 
 
 class ProxyFailed(CoorddError):
@@ -93,14 +101,20 @@ class ProxyManager:
         bar: TimestampBar,
         options: ClientOptions,
         patience_s: float = PATIENCE_S,
+        records: BarRecords | None = None,
     ) -> None:
+        """`records`: None, bars end with the term."""
         self._patience_s = patience_s
+        self._records = records
         self._sessions = sessions
         self._bar = bar
         self._options = options
         self._links: dict[int, ProxyLink] = {}
         self._leaving: list[ProxyLink] = []
         self._closed = False
+        for server_id, record in sessions.nodes("proxy").items():
+            if record.barred:
+                bar.owes(server_id)
 
     async def run(self) -> None:
         """Follow the sessions and deliver notices until cancelled; then all connections are closed."""
@@ -140,7 +154,8 @@ class ProxyManager:
 
         Raises:
             MilvusError: a proxy refused; all have been asked.
-            SessionsNotKnown: not within `PATIENCE_S` it is known who is to be told; nobody has been.
+            SessionsNotKnown: not within `PATIENCE_S` it is known who is to be told; or somebody who did not
+                answer cannot be barred for sure.
             RpcFailure: the term is over (UNAVAILABLE).
         """
         done: set[int] = set()
@@ -153,6 +168,7 @@ class ProxyManager:
         try:
             await self._know_sessions(committed_at)
             reasons = await self._ask_all(forget)
+            await self._keep_bars()
         except asyncio.CancelledError:
             for link in () if self._closed else self._current():
                 if link.server_id not in done:
@@ -162,6 +178,25 @@ class ProxyManager:
             if reason is not None:
                 text = f"InvalidateCollectionMetaCache failed, proxyID = {server_id}, err = {reason}"
                 raise MilvusError(text)
+
+    async def _keep_bars(self) -> None:
+        """Who is barred now is so in the next term too.
+
+        Raises:
+            SessionsNotKnown: that is not certain.
+            RpcFailure: the term is over.
+        """
+        if not self._bar.ids:
+            return
+        for link in self._current():
+            try:
+                await link.keep_bar()
+            except FenceLost as error:
+                raise RpcFailure(RpcCode.UNAVAILABLE, "the term of this rootcoord is over") from error
+            except EtcdError as error:
+                raise SessionsNotKnown(
+                    f"proxy {link.server_id} does not answer, and its bar could not be written: {error}"
+                ) from error
 
     async def _know_sessions(self, revision: int) -> None:
         if revision and not await self._sessions.up_to(revision, self._patience_s):
@@ -307,7 +342,16 @@ class ProxyManager:
                 self._leaving.append(self._links.pop(server_id))
         for server_id, record in proxies.items():
             if server_id not in self._links:
-                link = ProxyLink(server_id, record.address, self._options, self._bar, self._patience_s)
+                link = ProxyLink(
+                    server_id,
+                    record.address,
+                    self._options,
+                    self._bar,
+                    self._patience_s,
+                    records=self._records,
+                )
+                if record.barred:
+                    link.inherit()
                 link.post(RefreshPolicyInfoCacheRequest(opType=PolicyChange.REFRESH))
                 self._links[server_id] = link
         return list(self._links.values())

@@ -61,7 +61,7 @@ class Outbox:
         self._credentials: dict[str, Entry] = {}
         self._policies: list[Entry] = []
         self.given_up = False
-        """More collections were to be forgotten than are remembered here."""
+        """Which collections are to be forgotten is not known any more."""
 
     @property
     def owes_collections(self) -> bool:
@@ -111,11 +111,15 @@ class Outbox:
         if entry in self._policies and not _is_refresh(entry):
             self._refresh_policies()
 
+    def give_up(self) -> None:
+        """It is not known any more which collections the proxy is to forget."""
+        self._collections.clear()
+        self.given_up = True
+
     def _add_collection(self, entry: Entry, notice: InvalidateCollMetaCacheRequest) -> None:
         key = _key(notice)
         if key not in self._collections and len(self._collections) >= MAX_COLLECTIONS:
-            self._collections.clear()
-            self.given_up = True
+            self.give_up()
         elif not self.given_up:
             self._collections[key] = entry
 

@@ -1,6 +1,6 @@
 """The time ticks of a term, put together and started."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from coordd.config import LoadedConfig
 from coordd.ha.coordinator import Term
@@ -8,8 +8,9 @@ from coordd.ha.leadership import SessionTable
 from coordd.mq.types import MessageQueue
 from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.oracle import Oracle
-from coordd.rootcoord.timetick.absentees import Absentees, ProxySessions
+from coordd.rootcoord.timetick.absentees import Absentees
 from coordd.rootcoord.timetick.probe import who_is_there
+from coordd.rootcoord.timetick.sessions import ProxySessions
 from coordd.rootcoord.timetick.ticker import TickConditions, TimeTicker
 from coordd.rootcoord.tso import LOGICAL_BITS
 
@@ -23,10 +24,12 @@ def begin_time_ticks(
     queue: MessageQueue | None,
     config: Callable[[], LoadedConfig],
     may_send_s: Callable[[], float],
+    barred: Callable[[], Collection[int]],
 ) -> TimeTicker:
     """Start the ticks of `term`; its oracle must not have handed out anything yet.
 
-    `may_send_s`: for how many seconds this replica may act outward, 0 for not now.
+    `may_send_s`: for how many seconds this replica may act outward, 0 for not now. `barred`: the
+    proxies that get no timestamps.
     """
     floor = oracle.timestamps.physical_ms << LOGICAL_BITS
     proxies = ProxySessions(sessions)
@@ -50,7 +53,13 @@ def begin_time_ticks(
     )
     # Where there are no ticks proxies do not report, so that their silence says nothing.
     absentees = Absentees(
-        ticker, proxies, term.committer, who_is_there, lambda: enabled() and may_send_s() > 0
+        ticker,
+        proxies,
+        term.committer,
+        who_is_there,
+        may_act=lambda: enabled() and may_send_s() > 0,
+        barred=barred,
+        ttl_s=lambda: config().settings.common.session_ttl_s,
     )
     term.start_task(ticker.run(), "time ticks")
     term.start_task(absentees.run(), "silent proxies")

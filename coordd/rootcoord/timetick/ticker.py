@@ -48,7 +48,7 @@ class Timestamps(Protocol):
 
 
 class RegisteredProxies(Protocol):
-    """The proxies that have a session now."""
+    """The proxies that ticks wait for: those with a session now, and those on their way out."""
 
     def ids(self) -> Iterable[int]:
         """Their server IDs."""

@@ -6,7 +6,7 @@ from coordd.clock import boottime
 from coordd.ha.tasks import TaskScope
 from coordd.pb import root_coord_pb2
 from coordd.pb.common_pb2 import MsgBase
-from coordd.rootcoord.proxies import TimestampBar
+from coordd.rootcoord.proxies import Departures, TimestampBar
 from coordd.rootcoord.proxies.bar import BarredError
 from coordd.rootcoord.tso import MAX_COUNT
 from tests.support.etcd import eventually
@@ -39,14 +39,31 @@ def test_a_proxy_without_a_session_is_barred_for_good() -> None:
     assert bar.ids == {7}
 
 
-def test_the_next_term_begins_with_nobody_barred() -> None:
+def test_what_is_owed_is_forgotten_with_the_term_and_who_is_gone_is_not() -> None:
     bar = TimestampBar()
     bar.owes(7)
+    bar.owes(8)
     bar.gone(8)
-    bar.clear()
+    bar.end_term()
     bar.check(7)
-    bar.check(8)
+    with pytest.raises(BarredError, match="proxy 8 has no session any more"):
+        bar.check(8)
+    assert bar.ids == {8}
+
+
+def test_whoever_had_a_session_and_lost_it_is_barred() -> None:
+    bar, registered = TimestampBar(), {7}
+    departures = Departures(lambda: registered, bar)
+    departures.look()
+    registered.add(8)
+    departures.look()
+    bar.check(6)  # one that has not registered yet
+    registered.remove(7)
     assert bar.ids == set()
+    departures.look()
+    departures.look()
+    assert bar.ids == {7}
+    bar.check(8)
 
 
 async def test_alloc_timestamp_refuses_a_barred_proxy_and_nobody_else() -> None:

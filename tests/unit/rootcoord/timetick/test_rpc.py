@@ -9,7 +9,7 @@ from coordd.pb.common_pb2 import ErrorCode, MsgBase, MsgType, Status
 from coordd.pb.internal_pb2 import ChannelTimeTickMsg
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.timetick import TickConditions, TimeTicker
-from coordd.rootcoord.timetick.absentees import ProxySessions
+from coordd.rootcoord.timetick.sessions import ProxySessions
 from coordd.rpc.failure import RpcCode, RpcFailure
 from tests.unit.rootcoord.recorded import LAYOUT, World, world
 from tests.unit.rootcoord.term import start_oracle
