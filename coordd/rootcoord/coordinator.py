@@ -40,7 +40,7 @@ from coordd.rootcoord.handlers import RootCoordHandlers, serve
 from coordd.rootcoord.imports.driver import Imports
 from coordd.rootcoord.imports.records import ImportRecords
 from coordd.rootcoord.known import KnownInTables
-from coordd.rootcoord.life import Life
+from coordd.rootcoord.life import Life, Means
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
@@ -347,7 +347,7 @@ class RootCoord:
         broadcaster = None
         if queue is not None:
             broadcaster = Broadcaster(queue, self._time_ticks, oracle, self._may_send_s)
-        self._life = Life(
+        means = Means(
             tables=self.metadata,
             layout=self._layout,
             config=self._config,
@@ -359,6 +359,7 @@ class RootCoord:
             broadcaster=broadcaster,
             server_id=term.server_id,
         )
+        self._life = Life(means)
         term.start_task(self._go_on(self._life, oracle.ids.next_id), "unfinished changes")
 
     async def _go_on(self, life: Life, first_id: int) -> None:

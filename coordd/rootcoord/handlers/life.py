@@ -9,8 +9,6 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/root_coord.go; recorded replies
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from coordd.clock import boottime
-from coordd.meta.commit import TIMEOUT_S
 from coordd.pb.common_pb2 import Status
 from coordd.pb.milvus_pb2 import (
     CreateCollectionRequest,
@@ -19,14 +17,11 @@ from coordd.pb.milvus_pb2 import (
     DropPartitionRequest,
 )
 from coordd.rootcoord.errors import elsewhere
+from coordd.rootcoord.handlers.changing import deadline_of
 from coordd.rootcoord.life import Life
 from coordd.rootcoord.oracle import NotHandedOutError, TermOverError
 from coordd.rpc.call import Call
 from coordd.rpc.status import ServiceUnavailable, success
-
-MARGIN_S = 0.2
-"""Kept back of the caller's deadline, so that it learns why its change was not made, or may not have been."""
-
 
 class LifeHandlers:
     """`_life` gives what belongs to the present term."""
@@ -51,9 +46,8 @@ class LifeHandlers:
 
 
 async def _answer(change: Callable[[float], Coroutine[Any, Any, None]], call: Call) -> Status:
-    deadline = boottime() + TIMEOUT_S if call.deadline is None else call.deadline - MARGIN_S
     try:
-        await change(deadline)
+        await change(deadline_of(call))
     except TermOverError as error:
         raise elsewhere(error) from error
     except NotHandedOutError as error:

@@ -24,11 +24,10 @@ from coordd.pb import milvus_pb2, schema_pb2
 from coordd.pb.common_pb2 import MsgBase, MsgType
 from coordd.pb.etcd_meta_pb2 import DatabaseInfo, DatabaseState
 from coordd.pb.schema_pb2 import DataType
-from coordd.rootcoord import life as life_module
 from coordd.rootcoord.channels import ChannelPool, pool_names
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.known import KnownInTables
-from coordd.rootcoord.life import Life
+from coordd.rootcoord.life import Life, Means
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rpc.status import MilvusError
@@ -38,12 +37,6 @@ from tests.unit.rootcoord.recorded import LAYOUT, World, no_config, world
 from tests.unit.rootcoord.term import begin_term
 
 NAME = "books"
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments are asked for at once."""
-    monkeypatch.setattr(life_module, "SEGMENTS_EVERY_S", 0.0)
 
 
 @dataclass
@@ -188,7 +181,7 @@ async def running(etcd: MemoryEtcd, effects: Effects, *, queue: bool = True) -> 
         pool = ChannelPool(
             pool_names("dml", 16, place.tables.collections.channel_uses), place.tables.collections
         )
-        life = Life(
+        means = Means(
             tables=place.tables,
             layout=LAYOUT,
             config=no_config,
@@ -199,9 +192,10 @@ async def running(etcd: MemoryEtcd, effects: Effects, *, queue: bool = True) -> 
             operations=operations,
             broadcaster=outside if queue else None,
             server_id=4,
+            segments_every_s=0.0,
         )
         try:
-            yield Running(place, life, effects, operations, pool, oracle.ids.next_id)
+            yield Running(place, Life(means), effects, operations, pool, oracle.ids.next_id)
         finally:
             etcd.__dict__.update(place.etcd.__dict__)
             operations.close()

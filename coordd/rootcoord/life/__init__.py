@@ -1,0 +1,34 @@
+"""The life of collections and partitions: made and dropped step by step, with the other components.
+
+What a step has done is in the metadata before the next one begins, so that a term which ends in between
+leaves something to go on from: what is Creating is undone by the next term, what is Dropping is finished.
+
+| CreateCollection (`creation`) | CreatePartition (`planned`) |
+|---|---|
+| IDs and channels are taken, the CreateCollection message is sent | – |
+| written, Creating | written, Creating |
+| proxies forget the name | proxies forget the collection |
+| DataCoord watches the channels | QueryCoord loads it if the collection is loaded |
+| written, Created | written, Created |
+
+Undone by (`ends`): the DropCollection message if DataCoord may know of it, the keys, the channels; for a
+partition its release and its key. An undone collection is nobody's name any more, so nobody waits for the
+undoing.
+
+A drop (`planned`) is answered when it is written and the proxies have forgotten; QueryCoord's release, the
+indexes, the message and its tick, DataCoord's confirmation that no segment is left, and the end of the keys
+follow (`ends`).
+
+Without a message queue (`mq.type: none`) there are no data nodes, and the other components are not asked.
+
+Not Milvus': the proxies forget after the change is written, not before (see `coordd.rootcoord.proxies`);
+segments are asked for after a minute and not after twenty, since DataCoord knows of each from its allocation.
+
+Source of truth: Milvus 2.3.5 internal/rootcoord/{create,drop}_{collection,partition}_task.go, step.go,
+garbage_collector.go, root_coord.go (restore).
+"""
+
+from coordd.rootcoord.life.changes import Life
+from coordd.rootcoord.life.means import Means
+
+__all__ = ["Life", "Means"]

@@ -1,0 +1,124 @@
+"""A new collection: announced on its channels, written, watched by DataCoord, and only then visible."""
+
+from dataclasses import dataclass, field
+
+from coordd.log import get_logger
+from coordd.rootcoord import messages
+from coordd.rootcoord.channels import Channels
+from coordd.rootcoord.collections import (
+    Change,
+    Definition,
+    Placement,
+    plan_begin,
+    plan_finish,
+    watch_channels,
+)
+from coordd.rootcoord.life.ends import CollectionEnd
+from coordd.rootcoord.life.means import Means
+from coordd.rootcoord.operations import Operation, Step
+
+log = get_logger("coordd.rootcoord.life")
+
+
+class NotMade(Exception):
+    """An equal collection came about meanwhile; what was taken for ours is given back."""
+
+
+@dataclass(slots=True)
+class Creation:
+    """One collection on its way. `deadline`: seconds on CLOCK_BOOTTIME."""
+
+    means: Means
+    definition: Definition
+    deadline: float
+    _collection_id: int = field(default=0, init=False)
+    _placement: Placement | None = field(default=None, init=False)
+    _watched: bool = field(default=False, init=False)
+
+    def operation(self) -> Operation:
+        """The steps; they raise `NotMade` if an equal collection is there by then."""
+        return Operation(
+            [
+                Step("announce", self._announce, self._undo),
+                Step("write", self._write),
+                Step("watch", self._watch),
+                Step("finish", self._finish),
+            ]
+        )
+
+    async def _announce(self) -> None:
+        """Take IDs and channels, and send the message: where it lies is where the collection's data begins."""
+        means, definition = self.means, self.definition
+        first_id = await means.oracle.wait_ids(1 + len(definition.partition_names), self.deadline)
+        channels = means.pool.reserve(first_id, definition.shards_num)
+        self._collection_id = first_id
+        timestamp, positions = await self._send(first_id, channels)
+        self._placement = Placement(
+            collection_id=first_id,
+            first_partition_id=first_id + 1,
+            timestamp=timestamp or await means.oracle.wait_timestamps(1, self.deadline),
+            virtual_channels=channels.virtual,
+            physical_channels=channels.physical,
+            start_positions=tuple(positions.items()),
+        )
+
+    async def _send(self, collection_id: int, channels: Channels) -> tuple[int, dict[str, bytes]]:
+        """The message's timestamp, 0 for none yet, and by channel its ID."""
+        definition = self.definition
+        if self.means.broadcaster is None:
+            return definition.replicated_at, {}
+        partition_ids = range(collection_id + 1, collection_id + 1 + len(definition.partition_names))
+        return await self.means.broadcaster.send(
+            channels.physical,
+            lambda timestamp: messages.create_collection(
+                timestamp,
+                collection_id=collection_id,
+                schema=definition.schema,
+                virtual_channels=channels.virtual,
+                physical_channels=channels.physical,
+                partition_ids=partition_ids,
+            ),
+            deadline=self.deadline,
+            stamp=definition.replicated_at,
+        )
+
+    async def _write(self) -> None:
+        means, done = self.means, 0
+        while True:
+            transactions = plan_begin(means.tables, means.layout, self.definition, self._placed)
+            if not transactions:
+                raise NotMade
+            if done == len(transactions):
+                break
+            await means.write(transactions[done], self.deadline)
+            done += 1
+        await means.forget(Change((), self.definition.db_name, (self.definition.name,)), 0)
+
+    async def _watch(self) -> None:
+        if self.means.others_are_asked:
+            self._watched = True
+            message = watch_channels(self.definition, self._placed)
+            await self.means.peers.data_coord.watch_channels(message, deadline=self.deadline)
+
+    async def _finish(self) -> None:
+        means = self.means
+        await means.commit(
+            lambda stamp: plan_finish(means.tables, means.layout, self._collection_id, stamp.timestamp),
+            self.deadline,
+        )
+        log.info(
+            "collection created",
+            database=self.definition.db_name,
+            collection=self.definition.name,
+            collection_id=self._collection_id,
+        )
+
+    async def _undo(self) -> None:
+        if self._collection_id:
+            CollectionEnd(self.means, self._collection_id).undo(watched=self._watched)
+
+    @property
+    def _placed(self) -> Placement:
+        if self._placement is None:
+            raise RuntimeError("the collection has no channels yet")
+        return self._placement

@@ -1,0 +1,165 @@
+"""The end of a collection or a partition: of one that was dropped, or that was begun and did not come to be.
+
+Nobody waits for it. Each step is done until it succeeds, and finds nothing to do if it is done once more; a
+term that ends in the middle leaves what is not purged yet to the next one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordd.meta.tables import Partition
+from coordd.meta.transaction import Write
+from coordd.rootcoord import messages
+from coordd.rootcoord.collections import plan_purge, plan_purge_partition
+from coordd.rootcoord.databases import Stamp
+from coordd.rootcoord.life.means import Means, soon
+from coordd.rootcoord.operations import Step
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionEnd:
+    """The end of one collection."""
+
+    means: Means
+    collection_id: int
+
+    def __str__(self) -> str:
+        return f"collection {self.collection_id}"
+
+    @property
+    def dropping(self) -> bool:
+        """Whether it is in the metadata, and nobody sees it."""
+        row = self.means.tables.collections.get(self.collection_id)
+        return row is not None and not row.available
+
+    def undo(self, *, watched: bool = True) -> None:
+        """Take back what was made of it. `watched`: DataCoord, and so the data nodes, may know of it."""
+        message = [Step("send message", self._send_message)] if watched else []
+        purge = [Step("release channels", self._release_channels), Step("purge", self._purge)]
+        self.means.operations.in_background(f"undo {self}", message + purge)
+
+    def finish(self) -> None:
+        """Do what is left of its drop, once that is written and the proxies have forgotten it."""
+        self.means.operations.in_background(
+            f"drop {self}",
+            [
+                Step("release", self._release),
+                Step("drop indexes", self._drop_indexes),
+                Step("send message", self._send_message),
+                Step("release channels", self._release_channels),
+                Step("no segments", self._no_segments),
+                Step("purge", self._purge),
+            ],
+        )
+
+    async def _release(self) -> None:
+        if self.means.others_are_asked:
+            await self.means.peers.query_coord.release_collection(self.collection_id, deadline=soon())
+
+    async def _drop_indexes(self) -> None:
+        if self.means.others_are_asked:
+            await self.means.peers.data_coord.drop_indexes(self.collection_id, deadline=soon())
+
+    async def _send_message(self) -> None:
+        row = self.means.tables.collections.get(self.collection_id)
+        if row is not None:
+            name = row.name
+            await self.means.tell_channels(
+                row.physical_channels,
+                lambda timestamp: messages.drop_collection(
+                    timestamp,
+                    server_id=self.means.server_id,
+                    collection_id=self.collection_id,
+                    collection_name=name,
+                ),
+            )
+
+    async def _release_channels(self) -> None:
+        self.means.pool.release(self.collection_id)
+
+    async def _no_segments(self) -> None:
+        await self.means.until_no_segments(self.collection_id)
+
+    async def _purge(self) -> None:
+        while await self.means.commit(self._next_purge):
+            pass
+
+    def _next_purge(self, stamp: Stamp) -> Sequence[Write]:
+        transactions = plan_purge(
+            self.means.tables, self.means.layout, self.collection_id, stamp.timestamp
+        )
+        return next(iter(transactions), ())
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionEnd:
+    """The end of one partition of a collection that stays."""
+
+    means: Means
+    collection_id: int
+    partition_id: int
+
+    def __str__(self) -> str:
+        return f"partition {self.partition_id}"
+
+    @property
+    def dropping(self) -> bool:
+        """Whether it is in the metadata, and nobody sees it."""
+        partition = self._partition()
+        return partition is not None and not partition.available
+
+    def undo(self) -> None:
+        """Take back what was made of it."""
+        steps = [Step("release", self._release), Step("purge", self._purge)]
+        self.means.operations.in_background(f"undo {self}", steps)
+
+    def finish(self) -> None:
+        """Do what is left of its drop, once that is written and the proxies have forgotten it."""
+        self.means.operations.in_background(
+            f"drop {self}",
+            [
+                Step("send message", self._send_message),
+                Step("no segments", self._no_segments),
+                Step("purge", self._purge),
+            ],
+        )
+
+    async def _release(self) -> None:
+        if self.means.others_are_asked:
+            await self.means.peers.query_coord.release_partitions(
+                self.collection_id, [self.partition_id], deadline=soon()
+            )
+
+    async def _send_message(self) -> None:
+        row, partition = self.means.tables.collections.get(self.collection_id), self._partition()
+        if row is not None and partition is not None:
+            name = partition.name
+            await self.means.tell_channels(
+                row.physical_channels,
+                lambda timestamp: messages.drop_partition(
+                    timestamp,
+                    server_id=self.means.server_id,
+                    collection_id=self.collection_id,
+                    partition_id=self.partition_id,
+                    partition_name=name,
+                ),
+            )
+
+    async def _no_segments(self) -> None:
+        await self.means.until_no_segments(self.collection_id, self.partition_id)
+
+    async def _purge(self) -> None:
+        await self.means.commit(
+            lambda stamp: plan_purge_partition(
+                self.means.tables,
+                self.means.layout,
+                self.collection_id,
+                self.partition_id,
+                stamp.timestamp,
+            )
+        )
+
+    def _partition(self) -> Partition | None:
+        view = self.means.tables.collections.view(self.collection_id)
+        partitions = () if view is None else view.partitions
+        return next((one for one in partitions if one.id == self.partition_id), None)

@@ -1,0 +1,129 @@
+"""What the steps of a change work with: the metadata, the proxies and the channels of one term."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from coordd.clock import boottime
+from coordd.config import LoadedConfig
+from coordd.log import get_logger
+from coordd.meta.layout import MetaLayout
+from coordd.meta.tables import RootCoordTables
+from coordd.meta.transaction import Write
+from coordd.pb.common_pb2 import MsgBase, MsgType
+from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest
+from coordd.rootcoord.broadcast import Broadcaster
+from coordd.rootcoord.channels import ChannelPool
+from coordd.rootcoord.collections import Change, Limits
+from coordd.rootcoord.ddl import Ddl, Decide
+from coordd.rootcoord.operations import Operations
+from coordd.rootcoord.oracle import Oracle
+from coordd.rootcoord.peers import ALL_PARTITIONS, Peers
+from coordd.rootcoord.proxies.manager import SessionsNotKnown
+
+log = get_logger("coordd.rootcoord.life")
+
+STEP_TIMEOUT_S = 10.0
+"""What a step in the background may take before it is begun anew."""
+SEGMENTS_EVERY_S = 60.0
+"""Between two questions whether segments of what was dropped are left."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Means:
+    """Of one term. `broadcaster` None: there is no message queue. `config` gives the present settings.
+
+    Whatever changes metadata or tells others raises `CoorddError` if that fails, `FenceLost` when the term is
+    over.
+    """
+
+    tables: RootCoordTables
+    layout: MetaLayout
+    config: Callable[[], LoadedConfig]
+    ddl: Ddl
+    oracle: Oracle
+    pool: ChannelPool
+    peers: Peers
+    operations: Operations
+    broadcaster: Broadcaster | None
+    server_id: int
+    segments_every_s: float = SEGMENTS_EVERY_S
+
+    @property
+    def others_are_asked(self) -> bool:
+        """Whether there are data nodes, and so a DataCoord and a QueryCoord to ask."""
+        return self.broadcaster is not None
+
+    @property
+    def default_partition(self) -> str:
+        """Name of the partition that every collection without a partition key has."""
+        return self.config().settings.common.default_partition_name
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds on a new collection."""
+        settings = self.config().settings
+        return Limits(
+            dml_channels=len(self.pool),
+            shards=settings.proxy.max_shard_num,
+            collections_per_db=settings.quota_and_limits.limits.max_collection_num_per_db,
+            collections=settings.quota_and_limits.limits.max_collection_num,
+            partitions=settings.root_coord.max_partition_num,
+        )
+
+    async def commit(self, decide: Decide, deadline: float | None = None) -> int:
+        """Commit what `decide` says; the revision, 0 if there was nothing to write.
+
+        A write of unknown outcome is settled first. `deadline`: by default that of a step in the background.
+        """
+        return await self.ddl.carry_out(decide, deadline=soon() if deadline is None else deadline)
+
+    async def write(self, writes: Sequence[Write], deadline: float) -> None:
+        """Commit what was decided before; see `commit`."""
+        await self.commit(lambda _stamp: writes, deadline)
+
+    async def forget(self, change: Change, revision: int, *, drops_collection: bool = False) -> None:
+        """Have the proxies forget what the change is about, and their producers if that is its end.
+
+        `revision`: at which it was written, 0 if it was not or that is not known.
+        """
+        for name in change.names or ("",):
+            base = MsgBase(sourceID=self.server_id)
+            if drops_collection:
+                base.msg_type = MsgType.DropCollection
+            request = InvalidateCollMetaCacheRequest(
+                base=base,
+                db_name=change.db_name,
+                collection_name=name,
+                collectionID=change.collection_id,
+            )
+            await self._tell_proxies(request, revision)
+
+    async def tell_channels(self, channels: Sequence[str], build: Callable[[int], bytes]) -> None:
+        """Send a message and wait until the readers of the channels are told that they have it."""
+        if self.broadcaster is None:
+            return
+        deadline = soon()
+        timestamp, _ids = await self.broadcaster.send(channels, build, deadline=deadline)
+        await self.broadcaster.until_heard(channels, timestamp, deadline=deadline)
+
+    async def until_no_segments(self, collection_id: int, partition_id: int = ALL_PARTITIONS) -> None:
+        """Wait until DataCoord confirms that no segment of a collection, or of its partition, is left."""
+        gone = not self.others_are_asked
+        while not gone:
+            await asyncio.sleep(self.segments_every_s)
+            gone = await self.peers.data_coord.gc_confirm(collection_id, partition_id, deadline=soon())
+
+    async def _tell_proxies(self, request: InvalidateCollMetaCacheRequest, revision: int) -> None:
+        while True:
+            try:
+                await self.peers.proxies.invalidate_collection_meta_cache(request, committed_at=revision)
+            except SessionsNotKnown as error:
+                log.warning("the proxies cannot be told yet", reason=str(error))
+            else:
+                return
+
+
+def soon() -> float:
+    """Until when a step in the background may take, in seconds on CLOCK_BOOTTIME."""
+    return boottime() + STEP_TIMEOUT_S

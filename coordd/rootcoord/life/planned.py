@@ -1,0 +1,126 @@
+"""Changes that begin with one transaction, of which the proxies are then told: drops, and new partitions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from coordd.meta.transaction import Write
+from coordd.rootcoord.collections import Change, plan_finish_partition
+from coordd.rootcoord.databases import Stamp
+from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
+from coordd.rootcoord.life.means import Means
+from coordd.rootcoord.operations import Operation, Step
+
+End = TypeVar("End", CollectionEnd, PartitionEnd)
+
+
+def collection_end(means: Means, change: Change) -> CollectionEnd | None:
+    """Of the collection that a change marks; None if it marks none."""
+    return CollectionEnd(means, change.collection_id) if change.collection_id else None
+
+
+def partition_end(means: Means, change: Change) -> PartitionEnd | None:
+    """Of the partition that a change makes or marks; None if there is none."""
+    if not change.partition_id:
+        return None
+    return PartitionEnd(means, change.collection_id, change.partition_id)
+
+
+@dataclass(slots=True)
+class Planned(Generic[End]):
+    """One request on its way.
+
+    `plan` decides what to write, or refuses; it is asked again if the metadata is not as it was known. `ends`:
+    the end of what a change makes or marks. `deadline`: seconds on CLOCK_BOOTTIME.
+    """
+
+    means: Means
+    plan: Callable[[Stamp], Change]
+    ends: Callable[[Means, Change], End | None]
+    deadline: float
+    drops_collection: bool = False
+    _change: Change = field(default=Change((), ""), init=False)  # planned last, written or not
+    _revision: int = field(default=0, init=False)  # at which it was written; 0: not, or not known
+
+    @property
+    def end(self) -> End | None:
+        """The end of what the change makes or marks; None: there is nothing to do, or nothing was planned."""
+        return self.ends(self.means, self._change)
+
+    async def write(self) -> None:
+        """Carry the plan out."""
+
+        def decide(stamp: Stamp) -> Sequence[Write]:
+            self._change, self._revision = self.plan(stamp), 0
+            return self._change.writes
+
+        self._revision = await self.means.commit(decide, self.deadline)
+
+    async def forget(self) -> None:
+        """Tell the proxies."""
+        await self.means.forget(self._change, self._revision, drops_collection=self.drops_collection)
+
+
+def dropping(drop: Planned[End]) -> Operation:
+    """Answered when nobody sees the collection or partition any more; the rest follows.
+
+    If the outcome of the write is unknown, or a proxy refuses to hear of it, the drop cannot be taken back, and
+    a repeated call would find nothing of that name: it is finished if it was written.
+    """
+    means = drop.means
+
+    async def finish() -> None:
+        if drop.end is not None:
+            drop.end.finish()
+
+    async def settle() -> None:
+        await means.commit(lambda _stamp: ())
+
+    async def finish_if_written() -> None:
+        if drop.end is not None and drop.end.dropping:
+            drop.end.finish()
+
+    async def resume() -> None:
+        if drop.end is not None:
+            steps = [
+                Step("settle", settle),
+                Step("proxies forget", drop.forget),
+                Step("finish", finish_if_written),
+            ]
+            means.operations.in_background(f"resume drop of {drop.end}", steps)
+
+    steps = [Step("write", drop.write, resume), Step("proxies forget", drop.forget)]
+    return Operation(steps, [Step("finish", finish)])
+
+
+def making(partition: Planned[PartitionEnd]) -> Operation:
+    """Written so that nobody sees it, made known to QueryCoord, then made visible; undone if that fails."""
+    means = partition.means
+
+    async def undo() -> None:
+        if partition.end is not None:
+            partition.end.undo()
+
+    async def load() -> None:
+        made = partition.end
+        if made is not None and means.others_are_asked:
+            await means.peers.query_coord.sync_new_created_partition(
+                made.collection_id, made.partition_id, deadline=partition.deadline
+            )
+
+    async def finish() -> None:
+        made = partition.end
+        if made is not None:
+            ids = made.collection_id, made.partition_id
+            await means.commit(
+                lambda _stamp: plan_finish_partition(means.tables, means.layout, *ids), partition.deadline
+            )
+
+    return Operation(
+        [
+            Step("write", partition.write, undo),
+            Step("proxies forget", partition.forget),
+            Step("load", load),
+            Step("finish", finish),
+        ]
+    )
