@@ -78,6 +78,15 @@ class _Record:
     def empty(self) -> bool:
         return not (self.rows or self.fields or self.partitions or self.functions or self.damaged)
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether it is, or partitions with keys of their own are, being created or dropped."""
+        if not self.rows:
+            return False
+        row = self.rows[0]
+        own_keys = row.inline_partitions is None
+        return not row.available or (own_keys and self.available_partitions < len(self.partitions))
+
     def counted_partitions(self) -> int:
         """Available partitions, if the collection is available."""
         row = self.row
@@ -104,6 +113,7 @@ class CollectionTable:
         self._partition_count = 0
         self._channel_uses: Counter[str] = Counter()
         self._shared_fields: dict[tuple[int, bytes], bytes] = {}
+        self._unsettled: set[int] = set()  # IDs; few at any time
 
     def __len__(self) -> int:
         """Number of collections in any state."""
@@ -159,17 +169,16 @@ class CollectionTable:
     def unsettled(self) -> Iterator[tuple[CollectionRow, tuple[Partition, ...]]]:
         """Collections that are, or some of whose partitions are, being created or dropped; unordered.
 
-        With each those of its partitions. Partitions in a collection's own key are always available.
+        With each those of its partitions. Partitions in a collection's own key are always available. Costs
+        as much as there are of these, not of all collections; do not apply events meanwhile.
         """
-        for record in self._records.values():
-            row = record.row
-            if row is None:
-                continue
+        for collection_id in self._unsettled:
+            record = self._records[collection_id]
+            row = record.rows[0]
             partitions: tuple[Partition, ...] = ()
-            if row.inline_partitions is None and record.available_partitions < len(record.partitions):
+            if row.inline_partitions is None:
                 partitions = tuple(one for one in record.partitions.values() if not one.available)
-            if partitions or not row.available:
-                yield row, partitions
+            yield row, partitions
 
     def view(self, collection_id: int) -> CollectionView | None:
         """The collection with all parts that can be served (see its `damaged`), made anew by each call."""
@@ -233,25 +242,26 @@ class CollectionTable:
 
     def _apply_row(self, event: Event, db_id: int, collection_id: int) -> None:
         record = self._record(collection_id)
-        self._set_rows(record, tuple(row for row in record.rows if row.db_id != db_id))
+        self._set_rows(collection_id, record, tuple(row for row in record.rows if row.db_id != db_id))
         revision = event.mod_revision
         row = self._decoded(
             record, event, lambda key, value: decode_collection(key, value, db_id, collection_id, revision)
         )
         if row is not None:
-            self._set_rows(record, tuple(sorted((*record.rows, row), key=_precedence, reverse=True)))
+            rows = sorted((*record.rows, row), key=_precedence, reverse=True)
+            self._set_rows(collection_id, record, tuple(rows))
         elif record.empty:
             del self._records[collection_id]
 
     def _apply_partition(self, event: Event) -> None:
         collection_id, partition_id = _part_ids(event, self._layout.partition_prefix, "a partition")
         record = self._record(collection_id)
-        self._set_partition(record, partition_id, None)
+        self._set_partition(collection_id, record, partition_id, None)
         partition = self._decoded(
             record, event, lambda key, value: decode_partition(key, value, collection_id, partition_id)
         )
         if partition is not None:
-            self._set_partition(record, partition_id, partition)
+            self._set_partition(collection_id, record, partition_id, partition)
         elif record.empty:
             del self._records[collection_id]
 
@@ -296,7 +306,9 @@ class CollectionTable:
             record.damaged -= {event.key}
         return decoded
 
-    def _set_rows(self, record: _Record, rows: tuple[CollectionRow, ...]) -> None:
+    def _set_rows(self, collection_id: int, record: _Record, rows: tuple[CollectionRow, ...]) -> None:
+        if not rows and not record.rows:
+            return
         counted = record.counted_partitions()
         if record.rows:
             self._names.remove(record.rows[0])
@@ -306,6 +318,7 @@ class CollectionTable:
             self._names.add(rows[0])
             self._count_channels(rows[0], 1)
         self._partition_count += record.counted_partitions() - counted
+        self._note_unsettled(collection_id, record)
 
     def _count_channels(self, row: CollectionRow, change: int) -> None:
         for channel in set(row.physical_channels):
@@ -313,7 +326,11 @@ class CollectionTable:
             if not self._channel_uses[channel]:
                 del self._channel_uses[channel]
 
-    def _set_partition(self, record: _Record, partition_id: int, partition: Partition | None) -> None:
+    def _set_partition(
+        self, collection_id: int, record: _Record, partition_id: int, partition: Partition | None
+    ) -> None:
+        if partition is None and partition_id not in record.partitions:
+            return
         counted = record.counted_partitions()
         gone = record.partitions.pop(partition_id, None)
         if gone is not None:
@@ -322,6 +339,13 @@ class CollectionTable:
             record.partitions[partition_id] = partition
             record.available_partitions += partition.available
         self._partition_count += record.counted_partitions() - counted
+        self._note_unsettled(collection_id, record)
+
+    def _note_unsettled(self, collection_id: int, record: _Record) -> None:
+        if record.unsettled:
+            self._unsettled.add(collection_id)
+        else:
+            self._unsettled.discard(collection_id)
 
     def _checked_field(self, key: str, value: bytes, field_id: int) -> bytes:
         """The value if it decodes; equal values of system fields are kept, and checked, only once."""

@@ -23,6 +23,7 @@ from coordd.rootcoord.oracle import NotHandedOutError, TermOverError
 from coordd.rpc.call import Call
 from coordd.rpc.status import ServiceUnavailable, success
 
+
 class LifeHandlers:
     """`_life` gives what belongs to the present term."""
 

@@ -77,6 +77,10 @@ def dump(tables: RootCoordTables, fold: Fold) -> dict[str, Any]:
         "rows": sorted(collections, key=lambda row: row.collection_id),
         "counts": (len(collections), collections.available_count, collections.partition_count),
         "channels": dict(collections.channel_uses),
+        "unsettled": sorted(
+            (row.collection_id, sorted(partition.id for partition in partitions))
+            for row, partitions in collections.unsettled()
+        ),
         "found": [[collections.find(db_id, name) for name in ("n", "m")] for db_id in DATABASES],
         "in_db": [
             collections.in_db(db_id, available_only=flag) for db_id in DATABASES for flag in (True, False)
@@ -101,6 +105,18 @@ def dump(tables: RootCoordTables, fold: Fold) -> dict[str, Any]:
         "imports": (list(tables.import_tasks), tables.import_tasks.is_damaged(80)),
         "quarantine": {(bad.key, bad.revision) for bad in fold.quarantine},
     }
+
+
+def looked_through(tables: RootCoordTables) -> list[tuple[int, list[int]]]:
+    """What is being created or dropped, found without an index."""
+    out = []
+    for row in tables.collections:
+        view = tables.collections.view(row.collection_id)
+        assert view is not None
+        partitions = sorted(one.id for one in view.partitions if not one.available)
+        if partitions or not row.available:
+            out.append((row.collection_id, partitions))
+    return sorted(out)
 
 
 def fresh(result: RangeResult) -> dict[str, Any]:
@@ -135,6 +151,7 @@ def test_tables_equal_a_fresh_load(seed: int) -> None:
                 fold.load(etcd.read(etcd.revision))
         if fold.revision == etcd.revision:
             assert dump(tables, fold) == fresh(etcd.read(etcd.revision))
+        assert dump(tables, fold)["unsettled"] == looked_through(tables)
     fold.apply(WatchBatch(etcd.revision, etcd.batch(fold.revision + 1, etcd.revision).events))
     assert dump(tables, fold) == fresh(etcd.read(etcd.revision))
     empty = RangeResult(etcd.revision + 1, [])
