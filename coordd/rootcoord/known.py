@@ -1,7 +1,7 @@
 """The newest timestamp and largest ID in the metadata: where to start if no window was ever saved."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from coordd.meta.tables import RootCoordTables
@@ -10,6 +10,13 @@ from coordd.meta.tables.collection_view import CollectionRow
 SLICE_ROWS: Final = 200
 """Collections looked at between two yields to the event loop: a few milliseconds of work. A look through
 100,000 of them in one go would hold heartbeats up, and the supervising parent would take it for a hang."""
+
+
+def in_slices(collections: Iterable[CollectionRow]) -> Iterator[list[CollectionRow]]:
+    """All collections there are now; the table may change between two slices."""
+    rows = list(collections)
+    for start in range(0, len(rows), SLICE_ROWS):
+        yield rows[start : start + SLICE_ROWS]
 
 
 class KnownInTables:
@@ -21,7 +28,7 @@ class KnownInTables:
     async def newest_timestamp(self) -> int:
         """The newest hybrid timestamp of a collection, partition or alias; 0 if there is none."""
         newest = max((alias.created_time for alias in self._tables.aliases), default=0)
-        for rows in self._slices():
+        for rows in in_slices(self._tables.collections):
             newest = max(newest, max(self._timestamps(rows), default=0))
             await asyncio.sleep(0)
         return newest
@@ -30,16 +37,10 @@ class KnownInTables:
         """The largest ID of a database, collection, partition or import task; 0 if there is none."""
         newest = max((database.id for database in self._tables.databases), default=0)
         newest = max(newest, self._tables.import_tasks.newest_id())
-        for rows in self._slices():
+        for rows in in_slices(self._tables.collections):
             newest = max(newest, max(self._ids(rows), default=0))
             await asyncio.sleep(0)
         return newest
-
-    def _slices(self) -> Iterator[list[CollectionRow]]:
-        """All collections there are now; the tables may change between two slices."""
-        rows = list(self._tables.collections)
-        for start in range(0, len(rows), SLICE_ROWS):
-            yield rows[start : start + SLICE_ROWS]
 
     def _timestamps(self, rows: list[CollectionRow]) -> Iterator[int]:
         for row in rows:

@@ -8,7 +8,7 @@ asked for again, and what has been carried out already does no harm if it is onc
 |---|---|
 | CreateCollection | `define`, `existing`, `plan_begin`, `plan_finish`; undone by `plan_purge` |
 | DropCollection | `plan_drop`, `plan_purge` |
-| AlterCollection, RenameCollection | `plan_alter`, `plan_rename` |
+| AlterCollection, AlterCollectionField, RenameCollection | `plan_alter`, `plan_alter_field`, `plan_rename` |
 | CreatePartition | `plan_create_partition`, `plan_finish_partition`; undone by `plan_purge_partition` |
 | DropPartition | `plan_drop_partition`, `plan_purge_partition` |
 | CreateAlias, DropAlias, AlterAlias | `plan_create_alias`, `plan_drop_alias`, `plan_alter_alias` |
@@ -22,7 +22,7 @@ Milvus' RootCoord writes what it cannot read again.
 """
 
 from coordd.rootcoord.collections.aliases import plan_alter_alias, plan_create_alias, plan_drop_alias
-from coordd.rootcoord.collections.alteration import plan_alter, plan_rename
+from coordd.rootcoord.collections.alteration import plan_alter, plan_alter_field, plan_rename
 from coordd.rootcoord.collections.change import Change
 from coordd.rootcoord.collections.creation import Placement, existing, plan_begin, plan_finish
 from coordd.rootcoord.collections.definition import Definition, Limits, define
@@ -46,6 +46,7 @@ __all__ = [
     "existing",
     "plan_alter",
     "plan_alter_alias",
+    "plan_alter_field",
     "plan_begin",
     "plan_create_alias",
     "plan_create_partition",

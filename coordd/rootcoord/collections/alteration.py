@@ -1,52 +1,92 @@
-"""AlterCollection and RenameCollection.
+"""AlterCollection, AlterCollectionField and RenameCollection.
 
-Only the collection's own key changes, so partitions that are being created or dropped stay as they are. A
-rename moves the key to the target's database; one from before databases becomes a modern one of the default
-database by that, as in Milvus.
+Only the collection's own key, or that of the field, changes, so partitions that are being created or dropped
+stay as they are. A rename moves the key to the target's database; one from before databases becomes a modern
+one of the default database by that, as in Milvus.
 
 Not Milvus': the new properties are written (2.3.5 keeps them in memory until it restarts), in the order they
 were first set; nothing is written if nothing changes; a collection from before databases may be renamed while
-it has aliases.
+it has aliases; a request that sets properties of a field and deletes others does both (2.5 only sets).
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/{alter_collection_task,rename_collection_task,meta_table}.go;
-texts recorded from a running 2.3.5.
+texts recorded from a running 2.3.5; branch 2.5 internal/rootcoord/alter_collection_task.go for fields and for
+keys to delete.
 """
+
+from collections.abc import Collection, Iterable
 
 from coordd.meta.codecs import encode_proto
 from coordd.meta.layout import MetaLayout
 from coordd.meta.snapshot import plan_put
-from coordd.meta.tables import DEFAULT_DB_NAME, RootCoordTables
+from coordd.meta.tables import DEFAULT_DB_NAME, CollectionRow, RootCoordTables
 from coordd.meta.transaction import Write
 from coordd.pb.common_pb2 import KeyValuePair, MsgType
-from coordd.pb.milvus_pb2 import AlterCollectionRequest, RenameCollectionRequest
+from coordd.pb.milvus_pb2 import (
+    AlterCollectionFieldRequest,
+    AlterCollectionRequest,
+    RenameCollectionRequest,
+)
+from coordd.pb.schema_pb2 import FieldSchema
 from coordd.rootcoord.collections.change import Change, info_of, put_collection, time_of, tombstones
 from coordd.rootcoord.collections.naming import check_collection_name, collection_named, dead_alias_keys
 from coordd.rootcoord.errors import check_msg_type
-from coordd.rpc.status import MilvusError
+from coordd.rootcoord.lookup import CollectionLookup
+from coordd.rpc.status import MilvusError, ParameterInvalid
 
 
 def plan_alter(
     tables: RootCoordTables, layout: MetaLayout, request: AlterCollectionRequest, timestamp: int
 ) -> Change:
-    """Set properties of a collection; those that the request does not name stay. The type is not checked.
+    """Set properties of a collection, or delete some (2.5); the others stay. The type is not checked.
 
     Raises:
         MilvusError: refused.
     """
+    asked, gone = request.properties, request.delete_keys
     if not request.collection_name:
         raise MilvusError("alter collection failed, collection name does not exists")
-    if not request.properties:
+    if not asked and not gone:
         raise MilvusError("only support alter collection properties, but collection properties is empty")
+    if asked and gone:
+        raise MilvusError("can not provide properties and deletekeys at the same time")
     db_name = request.db_name or DEFAULT_DB_NAME
     row = collection_named(tables, db_name, request.collection_name, timestamp)
     info = info_of(row)
-    old = {pair.key: pair.value for pair in info.properties}
-    new = {**old, **{pair.key: pair.value for pair in request.properties}}
+    properties = _changed(info.properties, asked, gone)
     writes: tuple[Write, ...] = ()
-    if new != old:
+    if properties is not None:
         del info.properties[:]
-        info.properties.extend(KeyValuePair(key=key, value=value) for key, value in new.items())
+        info.properties.extend(properties)
         writes = put_collection(layout, row, info, timestamp)
+    return Change(writes, db_name, (row.name,), row.collection_id)
+
+
+def plan_alter_field(
+    tables: RootCoordTables, layout: MetaLayout, request: AlterCollectionFieldRequest, timestamp: int
+) -> Change:
+    """Set type parameters of a field, and delete some. Which ones may be changed is the proxy's business.
+
+    Raises:
+        MilvusError: refused.
+        DamagedMetadata: the fields that are there cannot all be read.
+    """
+    asked, gone = request.properties, request.delete_keys
+    if not request.collection_name:
+        raise MilvusError("alter collection field failed, collection name does not exists")
+    if not request.field_name:
+        raise MilvusError("alter collection field failed, filed name does not exists")
+    if not asked and not gone:
+        raise MilvusError(
+            "The field properties to alter and keys to delete must not be empty at the same time"
+        )
+    db_name = request.db_name or DEFAULT_DB_NAME
+    row = collection_named(tables, db_name, request.collection_name, timestamp)
+    fields = CollectionLookup(tables).view(row).fields
+    field = next((one for one in fields if one.name == request.field_name), None)
+    if field is None:
+        raise ParameterInvalid().wrap(f"field {request.field_name} does not exist in collection")
+    params = _changed(field.type_params, asked, gone)
+    writes = () if params is None else _put_params(layout, row, field, params, timestamp)
     return Change(writes, db_name, (row.name,), row.collection_id)
 
 
@@ -85,3 +125,34 @@ def plan_rename(
         *tombstones(layout, dead_alias_keys(tables, target.id, new_name), timestamp),
     )
     return Change(writes, db_name, (old_name,), row.collection_id)
+
+
+def _changed(
+    before: Iterable[KeyValuePair], asked: Iterable[KeyValuePair], gone: Collection[str]
+) -> list[KeyValuePair] | None:
+    """`before` with some set and some deleted, in the order they were first set; None if it is as before."""
+    old = {pair.key: pair.value for pair in before}
+    new = {**old, **{pair.key: pair.value for pair in asked}}
+    new = {key: value for key, value in new.items() if key not in gone}
+    return None if new == old else [KeyValuePair(key=key, value=value) for key, value in new.items()]
+
+
+def _put_params(
+    layout: MetaLayout, row: CollectionRow, field: FieldSchema, params: list[KeyValuePair], timestamp: int
+) -> tuple[Write, ...]:
+    """Rewrite the field where it is kept: in its own key or, from before Milvus 2.1, in the collection's."""
+    if row.inline_partitions is not None:
+        info = info_of(row)
+        for one in info.schema.fields:
+            if one.name == field.name:
+                _set_params(one, params)
+        return put_collection(layout, row, info, timestamp)
+    changed = FieldSchema.FromString(encode_proto(field))
+    _set_params(changed, params)
+    key, ts = layout.field(row.collection_id, field.fieldID), time_of(row, timestamp)
+    return plan_put(layout, key, encode_proto(changed), ts, newest_ts=ts)
+
+
+def _set_params(field: FieldSchema, params: list[KeyValuePair]) -> None:
+    del field.type_params[:]
+    field.type_params.extend(params)

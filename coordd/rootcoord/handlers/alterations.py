@@ -1,16 +1,16 @@
-"""CreateAlias, DropAlias, AlterAlias, RenameCollection and AlterCollection: changes of one transaction.
+"""Aliases, RenameCollection, AlterCollection and AlterCollectionField: changes of one transaction.
 
-When it is committed, the proxies forget what they know of the names in it; after AlterCollection DataCoord is
-told the new properties. That goes on if the caller leaves. It is done again, or for the first time, when a
+When it is committed, the proxies forget what they know of the names in it; DataCoord is told what was
+altered of a collection. That goes on if the caller leaves. It is done again, or for the first time, when a
 call is repeated whose change is there already. In a call that is refused, or of which it is not known what
-became, the proxies forget the request's names too: an earlier copy of it may have been carried out by a term
-that ended before it told anybody.
+became, the proxies forget the request's names too: an earlier copy of it may have been carried out by a
+term that ended before it told anybody.
 
 Not idempotent: RenameCollection, which finds nothing of the old name when it is repeated, as in Milvus.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/{create,drop,alter}_alias_task.go, rename_collection_task.go,
-alter_collection_task.go, expire_cache.go. There the proxies forget before the change is made; one that asks
-in between knows the old state again.
+alter_collection_task.go, expire_cache.go, branch 2.5 for fields. There the proxies forget before the change
+is made; one that asks in between knows the old state again.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +27,7 @@ from coordd.meta.transaction import Write
 from coordd.pb.common_pb2 import MsgBase, Status
 from coordd.pb.milvus_pb2 import (
     AlterAliasRequest,
+    AlterCollectionFieldRequest,
     AlterCollectionRequest,
     CreateAliasRequest,
     DropAliasRequest,
@@ -38,6 +39,7 @@ from coordd.rootcoord.collections import (
     altered_collection,
     plan_alter,
     plan_alter_alias,
+    plan_alter_field,
     plan_create_alias,
     plan_drop_alias,
     plan_rename,
@@ -98,8 +100,14 @@ class AlterationHandlers:
         return await self._alter(plan_rename, request, (request.oldName,), call)
 
     async def alter_collection(self, request: AlterCollectionRequest, call: Call) -> Status:
-        """Set properties. Idempotent. If DataCoord is not told in time, the call fails; it is told later."""
+        """Set or delete properties. Idempotent. If DataCoord is not told in time, the call fails; it is told
+        later.
+        """
         return await self._alter(plan_alter, request, (request.collection_name,), call)
+
+    async def alter_collection_field(self, request: AlterCollectionFieldRequest, call: Call) -> Status:
+        """Set or delete parameters of a field (2.5). Otherwise as `alter_collection`."""
+        return await self._alter(plan_alter_field, request, (request.collection_name,), call)
 
     async def _alter(self, plan: Plan, request: Any, names: tuple[str, ...], call: Call) -> Status:
         deadline = deadline_of(call)
@@ -128,7 +136,7 @@ class AlterationHandlers:
             Step("write", lambda: self._write(alteration)),
             Step("proxies forget", lambda: self._forget(alteration.made, committed_at=alteration.revision)),
         ]
-        if alteration.plan is plan_alter:
+        if alteration.plan in (plan_alter, plan_alter_field):
             steps.append(Step("tell DataCoord", lambda: self._announce(alteration)))
         return steps
 

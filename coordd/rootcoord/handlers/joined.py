@@ -18,6 +18,7 @@ from coordd.rootcoord.handlers.collections import AnswerCache, CollectionHandler
 from coordd.rootcoord.handlers.databases import DatabaseHandlers
 from coordd.rootcoord.handlers.imports import ImportHandlers
 from coordd.rootcoord.handlers.life import LifeHandlers
+from coordd.rootcoord.handlers.physical_channels import PhysicalChannelHandlers
 from coordd.rootcoord.handlers.privilege_groups import PrivilegeGroupHandlers
 from coordd.rootcoord.handlers.roles import RoleHandlers
 from coordd.rootcoord.handlers.system import SystemHandlers
@@ -57,6 +58,7 @@ class RootCoordHandlers(
     UserHandlers,
     RoleHandlers,
     PrivilegeGroupHandlers,
+    PhysicalChannelHandlers,
     SystemHandlers,
 ):
     """One method per RPC that is answered; the rest of the service says "not yet"."""

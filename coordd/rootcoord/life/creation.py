@@ -47,7 +47,7 @@ class Creation:
         )
 
     async def _announce(self) -> None:
-        """Take IDs and channels, and send the message: where it lies is where the collection's data begins."""
+        """Take IDs and channels, and send the message; the collection's data begins where it lies."""
         means, definition = self.means, self.definition
         first_id = await means.oracle.wait_ids(1 + len(definition.partition_names), self.deadline)
         channels = means.pool.reserve(first_id, definition.shards_num)

@@ -30,8 +30,8 @@ def partition_end(means: Means, change: Change) -> PartitionEnd | None:
 class Planned(Generic[End]):
     """One request on its way.
 
-    `plan` decides what to write, or refuses; it is asked again if the metadata is not as it was known. `ends`:
-    the end of what a change makes or marks. `deadline`: seconds on CLOCK_BOOTTIME.
+    `plan` decides what to write, or refuses; it is asked again if the metadata is not as it was known.
+    `ends`: the end of what a change makes or marks. `deadline`: seconds on CLOCK_BOOTTIME.
     """
 
     means: Means
@@ -64,8 +64,8 @@ class Planned(Generic[End]):
 def dropping(drop: Planned[End]) -> Operation:
     """Answered when nobody sees the collection or partition any more; the rest follows.
 
-    If the outcome of the write is unknown, or a proxy refuses to hear of it, the drop cannot be taken back, and
-    a repeated call would find nothing of that name: it is finished if it was written.
+    If the outcome of the write is unknown, or a proxy refuses to hear of it, the drop cannot be taken back,
+    and a repeated call would find nothing of that name: it is finished if it was written.
     """
     means = drop.means
 

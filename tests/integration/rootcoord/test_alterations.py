@@ -110,6 +110,19 @@ async def test_data_coord_is_told_all_properties(scene: Scene) -> None:
     assert scene.forgotten() == [("default", "a", scene.id_of("a"))] * 2
 
 
+async def test_data_coord_is_told_the_fields_as_they_are_now(scene: Scene) -> None:
+    asked = {"collection_name": "a", "field_name": "vector"}
+    properties = [KeyValuePair(key="mmap.enabled", value="true")]
+    assert await scene.call("AlterCollectionField", **asked, properties=properties) == Status()
+    assert await scene.call("AlterCollectionField", **asked, delete_keys=["mmap.enabled"]) == Status()
+    params = [
+        {field.name: {pair.key: pair.value for pair in field.type_params} for field in one.schema.fields}
+        for one in scene.data.requests(BROADCAST)
+    ]
+    assert [one["vector"] for one in params] == [{"dim": "8", "mmap.enabled": "true"}, {"dim": "8"}]
+    assert scene.forgotten() == [("default", "a", scene.id_of("a"))] * 2
+
+
 async def test_a_repeated_call_tells_everybody_again_and_writes_nothing(scene: Scene) -> None:
     properties = [KeyValuePair(key="k", value="1")]
     for _ in range(2):

@@ -1,11 +1,12 @@
-"""AlterCollection and RenameCollection. Texts were recorded from Milvus 2.3.5."""
+"""AlterCollection, AlterCollectionField and RenameCollection. Texts were recorded from Milvus 2.3.5."""
 
 import pytest
 
 from coordd.etcd import Put
 from coordd.meta.codecs import TOMBSTONE
+from coordd.meta.tables import DamagedMetadata
 from coordd.pb import etcd_meta_pb2
-from coordd.rootcoord.collections import plan_alter, plan_rename
+from coordd.rootcoord.collections import plan_alter, plan_alter_field, plan_rename
 from coordd.rpc.status import MilvusError
 from tests.unit.meta.samples import (
     CREATING,
@@ -104,6 +105,122 @@ class TestAlter:
         with pytest.raises(MilvusError, match=r"^database:nowhere not found$") as caught:
             alter(place, "no", "nowhere", k="v")
         assert caught.value.code == 65535
+
+
+class TestDeleteKeys:
+    """Of Milvus 2.5."""
+
+    def delete(self, place: Place, name: str, *keys: str) -> int:
+        wanted = request("AlterCollection", collection_name=name, delete_keys=keys)
+        change = plan_alter(place.tables, LAYOUT, wanted, place.timestamp())
+        place.commit(change.writes)
+        return change.collection_id
+
+    def test_they_go_and_the_others_stay(self) -> None:
+        place = Place.holding()
+        made = place.create(create_request(properties=pairs({"a": "1", "b": "2", "c": "3"})))
+        assert self.delete(place, "books", "b", "z") == made
+        assert properties(place, made) == [("a", "1"), ("c", "3")]
+        count = len(place.transactions)
+        assert self.delete(place, "books", "b") == made
+        assert len(place.transactions) == count, "there is nothing to delete"
+        assert self.delete(place, "books", "a", "c") == made
+        assert properties(place, made) == []
+        place.check()
+
+    def test_not_together_with_properties(self) -> None:
+        wanted = request(
+            "AlterCollection", collection_name="a", properties=pairs({"k": "v"}), delete_keys=["l"]
+        )
+        place = Place.holding(collection(50, "a"))
+        with pytest.raises(MilvusError) as caught:
+            plan_alter(place.tables, LAYOUT, wanted, place.timestamp())
+        assert caught.value.message == "can not provide properties and deletekeys at the same time"
+
+
+class TestAlterField:
+    """Of Milvus 2.5."""
+
+    def alter(
+        self, place: Place, name: str, field: str, given: dict[str, str] | None = None, *gone: str
+    ) -> tuple[int, str, tuple[str, ...]]:
+        wanted = request(
+            "AlterCollectionField",
+            collection_name=name,
+            field_name=field,
+            properties=pairs(given or {}),
+            delete_keys=gone,
+        )
+        change = plan_alter_field(place.tables, LAYOUT, wanted, place.timestamp())
+        place.commit(change.writes)
+        return change.collection_id, change.db_name, change.names
+
+    def params(self, place: Place, collection_id: int, field: str) -> list[tuple[str, str]]:
+        (found,) = (one for one in place.view(collection_id).fields if one.name == field)
+        return [(pair.key, pair.value) for pair in found.type_params]
+
+    def test_set_and_deleted(self) -> None:
+        place = Place.holding()
+        made = place.create(create_request())
+        before = place.view(made)
+        assert self.alter(place, "books", "vector", {"mmap.enabled": "true"}) == (made, "default", ("books",))
+        assert self.params(place, made, "vector") == [("dim", "8"), ("mmap.enabled", "true")]
+        self.alter(place, "books", "vector", {"mmap.enabled": "false", "x": "y"}, "x", "nothing")
+        assert self.params(place, made, "vector") == [("dim", "8"), ("mmap.enabled", "false")]
+        self.alter(place, "books", "vector", None, "mmap.enabled")
+        after = place.view(made)
+        assert (after.fields, after.info, after.partitions) == (before.fields, before.info, before.partitions)
+        place.check()
+
+    def test_no_change_is_not_written(self) -> None:
+        place = Place.holding()
+        made = place.create(create_request())
+        count = len(place.transactions)
+        assert self.alter(place, "books", "vector", {"dim": "8"}, "nothing")[0] == made
+        assert len(place.transactions) == count
+
+    def test_through_an_alias(self) -> None:
+        place = Place.holding(collection(50, "a"), {LAYOUT.alias(1, "x"): alias_value("x", 50)})
+        assert self.alter(place, "x", "id", {"k": "v"}) == (50, "default", ("a",))
+        assert self.params(place, 50, "id") == [("k", "v")]
+
+    def test_of_an_old_collection_lies_in_the_collections_key(self) -> None:
+        place = Place.holding({LAYOUT.collection(0, 50): inline_collection_value(50, "old")})
+        assert self.alter(place, "old", "id", {"k": "v"})[0] == 50
+        assert self.params(place, 50, "id") == [("k", "v")]
+        assert [partition.name for partition in place.view(50).partitions] == ["_default", "second"]
+        assert place.tables.collections.part_keys(50) == ()
+        place.check()
+
+    @pytest.mark.parametrize(
+        ("name", "field", "given", "text"),
+        [
+            ("", "id", {"k": "v"}, "alter collection field failed, collection name does not exists"),
+            ("a", "", {"k": "v"}, "alter collection field failed, filed name does not exists"),
+            (
+                *("a", "id", {}),
+                "The field properties to alter and keys to delete must not be empty at the same time",
+            ),
+        ],
+    )
+    def test_incomplete_requests(self, name: str, field: str, given: dict[str, str], text: str) -> None:
+        with pytest.raises(MilvusError) as caught:
+            self.alter(Place.holding(collection(50, "a")), name, field, given)
+        assert (caught.value.code, caught.value.message) == (65535, text)
+
+    def test_what_is_not_there(self) -> None:
+        place = Place.holding(collection(50, "a"))
+        with pytest.raises(MilvusError) as caught:
+            self.alter(place, "a", "no", {"k": "v"})
+        assert caught.value.to_status().code == 1100
+        assert caught.value.message == "field no does not exist in collection: invalid parameter"
+        with pytest.raises(MilvusError, match=r"collection not found\[database=1\]\[collection=no\]$"):
+            self.alter(place, "no", "id", {"k": "v"})
+
+    def test_not_while_a_field_cannot_be_read(self) -> None:
+        place = Place.holding(collection(50, "a"), {LAYOUT.field(50, 101): b"\xff\xff"})
+        with pytest.raises(DamagedMetadata):
+            self.alter(place, "a", "id", {"k": "v"})
 
 
 class TestRename:
