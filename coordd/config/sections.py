@@ -156,11 +156,22 @@ class EtcdSettings(Section):
         return join_path(self.root_path, "config")
 
 
+class SnapshotSettings(Section):
+    """The history of metadata, from which look-ups at a past time are answered (keys of Milvus 2.5)."""
+
+    ttl_s: Annotated[int, Field(ge=0), Key("metastore.snapshot.ttl", live=True)] = 86_400
+    """How long a value is kept after a newer one has replaced it, seconds."""
+    reserve_time_s: Annotated[int, Field(ge=0), Key("metastore.snapshot.reserveTime", live=True)] = 3600
+    """How long what was deleted is remembered, seconds. Nothing younger goes, however small `ttl` is."""
+
+
 class MetastoreSettings(Section):
     """Which store holds the metadata."""
 
     type: Annotated[Literal["etcd"], BeforeValidator(_lower), Key("metastore.type")] = "etcd"
     """Only etcd: coordd does not read the tikv or mysql metadata that Milvus can be set to."""
+    snapshot: SnapshotSettings = SnapshotSettings()
+    """The history of metadata, from which look-ups at a past time are answered (keys of Milvus 2.5)."""
 
 
 class SecuritySettings(Section):

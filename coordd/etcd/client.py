@@ -20,7 +20,7 @@ from coordd.etcd.connection import CallFailedError
 from coordd.etcd.endpoints import Endpoint
 from coordd.etcd.errors import EtcdError, LeaseLost
 from coordd.etcd.lease import KeepAlive
-from coordd.etcd.paging import RangeQuery, read_range
+from coordd.etcd.paging import RangeQuery, read_page, read_range
 from coordd.etcd.settings import ClientSettings
 from coordd.etcd.transport import Transport
 from coordd.etcd.types import (
@@ -30,6 +30,7 @@ from coordd.etcd.types import (
     Lease,
     MemberStatus,
     Op,
+    RangePage,
     RangeResult,
     TxnResult,
     WatchBatch,
@@ -120,6 +121,15 @@ class EtcdClient:
         """
         query = RangeQuery(start, end, revision, keys_only, page_size, serializable)
         return await read_range(query, lambda request: self._read(request, timeout_s))
+
+    async def page(self, start: str, end: str, *, limit: int, timeout_s: float | None = None) -> RangePage:
+        """The first `limit` keys of [start, end) as they are now, for those who need not have the whole range
+        at one revision, nor at once. Safe to cancel.
+
+        Raises:
+            RequestTimeout: not answered in time.
+        """
+        return await read_page(start, end, limit, lambda request: self._read(request, timeout_s))
 
     async def txn(
         self,

@@ -1,4 +1,4 @@
-"""A range read in pages, all at the revision of the first.
+"""A range read in pages, all at the revision of the first; or one page, for those who go on by themselves.
 
 A page is sized by what the pages before it held: each page costs etcd (up to 3.5) a walk over the index of
 the whole rest of the range, so pages should be few; but each is decoded in one go on the event loop's
@@ -6,13 +6,13 @@ thread, so they must not be huge.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from coordd.etcd import codec
 from coordd.etcd.errors import Compacted
-from coordd.etcd.types import KeyValue, RangeResult
+from coordd.etcd.types import KeyValue, RangePage, RangeResult, decode_key
 
 FIRST_PAGE_KEYS = 5_000
 MAX_PAGE_KEYS = 50_000
@@ -64,12 +64,25 @@ async def _read_pages(query: RangeQuery, read: Callable[[Any], Awaitable[Any]]) 
             )
         )
         page = answer.kvs
-        for first in range(0, len(page), _DECODE_SLICE):
-            kvs += [codec.key_value(kv) for kv in page[first : first + _DECODE_SLICE]]
-            await asyncio.sleep(0)
+        kvs += await _decoded(page)
         revision = query.revision or answer.header.revision
         if not answer.more:
             return RangeResult(revision, kvs)
         query = replace(query, start=page[-1].key + b"\0", revision=revision)
         if query.page_size is None:
             limit = min(MAX_PAGE_KEYS, max(1, limit * PAGE_BYTES // max(1, answer.ByteSize())))
+
+
+async def read_page(start: str, end: str, limit: int, read: Callable[[Any], Awaitable[Any]]) -> RangePage:
+    """The first `limit` keys of the range, at the newest revision; `read` sends one RangeRequest."""
+    answer = await read(codec.range_request(start, end, limit=limit))
+    rest = decode_key(answer.kvs[-1].key + b"\0") if answer.more else None
+    return RangePage(answer.header.revision, await _decoded(answer.kvs), rest)
+
+
+async def _decoded(page: Sequence[Any]) -> list[KeyValue]:
+    kvs: list[KeyValue] = []
+    for first in range(0, len(page), _DECODE_SLICE):
+        kvs += [codec.key_value(kv) for kv in page[first : first + _DECODE_SLICE]]
+        await asyncio.sleep(0)
+    return kvs

@@ -197,6 +197,15 @@ class RangeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class RangePage:
+    """The first keys of a range, in key order, as of `revision`. `next`: where the rest begins, if any."""
+
+    revision: int
+    kvs: Sequence[KeyValue]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class GetResult:
     """One key (None: it does not exist) as of `revision`."""
 

@@ -120,6 +120,15 @@ class RootCoordFigures(Protocol):
     def node_tick_delays_s(self) -> Mapping[tuple[str, int], float]:
         """By role and server ID of a node, how old the newest time ticks are that it has consumed."""
 
+    def snapshots_deleted(self) -> int:
+        """Snapshots of metadata deleted by this process."""
+
+    def keys_forgotten(self) -> int:
+        """Deleted metadata keys of which this process has left nothing."""
+
+    def snapshot_rounds(self) -> Mapping[str, int]:
+        """Rounds of such deletions by their outcome (`done`, `failed`)."""
+
 
 class EtcdFigures(Protocol):
     """What the etcd client can tell of itself; one number per kind of operation (`range`, `txn`, …)."""
@@ -183,6 +192,7 @@ class Metrics:
         yield from _replica_metrics([served.replica for served in self._served])
         yield from _term_metrics([served.replica for served in self._served])
         yield from _rpc_metrics(self._served)
+        yield from _snapshot_metrics(self._served)
         yield from _milvus_metrics(self._served)
         if self._etcd is not None:
             yield from _etcd_metrics(self._etcd)
@@ -286,6 +296,26 @@ def _rpc_metrics(served: Sequence[_Served]) -> Iterator[Metric]:
                 bounds = [f"{bound / 1000:g}" for bound in BUCKETS_MS]
                 seconds.add_metric(labels, _cumulated(bounds, stats.buckets), stats.total_s)
     yield from (in_flight, calls, held, bugs, seconds)
+
+
+def _snapshot_metrics(served: Sequence[_Served]) -> Iterator[Metric]:
+    deleted = CounterMetricFamily(
+        "coordd_snapshots_deleted", "old snapshots of metadata deleted", labels=["role"]
+    )
+    forgotten = CounterMetricFamily(
+        "coordd_keys_forgotten", "deleted metadata keys of which nothing is left", labels=["role"]
+    )
+    rounds = CounterMetricFamily(
+        "coordd_snapshot_rounds", "looks through all snapshots, by outcome", labels=["role", "outcome"]
+    )
+    for one in served:
+        if one.rootcoord is not None:
+            role = one.replica.role
+            deleted.add_metric([role], one.rootcoord.snapshots_deleted())
+            forgotten.add_metric([role], one.rootcoord.keys_forgotten())
+            for outcome, count in one.rootcoord.snapshot_rounds().items():
+                rounds.add_metric([role, outcome], count)
+    yield from (deleted, forgotten, rounds)
 
 
 def _cumulated(bounds: Sequence[str], counts: Sequence[int]) -> list[tuple[str, float]]:

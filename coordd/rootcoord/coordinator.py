@@ -46,6 +46,7 @@ from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import BarRecords, Departures, GrpcProxyClient, TimestampBar
 from coordd.rootcoord.quota.center import QuotaCenter, Surroundings
+from coordd.rootcoord.snapshots import SnapshotCollector, SnapshotFigures
 from coordd.rootcoord.system_info import Component
 from coordd.rootcoord.timetick import TimeTicker
 from coordd.rootcoord.timetick.assembly import begin_time_ticks
@@ -104,6 +105,7 @@ class RootCoord:
         self._quota: QuotaCenter | None = None
         self._access: Ddl | None = None
         self._epoch = 0
+        self._snapshots = SnapshotFigures()
         with suppress(CoorddError):  # said when a term begins
             queue_maker(config())  # loads the client library now, not during a takeover
         self._started_ns = clock.unix_ns()
@@ -270,6 +272,7 @@ class RootCoord:
             lambda: self._channels,
             lambda: self._time_ticks,
             lambda: self._quota,
+            self._snapshots,
         )
 
     async def follow(self) -> None:
@@ -320,6 +323,7 @@ class RootCoord:
             self._begin_quota(term, oracle)
             self._begin_life(term, oracle, self._ddl, self._operations, queue)
             self._begin_imports(term, oracle)
+            term.start_task(self._snapshot_collector(term, oracle).run(), "old snapshots")
         await self._bootstrap(term, self._oracle)
 
     def _message_queue(self, term: Term) -> MessageQueue | None:
@@ -361,6 +365,17 @@ class RootCoord:
         )
         self._life = Life(means)
         term.start_task(self._go_on(self._life, oracle.ids.next_id), "unfinished changes")
+
+    def _snapshot_collector(self, term: Term, oracle: Oracle) -> SnapshotCollector:
+        return SnapshotCollector(
+            client=self._client,
+            committer=term.committer,
+            oracle=oracle,
+            tables=self.metadata,
+            layout=self._layout,
+            config=self._config,
+            figures=self._snapshots,
+        )
 
     async def _go_on(self, life: Life, first_id: int) -> None:
         """When callers have been answered, and if there is a queue to tell others by."""

@@ -4,7 +4,7 @@ Source of the names: Milvus 2.3.5 pkg/metrics/rootcoord_metrics.go.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from coordd.ha.leadership import SessionTable
@@ -15,6 +15,7 @@ from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.quota.center import QuotaCenter
 from coordd.rootcoord.quota.state import QuotaState
 from coordd.rootcoord.quota.writing import Reason
+from coordd.rootcoord.snapshots import SnapshotFigures
 from coordd.rootcoord.timetick import TimeTicker
 from coordd.rpc.stats import MethodStats
 
@@ -32,6 +33,7 @@ class Figures:
     channels: Callable[[], ChannelPool | None]
     time_ticks: Callable[[], TimeTicker | None]
     quota: Callable[[], QuotaCenter | None]
+    snapshots: SnapshotFigures = field(default_factory=SnapshotFigures)
 
     def collection_num(self) -> int:
         """Collections that exist, in all databases."""
@@ -98,6 +100,18 @@ class Figures:
         """By role and server ID of a node, how old the newest time ticks are that it has consumed."""
         state = self._quota_state()
         return {} if state is None else state.tick_delays_s
+
+    def snapshots_deleted(self) -> int:
+        """Snapshots that this process has deleted."""
+        return self.snapshots.snapshots
+
+    def keys_forgotten(self) -> int:
+        """Deleted keys of which this process has left nothing."""
+        return self.snapshots.keys
+
+    def snapshot_rounds(self) -> Mapping[str, int]:
+        """Rounds of deletion by their outcome."""
+        return {"done": self.snapshots.rounds, "failed": self.snapshots.failures}
 
     def _quota_state(self) -> QuotaState | None:
         quota = self.quota()

@@ -67,6 +67,15 @@ class Figures:
     def node_tick_delays_s(self) -> dict[tuple[str, int], float]:
         return {("datanode", 7): 1.5}
 
+    def snapshots_deleted(self) -> int:
+        return 70
+
+    def keys_forgotten(self) -> int:
+        return 6
+
+    def snapshot_rounds(self) -> dict[str, int]:
+        return {"done": 3, "failed": 1}
+
 
 class Etcd:
     """An etcd client that has done something."""
@@ -134,6 +143,15 @@ async def test_replica_gauges(scene: Scene) -> None:
     assert value(metrics, "coordd_quarantined_values_total", role="rootcoord") == 3
     assert value(metrics, "coordd_takeover_phase_seconds", role="rootcoord", phase="fence") == 0.004
     assert value(metrics, "coordd_build_info", version="0.1.0", milvus_version="2.3.5") == 1
+
+
+async def test_deleted_history_is_counted_for_a_standby_too() -> None:
+    for view in (FakeView(), standby()):
+        metrics = Scene(view).metrics
+        assert value(metrics, "coordd_snapshots_deleted_total", role="rootcoord") == 70
+        assert value(metrics, "coordd_keys_forgotten_total", role="rootcoord") == 6
+        assert value(metrics, "coordd_snapshot_rounds_total", role="rootcoord", outcome="done") == 3
+        assert value(metrics, "coordd_snapshot_rounds_total", role="rootcoord", outcome="failed") == 1
 
 
 async def test_terms_are_counted_from_zero_by_cause_and_by_end(scene: Scene) -> None:

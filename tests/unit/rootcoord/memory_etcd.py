@@ -18,6 +18,7 @@ from coordd.etcd import (
     Op,
     OpResult,
     Put,
+    RangePage,
     RangeResult,
     TxnResult,
 )
@@ -84,6 +85,12 @@ class MemoryEtcd:
         self.ranges += 1
         found = (self.at(key, revision) for key in sorted(self.history) if start <= key < end)
         return RangeResult(revision or self.revision, [kv for kv in found if kv is not None])
+
+    async def page(self, start: str, end: str, *, limit: int, timeout_s: float | None = None) -> RangePage:
+        del timeout_s
+        kvs = (await self.range(start, end)).kvs
+        rest = kvs[limit - 1].key + "\0" if len(kvs) > limit else None
+        return RangePage(self.revision, kvs[:limit], rest)
 
     async def txn(
         self,
