@@ -46,7 +46,7 @@ from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import BarRecords, Departures, GrpcProxyClient, TimestampBar
 from coordd.rootcoord.quota.center import QuotaCenter, Surroundings
-from coordd.rootcoord.snapshots import SnapshotCollector, SnapshotFigures
+from coordd.rootcoord.snapshots import HOURLY, Pace, SnapshotCollector, SnapshotFigures
 from coordd.rootcoord.system_info import Component
 from coordd.rootcoord.timetick import TimeTicker
 from coordd.rootcoord.timetick.assembly import begin_time_ticks
@@ -67,7 +67,10 @@ FIRST_TIMESTAMP_PATIENCE_S = 5.0
 
 
 class RootCoord:
-    """Implements `coordd.ha.coordinator.Coordinator`. `queue`: a message queue; None: the one configured."""
+    """Implements `coordd.ha.coordinator.Coordinator`. `queue`: a message queue; None: the one configured.
+
+    `pace`: of the deletion of old history.
+    """
 
     companions: tuple[str, ...] = ()
 
@@ -77,6 +80,7 @@ class RootCoord:
         layout: MetaLayout,
         client: EtcdClient,
         queue: MessageQueue | None = None,
+        pace: Pace = HOURLY,
     ) -> None:
         self.role = ROLE
         self.metadata = RootCoordTables(layout)
@@ -84,6 +88,7 @@ class RootCoord:
         self._layout = layout
         self._client = client
         self._queue = queue
+        self._pace = pace
         self._windows = WindowTable(layout)
         self._window_follower = Follower(
             client, Fold([self._windows]), layout.window_prefix, prefix_end(layout.window_prefix)
@@ -375,6 +380,7 @@ class RootCoord:
             layout=self._layout,
             config=self._config,
             figures=self._snapshots,
+            pace=self._pace,
         )
 
     async def _go_on(self, life: Life, first_id: int) -> None:

@@ -19,6 +19,6 @@ transaction; a 2.4 deleted the last snapshot of keys that exist. Neither is fenc
 Source of truth: Milvus branch 2.5 internal/metastore/kv/rootcoord/suffix_snapshot.go (removeExpiredKvs).
 """
 
-from coordd.rootcoord.snapshots.collector import SnapshotCollector, SnapshotFigures
+from coordd.rootcoord.snapshots.collector import HOURLY, Pace, SnapshotCollector, SnapshotFigures
 
-__all__ = ["SnapshotCollector", "SnapshotFigures"]
+__all__ = ["HOURLY", "Pace", "SnapshotCollector", "SnapshotFigures"]

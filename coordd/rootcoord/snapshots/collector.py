@@ -53,6 +53,9 @@ class Pace:
     page_pause_s: float = 0.1
 
 
+HOURLY: Final = Pace()
+
+
 class PageReader(Protocol):
     """The part of `coordd.etcd.EtcdClient` that a round needs."""
 
@@ -87,7 +90,7 @@ class SnapshotCollector:
         layout: MetaLayout,
         config: Callable[[], LoadedConfig],
         figures: SnapshotFigures,
-        pace: Pace = Pace(),
+        pace: Pace = HOURLY,
     ) -> None:
         self._client = client
         self._committer = committer

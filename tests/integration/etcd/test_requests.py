@@ -132,6 +132,34 @@ async def test_reading_the_past_the_future_and_what_is_compacted(
         await client.range(root, prefix_end(root), revision=old)
 
 
+@pytest.mark.parametrize("limit", [1, 3, 7, 100])
+async def test_pages_have_every_key_once(client: EtcdClient, root: str, limit: int) -> None:
+    keys = [f"{root}{number:03}" for number in range(7)]
+    await client.txn([], [Put(key, key.encode()) for key in keys])
+    found, start, pages = [], root, 0
+    while True:
+        page = await client.page(start, prefix_end(root), limit=limit)
+        assert len(page.kvs) <= limit
+        assert all(kv.mod_revision <= page.revision for kv in page.kvs)
+        found += [(kv.key, kv.value) for kv in page.kvs]
+        pages += 1
+        if page.next is None:
+            break
+        start = page.next
+    assert found == [(key, key.encode()) for key in keys]
+    assert pages == -(-7 // limit)
+
+
+async def test_a_page_is_of_the_present(client: EtcdClient, root: str) -> None:
+    await client.txn([], [Put(f"{root}{number}", b"") for number in range(4)])
+    first = await client.page(root, prefix_end(root), limit=2)
+    await client.txn([], [Delete(f"{root}2"), Put(f"{root}5", b"")])
+    assert first.next is not None
+    rest = await client.page(first.next, prefix_end(root), limit=9)
+    assert [kv.key for kv in (*first.kvs, *rest.kvs)] == [f"{root}{number}" for number in (0, 1, 3, 5)]
+    assert (await client.page(f"{root}x", prefix_end(root), limit=9)).kvs == []
+
+
 @pytest.mark.parametrize("page_size", [1, 7, 100, None])
 async def test_a_range_is_of_one_revision_whatever_is_written_meanwhile(
     client: EtcdClient, root: str, page_size: int | None

@@ -14,11 +14,14 @@ from coordd.etcd import Compare, EtcdClient
 from coordd.etcd.errors import EtcdError
 from coordd.ha.coordinator import Coordinator, Term
 from coordd.ha.tasks import TaskScope
+from coordd.meta.codecs import TOMBSTONE
 from coordd.meta.commit import FencedCommitter
 from coordd.meta.fold import Fold
 from coordd.rootcoord import RootCoord
 from coordd.rootcoord.oracle import TermOverError
+from coordd.rootcoord.snapshots import HOURLY, Pace
 from coordd.rootcoord.windows import WindowCorruptError
+from tests.support.etcd import eventually
 from tests.unit.rootcoord.memory_etcd import Fault, MemoryEtcd
 from tests.unit.rootcoord.recorded import LAYOUT, etcd_values, no_config
 from tests.unit.rootcoord.term import ACTIVE_KEY
@@ -27,10 +30,12 @@ from tests.unit.rootcoord.term import ACTIVE_KEY
 class Process:
     """A RootCoord with its fold, over an in-memory etcd."""
 
-    def __init__(self, etcd: MemoryEtcd, loaded: LoadedConfig | None = None) -> None:
+    def __init__(
+        self, etcd: MemoryEtcd, loaded: LoadedConfig | None = None, *, pace: Pace = HOURLY
+    ) -> None:
         config = loaded or no_config()
         self.etcd = etcd
-        self.coordinator = RootCoord(lambda: config, LAYOUT, cast("EtcdClient", etcd))
+        self.coordinator = RootCoord(lambda: config, LAYOUT, cast("EtcdClient", etcd), pace=pace)
         self.fold = Fold(self.coordinator.tables)
 
     async def follow(self) -> None:
@@ -118,6 +123,32 @@ async def test_an_activation_that_failed_goes_on_in_the_same_term() -> None:
         assert process.coordinator.oracle is oracle
         assert process.coordinator.metadata.users.names() == ["root"]
         process.coordinator.deactivate()
+
+
+async def test_old_history_is_deleted_while_a_term_lasts() -> None:
+    key = LAYOUT.alias(1, "gone")
+    process = Process(MemoryEtcd(), pace=Pace(first_after_s=0.0, every_s=0.01))
+    await process.follow()
+
+    def leave_history() -> None:
+        for ts, value in ((1, b"x"), (2, TOMBSTONE)):
+            process.etcd.put_now(LAYOUT.snapshot(key, ts), value)
+        process.etcd.put_now(key, TOMBSTONE)
+
+    def left() -> list[str]:
+        found = (key, LAYOUT.snapshot(key, 1), LAYOUT.snapshot(key, 2))
+        return [one for one in found if process.etcd.at(one) is not None]
+
+    for _ in range(2):
+        leave_history()
+        async with process.term():
+            await eventually(lambda: not left())
+    leave_history()
+    pages = process.etcd.ranges
+    await asyncio.sleep(0.05)
+    assert (process.etcd.ranges, len(left())) == (pages, 3), "outside a term nothing is read or deleted"
+    figures = process.coordinator._snapshots
+    assert (figures.snapshots, figures.keys) == (4, 2), "counted for the life of the process"
 
 
 class NoLeaderForGood(EtcdError):

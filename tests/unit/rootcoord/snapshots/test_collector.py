@@ -20,8 +20,7 @@ from coordd.meta.commit import FencedCommitter, FenceLost
 from coordd.meta.layout import MAX_TS
 from coordd.meta.snapshot import plan_delete, plan_put, values_at
 from coordd.rootcoord.oracle import Oracle
-from coordd.rootcoord.snapshots import SnapshotCollector, SnapshotFigures
-from coordd.rootcoord.snapshots.collector import Pace
+from coordd.rootcoord.snapshots import Pace, SnapshotCollector, SnapshotFigures
 from coordd.rootcoord.tso import LOGICAL_BITS
 from tests.support.etcd import eventually
 from tests.unit.meta.samples import DROPPING, alias_value, collection, collection_value

@@ -1,0 +1,87 @@
+"""After coordd has deleted all old history, Milvus' own rootcoord loads the same as before."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from coordd.config import load_config
+from coordd.etcd import EtcdClient
+from coordd.meta.codecs import TOMBSTONE
+from coordd.meta.layout import MAX_TS, MetaLayout
+from coordd.rootcoord import RootCoord
+from coordd.rootcoord.snapshots import HOURLY, SnapshotCollector, SnapshotFigures
+from tests.integration.rootcoord.test_terms import term
+from tests.interop.scenario import Answers, ask, ask_again, metadata
+from tests.interop.test_recorded import RECORDING
+from tests.lab.cluster import MilvusLab
+from tests.lab.recording import load
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
+
+LAYOUT = MetaLayout("by-dev", "meta", "kv")
+
+
+async def delete_history(lab: MilvusLab) -> SnapshotFigures:
+    """A term of coordd that keeps nothing but the present."""
+    loaded = load_config(
+        env={
+            "ETCD_ENDPOINTS": lab.etcd.endpoint,
+            "METASTORE_SNAPSHOT_TTL": "0",
+            "METASTORE_SNAPSHOT_RESERVETIME": "0",
+        }
+    )
+    figures = SnapshotFigures()
+    async with EtcdClient(loaded.settings.etcd) as client:
+        coordinator = RootCoord(lambda: loaded, LAYOUT, client)
+        async with term(client, LAYOUT, coordinator) as begun:
+            collector = SnapshotCollector(
+                client=client,
+                committer=begun.committer,
+                oracle=coordinator.oracle,
+                tables=coordinator.metadata,
+                layout=LAYOUT,
+                config=lambda: loaded,
+                figures=figures,
+                pace=HOURLY,
+            )
+            await collector.collect()
+        await client.delete(LAYOUT.session("rootcoord"))
+    return figures
+
+
+def of_the_present(answers: Answers, newest: int) -> Answers:
+    """Those to questions about now, or a time when all was as it is now."""
+    probes = [
+        probe
+        for probe in answers.probes
+        if not 0 < getattr(probe.request, "time_stamp", 0) < newest
+    ]
+    return Answers(probes, {probe.name: answers.replies[probe.name] for probe in probes})
+
+
+def test_milvus_answers_as_before(tmp_path: Path) -> None:
+    with MilvusLab(tmp_path / "lab") as lab:
+        lab.etcd.load(load(RECORDING).etcd)
+        milvus = lab.start("rootcoord")
+        milvus.wait_state("Healthy")
+        before = ask(milvus)
+        milvus.process.kill()
+        lab.end_session("rootcoord")
+        kept = metadata(lab)
+        newest = max(parsed[1] for key in kept if (parsed := LAYOUT.parse_snapshot(key)))
+        assert newest < MAX_TS
+
+        figures = asyncio.run(delete_history(lab))
+
+        left = metadata(lab)
+        assert left.items() <= kept.items()
+        assert len(kept) - len(left) >= figures.snapshots > 0
+        assert figures.keys > 0
+        assert TOMBSTONE not in left.values()
+        again = lab.start("rootcoord", name="milvus-again")
+        again.wait_state("Healthy")
+        after = ask_again(again, before)
+        expected = of_the_present(before, newest)
+        assert len(expected.probes) > 500
+        expected.assert_same(of_the_present(after, newest))
