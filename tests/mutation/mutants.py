@@ -14,6 +14,7 @@ TRANSACTIONS: Final = "tests/integration/ha/test_leadership_transactions.py"
 TICKS: Final = "coordd/rootcoord/timetick/protocol.py"
 CREATION: Final = "coordd/rootcoord/collections/creation.py"
 PLANS: Final = "tests/unit/rootcoord/collections"
+SNAPSHOTS: Final = "tests/unit/rootcoord/snapshots"
 SENDERS: Final = "tests/unit/rootcoord/timetick/test_protocol.py::test_nothing_follows_a_tick_that_covers_it"
 QUOTA_CENTER: Final = "coordd/rootcoord/quota/center.py"
 QUOTA_ROUNDS: Final = "tests/integration/rootcoord/test_quota_center.py"
@@ -195,5 +196,26 @@ MUTANTS: Final = (
         "if writing is None else 0.0",
         "if writing is None else ranges[kind].least",
         ("tests/unit/rootcoord/quota/test_limits.py",),
+    ),
+    Mutant(
+        "the newest version that a look-up may still ask for",
+        "coordd/rootcoord/snapshots/retention.py",
+        "Removal(history.key, versions[: seen - 1]) if seen > 1",
+        "Removal(history.key, versions[:seen]) if seen",
+        (f"{SNAPSHOTS}/test_retention.py",),
+    ),
+    Mutant(
+        "the tombstone as the last of a deleted key to go",
+        "coordd/rootcoord/snapshots/retention.py",
+        "for part in _parts(one, most):",
+        "for part in reversed(list(_parts(one, most))):",
+        (f"{SNAPSHOTS}/test_collector.py",),
+    ),
+    Mutant(
+        "the compare of the plain key whose tombstone goes",
+        "coordd/rootcoord/snapshots/collector.py",
+        "expect={key: _revision(plain[key]) for key in forgotten},",
+        "expect={},",
+        (f"{SNAPSHOTS}/test_collector.py",),
     ),
 )
