@@ -32,7 +32,9 @@ from coordd.rootcoord.snapshots.retention import Horizon, Removal, removal, snap
 log = get_logger("coordd.rootcoord.snapshots")
 
 SLICE_KEYS: Final = 500
-"""Keys looked at between two yields to the event loop: some 2 ms of work."""
+"""Keys looked at between two yields to the event loop: some 2 ms of work. The first page is as large."""
+PAGE_BYTES: Final = 4 << 20
+"""What a page should hold at most, judged by the page before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ class Pace:
     `first_after_s`: after the beginning of a term, when a cluster has other things to do; yet not as long as
     between rounds, or one whose terms are short would never get there. `every_s`: between two rounds, as in
     Milvus. `retry_s`: after a round that failed. `page_keys`: each page costs etcd (up to 3.5) a walk over
-    the index of all that follows, so they must not be too small. `page_pause_s`: between two pages, so that
-    etcd is there for others.
+    the index of all that follows, so they must not be too small. `page_pause_s`, `transaction_pause_s`: after
+    a page and after a transaction, so that etcd is there for others.
     """
 
     first_after_s: float = 600.0
@@ -51,6 +53,7 @@ class Pace:
     retry_s: float = 300.0
     page_keys: int = 5_000
     page_pause_s: float = 0.1
+    transaction_pause_s: float = 0.01
 
 
 HOURLY: Final = Pace()
@@ -139,13 +142,15 @@ class SnapshotCollector:
         before, began, read = replace(figures), boottime(), 0
         horizon, histories = await self._horizon(), Histories(self._layout)
         start: str | None = self._layout.snapshot_prefix
-        end = prefix_end(self._layout.snapshot_prefix)
+        end, limit = prefix_end(self._layout.snapshot_prefix), SLICE_KEYS
         while start is not None:
-            page = await self._client.page(start, end, limit=self._pace.page_keys)
+            limit = min(limit, self._pace.page_keys)
+            page = await self._client.page(start, end, limit=limit)
             for part in _slices(page.kvs):
                 await self._delete(self._removals(histories.feed(part), horizon))
                 await asyncio.sleep(0)
             read, start = read + len(page.kvs), page.next
+            limit = _as_many_as_fit(page, limit)
             if start is not None:
                 await asyncio.sleep(self._pace.page_pause_s)
         await self._delete(self._removals(histories.end(), horizon))
@@ -182,6 +187,7 @@ class SnapshotCollector:
         for transaction in transactions(removals):
             if not await self._carry_out(transaction):
                 return
+            await asyncio.sleep(self._pace.transaction_pause_s)
 
     async def _carry_out(self, transaction: Sequence[Removal]) -> bool:
         """Whether it was done; not, if what it rests on was written meanwhile."""
@@ -218,6 +224,12 @@ def _is_gone(plain: KeyValue | None) -> bool:
 
 def _revision(plain: KeyValue | None) -> int:
     return 0 if plain is None else plain.mod_revision
+
+
+def _as_many_as_fit(page: RangePage, limit: int) -> int:
+    """How many keys of the size of these a page may have."""
+    size = sum(len(kv.key) + len(kv.value) for kv in page.kvs)
+    return max(1, limit * PAGE_BYTES // max(1, size))
 
 
 def _slices(kvs: Sequence[KeyValue]) -> Iterator[Sequence[KeyValue]]:

@@ -97,7 +97,7 @@ async def scene(client: EtcdClient) -> AsyncIterator[tuple[Scene, Term]]:
             layout=layout,
             config=lambda: loaded,
             figures=figures,
-            pace=Pace(page_keys=40, page_pause_s=0.0),
+            pace=Pace(page_keys=40, page_pause_s=0.0, transaction_pause_s=0.0),
         )
         yield Scene(client, layout, coordinator, collector, figures), begun
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ AGES_S = (5000, 3000, 2000, 1500, 1200, 800, 600, 300, 200, 120, 20, 5)
 """How long ago values were written: none within seconds of one of the horizons."""
 FENCE_KEY = LAYOUT.session("datacoord")  # the oracle has its own
 NAMES = ["a", "a_ts1", "a_ts1_ts2", "b", "c", "d/e"]
-FAST = Pace(first_after_s=0.0, every_s=0.01, retry_s=0.01, page_keys=3, page_pause_s=0.0)
+FAST = Pace(0.0, 0.01, 0.01, page_keys=3, page_pause_s=0.0, transaction_pause_s=0.0)
 
 
 def kept() -> LoadedConfig:
@@ -170,7 +170,8 @@ def forgettable(here: Scene) -> set[str]:
 async def test_random_histories(seed: int) -> None:
     """With lost transactions, and keys written while it goes on; then a second round ends it."""
     draw = random.Random(seed)
-    async with scene(pace=Pace(page_keys=draw.choice([1, 2, 5, 100]), page_pause_s=0.0)) as here:
+    pace = replace(FAST, page_keys=draw.choice([1, 2, 5, 100]))
+    async with scene(pace=pace) as here:
         for age_s in AGES_S:
             for name in draw.sample(NAMES, draw.randint(0, 4)):
                 here.put(name, draw.choice([1, 2, None, None]), age_s)
@@ -337,8 +338,27 @@ async def test_the_end_of_the_oracle_is_its_end() -> None:
         assert here.figures == SnapshotFigures()
 
 
+async def test_pages_of_large_values_are_small() -> None:
+    async with scene(pace=replace(FAST, page_keys=1000)) as here:
+        large = bytes(100_000)
+        for number in range(800):
+            here.place.etcd.put_now(LAYOUT.snapshot(alias(f"n{number}"), stamp(3000)), large)
+        asked: list[int] = []
+        page = here.etcd.page
+
+        async def noted(start: str, end: str, *, limit: int) -> RangePage:
+            asked.append(limit)
+            return await page(start, end, limit=limit)
+
+        here.etcd.page = noted  # type: ignore[method-assign]
+        await here.collector.collect()
+        assert asked[0] == 500
+        assert len(asked) > 1
+        assert all(limit <= 42 for limit in asked[1:]), "4 MiB"
+
+
 async def test_many_keys_are_read_in_pages_and_the_loop_goes_on() -> None:
-    async with scene(pace=Pace(page_keys=700, page_pause_s=0.0)) as here:
+    async with scene(pace=replace(FAST, page_keys=700)) as here:
         for number in range(2000):
             here.place.etcd.put_now(LAYOUT.snapshot(alias(f"n{number}"), stamp(3000)), b"x")
         turns: list[float] = []
@@ -352,6 +372,6 @@ async def test_many_keys_are_read_in_pages_and_the_loop_goes_on() -> None:
         before = here.place.etcd.ranges
         await here.collector.collect()
         beating.cancel()
-        assert here.place.etcd.ranges - before == 3
+        assert here.place.etcd.ranges - before == 4
         assert len(turns) >= 6, "a turn for others after every slice"
         assert here.etcd.deleted == []
