@@ -11,6 +11,7 @@ from coordd.rootcoord.collections import (
     existing,
     plan_alter,
     plan_alter_alias,
+    plan_alter_field,
     plan_begin,
     plan_create_alias,
     plan_create_partition,
@@ -39,9 +40,24 @@ DATABASES = {"default": 1, "music": 7}
 NAMES = st.sampled_from(["a", "b", "c"])
 DB_NAMES = st.sampled_from(list(DATABASES))
 PARTITIONS = st.sampled_from(["_default", "p", "q"])
-KEYED = [a_field("k", is_partition_key=True)]
+FIELD = "id"
+KEYED = [a_field(FIELD, is_partition_key=True)]
+CHANGES = st.tuples(st.sampled_from(["k", "l"]), st.sampled_from(["1", "2", None]))
+"""A property and its new value; None: it is deleted."""
 MANY = 65
 OLD_ID = 50
+
+
+def asked(changes: tuple[str, str | None]) -> dict[str, Any]:
+    key, value = changes
+    return {"delete_keys": [key]} if value is None else {"properties": pairs({key: value})}
+
+
+def carry_out(changes: tuple[str, str | None], properties: dict[str, str]) -> None:
+    key, value = changes
+    properties.pop(key, None)
+    if value is not None:
+        properties[key] = value
 
 
 @dataclass
@@ -51,6 +67,7 @@ class Collection:
     state: int
     many: bool = False
     properties: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)  # of the field `FIELD`
     partitions: dict[int, tuple[str, int]] = field(default_factory=dict)
     whole: bool = True  # all its keys are there
 
@@ -118,6 +135,7 @@ class Plans(RuleBasedStateMachine):
                 found.name == name
                 and target >= 1_000_000
                 and not found.properties
+                and not found.params
                 and found.available_partitions == list(definition.partition_names)
             )
             try:
@@ -185,15 +203,27 @@ class Plans(RuleBasedStateMachine):
         if done >= len(steps):
             del self.collections[key]
 
-    @rule(db=DB_NAMES, name=NAMES, key=st.sampled_from(["k", "l"]), value=st.sampled_from(["1", "2"]))
-    def alter(self, db: str, name: str, key: str, value: str) -> None:
-        wanted = request("AlterCollection", collection_name=name, db_name=db, properties=pairs({key: value}))
+    @rule(db=DB_NAMES, name=NAMES, changes=CHANGES)
+    def alter(self, db: str, name: str, changes: tuple[str, str | None]) -> None:
+        wanted = request("AlterCollection", collection_name=name, db_name=db, **asked(changes))
         change = self.attempt(plan_alter, wanted, self.place.timestamp())
         target = self.resolved(db, name)
         assert (change is None) == (target is None)
         if target is not None:
             self.place.commit(change.writes)
-            self.collections[target].properties[key] = value
+            carry_out(changes, self.collections[target].properties)
+
+    @rule(db=DB_NAMES, name=NAMES, changes=CHANGES)
+    def alter_field(self, db: str, name: str, changes: tuple[str, str | None]) -> None:
+        wanted = request(
+            "AlterCollectionField", collection_name=name, db_name=db, field_name=FIELD, **asked(changes)
+        )
+        change = self.attempt(plan_alter_field, wanted, self.place.timestamp())
+        target = self.resolved(db, name)
+        assert (change is None) == (target is None)
+        if target is not None:
+            self.place.commit(change.writes)
+            carry_out(changes, self.collections[target].params)
 
     @rule(db=DB_NAMES, name=NAMES, new_db=DB_NAMES, new_name=NAMES)
     def rename(self, db: str, name: str, new_db: str, new_name: str) -> None:
@@ -323,6 +353,8 @@ class Plans(RuleBasedStateMachine):
         view = self.place.view(key)
         assert {pair.key: pair.value for pair in view.info.properties} == one.properties
         assert {part.id: (part.name, part.state) for part in view.partitions} == one.partitions
+        (changed,) = (found for found in view.fields if found.name == FIELD)
+        assert {pair.key: pair.value for pair in changed.type_params} == one.params
         names = {field.name for field in view.fields}
         assert names >= {"RowID", "Timestamp"}
         assert len(names) >= 3
