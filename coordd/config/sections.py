@@ -160,9 +160,11 @@ class SnapshotSettings(Section):
     """The history of metadata, from which look-ups at a past time are answered (keys of Milvus 2.5)."""
 
     ttl_s: Annotated[int, Field(ge=0), Key("metastore.snapshot.ttl", live=True)] = 86_400
-    """How long a value is kept after a newer one has replaced it, seconds."""
+    """How long a value is kept after a newer one has replaced it, seconds. A change takes effect at once."""
     reserve_time_s: Annotated[int, Field(ge=0), Key("metastore.snapshot.reserveTime", live=True)] = 3600
-    """How long what was deleted is remembered, seconds. Nothing younger goes, however small `ttl` is."""
+    """How long what was deleted is remembered, seconds. Nothing younger goes, however small `ttl` is. A
+    change takes effect at once.
+    """
 
 
 class MetastoreSettings(Section):

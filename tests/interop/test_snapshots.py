@@ -52,11 +52,7 @@ async def delete_history(lab: MilvusLab) -> SnapshotFigures:
 
 def of_the_present(answers: Answers, newest: int) -> Answers:
     """Those to questions about now, or a time when all was as it is now."""
-    probes = [
-        probe
-        for probe in answers.probes
-        if not 0 < getattr(probe.request, "time_stamp", 0) < newest
-    ]
+    probes = [probe for probe in answers.probes if not 0 < getattr(probe.request, "time_stamp", 0) < newest]
     return Answers(probes, {probe.name: answers.replies[probe.name] for probe in probes})
 
 

@@ -85,9 +85,7 @@ class CollectionEnd:
             pass
 
     def _next_purge(self, stamp: Stamp) -> Sequence[Write]:
-        transactions = plan_purge(
-            self.means.tables, self.means.layout, self.collection_id, stamp.timestamp
-        )
+        transactions = plan_purge(self.means.tables, self.means.layout, self.collection_id, stamp.timestamp)
         return next(iter(transactions), ())
 
 

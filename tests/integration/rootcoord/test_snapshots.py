@@ -77,9 +77,10 @@ class Scene:
     async def until_old(self) -> None:
         """Until a millisecond has come that is later than all that was written."""
         oracle = self.coordinator.oracle
-        last = await oracle.wait_timestamps(1, boottime() + 10)
-        while await oracle.wait_timestamps(1, boottime() + 10) >> 18 == last >> 18:
+        now = last = await oracle.wait_timestamps(1, boottime() + 10)
+        while now >> 18 == last >> 18:
             await asyncio.sleep(0.001)
+            now = await oracle.wait_timestamps(1, boottime() + 10)
 
 
 @asynccontextmanager

@@ -30,9 +30,7 @@ from tests.unit.rootcoord.term import ACTIVE_KEY
 class Process:
     """A RootCoord with its fold, over an in-memory etcd."""
 
-    def __init__(
-        self, etcd: MemoryEtcd, loaded: LoadedConfig | None = None, *, pace: Pace = HOURLY
-    ) -> None:
+    def __init__(self, etcd: MemoryEtcd, loaded: LoadedConfig | None = None, *, pace: Pace = HOURLY) -> None:
         config = loaded or no_config()
         self.etcd = etcd
         self.coordinator = RootCoord(lambda: config, LAYOUT, cast("EtcdClient", etcd), pace=pace)

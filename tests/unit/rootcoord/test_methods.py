@@ -9,22 +9,25 @@ from tests.unit.rootcoord.recorded import world
 
 SERVICE = root_coord_pb2.DESCRIPTOR.services_by_name["RootCoord"]
 
-OF_2_3_5 = """
-    AllocID AllocTimestamp AlterAlias AlterCollection CheckHealth CreateAlias CreateCollection
-    CreateCredential CreateDatabase CreatePartition CreateRole DeleteCredential DescribeAlias
-    DescribeCollection DescribeCollectionInternal DropAlias DropCollection DropDatabase DropPartition DropRole
-    GetComponentStates GetCredential GetImportState GetMetrics GetStatisticsChannel GetTimeTickChannel
-    HasCollection HasPartition Import InvalidateCollectionMetaCache ListAliases ListCredUsers ListDatabases
-    ListImportTasks ListPolicy OperatePrivilege OperateUserRole RenameCollection ReportImport SelectGrant
-    SelectRole SelectUser ShowCollections ShowConfigurations ShowPartitions ShowPartitionsInternal
-    ShowSegments UpdateChannelTimeTick UpdateCredential
-""".split()
-SINCE_2_5 = """
-    AlterCollectionField AlterDatabase BackupRBAC CreatePrivilegeGroup DescribeDatabase DropPrivilegeGroup
-    GetPChannelInfo ListPrivilegeGroups OperatePrivilegeGroup RestoreRBAC ShowCollectionIDs
-""".split()
+OF_2_3_5 = [
+    "AllocID", "AllocTimestamp", "AlterAlias", "AlterCollection", "CheckHealth", "CreateAlias",
+    "CreateCollection", "CreateCredential", "CreateDatabase", "CreatePartition", "CreateRole",
+    "DeleteCredential", "DescribeAlias", "DescribeCollection", "DescribeCollectionInternal", "DropAlias",
+    "DropCollection", "DropDatabase", "DropPartition", "DropRole", "GetComponentStates", "GetCredential",
+    "GetImportState", "GetMetrics", "GetStatisticsChannel", "GetTimeTickChannel", "HasCollection",
+    "HasPartition", "Import", "InvalidateCollectionMetaCache", "ListAliases", "ListCredUsers",
+    "ListDatabases", "ListImportTasks", "ListPolicy", "OperatePrivilege", "OperateUserRole",
+    "RenameCollection", "ReportImport", "SelectGrant", "SelectRole", "SelectUser", "ShowCollections",
+    "ShowConfigurations", "ShowPartitions", "ShowPartitionsInternal", "ShowSegments",
+    "UpdateChannelTimeTick", "UpdateCredential",
+]  # fmt: skip
+SINCE_2_5 = [
+    "AlterCollectionField", "AlterDatabase", "BackupRBAC", "CreatePrivilegeGroup", "DescribeDatabase",
+    "DropPrivilegeGroup", "GetPChannelInfo", "ListPrivilegeGroups", "OperatePrivilegeGroup", "RestoreRBAC",
+    "ShowCollectionIDs",
+]  # fmt: skip
 PENDING = {"GetImportState", "Import", "ListImportTasks", "ReportImport"}
-"""Bulk insert."""
+"""May be missing: bulk insert is on its way."""
 
 ALWAYS = {"GetComponentStates", "GetStatisticsChannel", "GetTimeTickChannel", "ShowSegments"}
 """Answered in every state; GetMetrics while standing by too; all others only while serving."""
@@ -43,7 +46,7 @@ def test_the_service_has_the_methods_of_both_versions(methods: dict[str, Method]
 
 
 def test_none_but_the_pending_ones_lacks_a_handler(methods: dict[str, Method]) -> None:
-    assert {name for name, method in methods.items() if not method.implemented} == PENDING
+    assert {name for name, method in methods.items() if not method.implemented} <= PENDING
 
 
 @pytest.mark.parametrize("name", sorted({*OF_2_3_5, *SINCE_2_5}))
