@@ -1,8 +1,10 @@
 """`kafka.*` as settings of librdkafka, the client library that Milvus uses, too. Pure.
 
-What Milvus sets for its producers is set alike: zstd, 2 ms of linger, 10 MiB at most, 20 ms before the first
-attempt to connect again. Different on purpose:
+What Milvus sets for its producers is set alike: zstd, 10 MiB at most, 20 ms before the first attempt to
+connect again. Different on purpose:
 
+- A message goes out at once; Milvus lets it wait 2 ms for others. RootCoord has one at a time for a channel,
+  and a change, or a reader who waits for a tick, waits for it.
 - A message is given up after seconds, not after librdkafka's five minutes: RootCoord must not send in the
   name of a term that is over.
 - The pauses between attempts to connect grow to one second, not five: time ticks stand still meanwhile.
@@ -16,7 +18,7 @@ from typing import Final
 from coordd.config.message_queue import KafkaSettings
 
 MAX_MESSAGE_BYTES: Final = 10_485_760
-LINGER_MS: Final = 2
+LINGER_MS: Final = 0
 RECONNECT_FIRST_MS: Final = 20
 RECONNECT_MAX_MS: Final = 1000
 

@@ -18,7 +18,7 @@ def test_what_every_producer_has() -> None:
         "security.protocol": "plaintext",
         "message.max.bytes": 10485760,
         "compression.codec": "zstd",
-        "linger.ms": 2,
+        "linger.ms": 0,
         "message.timeout.ms": 2500,
         "reconnect.backoff.ms": 20,
         "reconnect.backoff.max.ms": 1000,
