@@ -13,7 +13,7 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/quota_center.go (syncMetrics, s
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,7 +26,7 @@ from coordd.log import get_logger
 from coordd.meta.tables.collections import CollectionTable
 from coordd.pb.common_pb2 import MsgBase, MsgType, Status
 from coordd.pb.milvus_pb2 import GetMetricsRequest, GetMetricsResponse
-from coordd.pb.proxy_pb2 import SetRatesRequest
+from coordd.pb.proxy_pb2 import CollectionRate, SetRatesRequest
 from coordd.rootcoord.peers import SYSTEM_INFO, Peers
 from coordd.rootcoord.quota.limits import Judgement, judge
 from coordd.rootcoord.quota.measures import (
@@ -51,7 +51,7 @@ TIMEOUT_S = 10.0
 """Milvus' bound on each of these calls."""
 LOOK_S = 1.0
 """How long another interval in the settings may go unnoticed."""
-AT_ONCE = 256
+AT_ONCE = 1000
 """Collections that are judged before other tasks get their turn."""
 
 DATA_COORD = "datacoord's nodes"
@@ -138,6 +138,8 @@ class QuotaCenter:
         measures = self._said.measures()
         if measures is None:
             return
+        for _pause in self._own.look():
+            await asyncio.sleep(0)
         judgement = judge(measures, settings, self._own.by(settings))
         request = await self._request(judgement, len(proxies))
         self._note(QuotaState.of(judgement))
@@ -200,10 +202,16 @@ class QuotaCenter:
         now = self._around.now_ms() << LOGICAL_BITS
         base = MsgBase(msgID=now, timestamp=now, sourceID=self._around.server_id)
         request = SetRatesRequest(base=base)
+        known: dict[Hashable, CollectionRate | None] = {}
         for number, collection_id in enumerate(judgement.collections(), start=1):
-            limits = judgement.of(collection_id)
-            if limits.limited:
-                request.rates.append(collection_rate(collection_id, limits, proxies))
+            alike = judgement.alike(collection_id)
+            if alike not in known:
+                limits = judgement.of(collection_id)
+                known[alike] = collection_rate(collection_id, limits, proxies) if limits.limited else None
+            rate = known[alike]
+            if rate is not None:
+                rate.collection = collection_id
+                request.rates.append(rate)
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
         return request

@@ -6,7 +6,7 @@ asks may pause in between.
 Source of truth: Milvus 2.3.5 internal/rootcoord/quota_center.go (calculateRates).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -54,6 +54,15 @@ class Judgement:
             return self.measures.collections | self.full.collections
         own = self.measures.collections.intersection(self.own) if self.own else frozenset[int]()
         return own | set(self.brakes) | self.full.collections
+
+    def alike(self, collection_id: int) -> Hashable:
+        """Collections of which this is equal have the same limits."""
+        return (
+            collection_id if collection_id in self.own else None,
+            self.brakes.get(collection_id),
+            collection_id in self.full.collections,
+            collection_id in self.cool_off.collections,
+        )
 
     def of(self, collection_id: int) -> CollectionLimits:
         """The limits of a collection."""

@@ -108,7 +108,9 @@ def read_data_coord(text: str, now_ms: int) -> DataSide:
                 for node_id, said in _nodes(cluster["connected_data_nodes"])
             ),
             binlog_bytes=int(disk.get("TotalBinlogSize") or 0),
-            collection_binlog_bytes=None if sizes is None else {int(one): int(sizes[one]) for one in sizes},
+            collection_binlog_bytes=None
+            if sizes is None
+            else dict(zip(map(int, sizes), map(int, sizes.values()), strict=True)),
         )
 
 

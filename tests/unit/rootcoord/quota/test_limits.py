@@ -278,6 +278,9 @@ def test_rules_that_always_hold(
         if limits.limited and one in found.collections | judgement.full.collections:
             assert one in candidates
     assert candidates <= found.collections | judgement.full.collections
+    by_kind: dict[Any, CollectionLimits] = {}
+    for one in range(1, 7):
+        assert by_kind.setdefault(judgement.alike(one), judgement.of(one)) == judgement.of(one)
     QuotaState.of(judgement)
 
 
