@@ -15,16 +15,17 @@ from coordd.etcd.child import bound_to_parent
 from tests.lab.install import LabError, LabFiles
 
 DRIVER = Path(__file__).with_name("pymilvus_driver.py")
+SURFACE = Path(__file__).with_name("surface") / "driver.py"
 
 
 class PymilvusClient:
-    """The driver as a child process. Leaving the ``with`` block ends it."""
+    """A driver (``DRIVER``, ``SURFACE``) as a child process. Leaving the ``with`` block ends it."""
 
-    def __init__(self, files: LabFiles, work: Path) -> None:
+    def __init__(self, files: LabFiles, work: Path, *, driver: Path = DRIVER) -> None:
         self._log = work / "pymilvus.log"
         with self._log.open("ab") as sink:
             self._popen = subprocess.Popen(
-                bound_to_parent([str(files.client_python), "-W", "ignore", str(DRIVER)]),
+                bound_to_parent([str(files.client_python), "-W", "ignore", str(driver)]),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,
