@@ -31,7 +31,10 @@ DAY = 86_400_000 << 18
 
 
 def build_probes(facts: Facts) -> list[Probe]:
-    """Make the requests. Names are unique. Without the data set: only what needs no collection."""
+    """Make the requests. Names are unique. Without the data set: only what needs no collection.
+
+    The data set may lack all but its default database.
+    """
     probes = [
         *_plain(),
         *(_about_collections(facts) if facts.collections else ()),
@@ -134,7 +137,8 @@ def _moments(facts: Facts, created: int) -> dict[str, int]:
 
 def _describe_at(facts: Facts) -> Iterator[Probe]:
     for method in ("DescribeCollection", "DescribeCollectionInternal"):
-        for key in ("default/all_types", "analytics/events", "default/new_name", "default/partitioned"):
+        keys = ("default/all_types", "analytics/events", "default/new_name", "default/partitioned")
+        for key in (one for one in keys if one in facts.collections):
             seen = facts.collections[key]
             db, name = key.split("/")
             for label, when in _moments(facts, seen.created_timestamp).items():
@@ -230,7 +234,9 @@ def _partitions(facts: Facts) -> Iterator[Probe]:
             db, name = key.split("/")
             yield show(f"{key} by name", db_name=db, collection_name=name)
             yield show(f"{key} by id", collectionID=seen.collectionID)
-        events = facts.collections["analytics/events"].collectionID
+        events = facts.collections.get(
+            "analytics/events", facts.collections["default/all_types"]
+        ).collectionID
         yield show("nothing")
         yield show("by name, no db", collection_name="partitioned")
         yield show("unknown name", db_name="default", collection_name="no_such")
