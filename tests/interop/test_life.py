@@ -5,29 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.scenario import connect, metadata
+from tests.interop.scenario import connect
 from tests.lab.client import PymilvusClient
 from tests.lab.cluster import MilvusLab
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 TAKEOVER_S = 30.0
-
-
-def test_a_whole_data_set_made_on_coordd_is_what_milvus_goes_on_with(tmp_path: Path) -> None:
-    with MilvusLab(tmp_path / "lab") as lab, PymilvusClient(lab.files, tmp_path) as client:
-        coordd = lab.start_coordd("rootcoord")
-        coordd.wait_state("Healthy", timeout_s=TAKEOVER_S)
-        lab.start_cluster(rootcoord=coordd)
-        connect(lab, client)
-        client.call("dataset")
-        seen = client.call("observe")
-        milvus = lab.start("rootcoord")
-        milvus.wait_standby()
-        coordd.process.signal(signal.SIGTERM)
-        milvus.wait_state("Healthy", timeout_s=TAKEOVER_S)
-        assert client.call("observe") == seen
-        assert metadata(lab)
 
 
 def test_data_goes_in_and_is_found_before_and_after_a_kill(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""Everything made under coordd is what Milvus' own rootcoord goes on with, and the other way round.
+
+What counts is the answer to every read request (`tests.lab.probes`), and what pymilvus sees through a proxy.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interop.scenario import TAKEOVER_S, ask, ask_again, connect, hand_over
+from tests.lab.client import PymilvusClient
+from tests.lab.cluster import MilvusLab
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(240)]
+
+Op = tuple[str, dict[str, Any]]
+
+
+def op(what: str, /, **arguments: Any) -> Op:
+    return what, arguments
+
+
+# Of the data set of tests/lab/pymilvus_driver.py. Milvus does not write changed properties, so they are set
+# by coordd only. Dropping an alias, or altering one, it deletes all that begin like it: none does here.
+BY_MILVUS: tuple[Op, ...] = (
+    *(op("create_database", name="made_later"), op("drop_database", name="empty_db")),
+    op("create_collection", name="made_later"),
+    op("drop_collection", name="level_strong"),
+    op("rename_collection", old="level_session", new="session"),
+    op("rename_collection", old="level_bounded", new="bounded", new_db="made_later"),
+    *(op("create_partition", name="partitioned", partition="p_2022"),),
+    op("drop_partition", name="partitioned", partition="p_2020"),
+    *(op("create_alias", name="made_later", alias="later"), op("drop_alias", alias="moving")),
+    op("alter_alias", name="made_later", alias="latest"),
+    *(op("create_user", name="dave", password="dave-secret"), op("delete_user", name="alice")),
+    op("update_password", name="bob", old="bob-secret-2", new="bob-secret-3"),
+    *(
+        op("create_role", name="poet"),
+        op("drop_role", name="unused"),
+        op("add_user", role="poet", user="dave"),
+    ),
+    op("remove_user", role="reader", user="bob"),
+    op("grant", role="poet", kind="Collection", name="made_later", privilege="Search"),
+    op("grant", role="poet", kind="Collection", name="bounded", privilege="Load", db_name="made_later"),
+    op("revoke", role="reader", kind="Collection", name="all_types", privilege="Query"),
+)
+BY_COORDD: tuple[Op, ...] = (
+    *(op("create_database", name="made_last"), op("create_database", name="empty_db")),
+    op("alter_properties", name="made_later", properties={"collection.ttl.seconds": 60}),
+    op("alter_properties", name="_with_Properties9", properties={"mmap.enabled": "true"}),
+    op("drop_collection", name="session"),
+    op("create_collection", name="level_strong"),
+    op("rename_collection", old="partition_key_default", new="renamed_again"),
+    op("drop_partition", name="partitioned", partition="p_2022"),
+    op("create_partition", name="partitioned", partition="p_2020"),
+    *(op("alter_alias", name="level_strong", alias="later"), op("drop_alias", alias="everything")),
+    op("create_alias", name="partitioned", alias="moving"),
+    *(op("create_user", name="alice", password="alice-again"), op("delete_user", name="bob")),
+    op("revoke", role="poet", kind="Collection", name="made_later", privilege="Search"),
+    op("revoke", role="poet", kind="Collection", name="bounded", privilege="Load", db_name="made_later"),
+    *(op("drop_role", name="poet"), op("create_role", name="unused")),
+    op("grant", role="unused", kind="User", name="*", privilege="SelectUser"),
+    op("drop_database", name="made_last"),
+)
+
+
+def test_what_one_makes_the_other_goes_on_with(tmp_path: Path) -> None:
+    with MilvusLab(tmp_path / "lab") as lab, PymilvusClient(lab.files, tmp_path) as client:
+        active = lab.start_coordd("rootcoord")
+        active.wait_state("Healthy", timeout_s=TAKEOVER_S)
+        lab.start_cluster(rootcoord=active, nodes=("proxy",))
+        connect(lab, client)
+        dropped: dict[str, int] = client.call("dataset")
+        answers, seen = ask(active, dropped), client.call("observe")
+        for product, name, ops in (
+            *(("milvus", "milvus-second", BY_MILVUS), ("coordd", "coordd-third", BY_COORDD)),
+            ("milvus", "milvus-last", ()),
+        ):
+            active = hand_over(lab, active, product, name)
+            answers.assert_same(ask_again(active, answers), reloaded=True)
+            assert client.call("observe") == seen
+            for what, arguments in ops:
+                client.call(what, **arguments)
+            answers, seen = ask(active, dropped), client.call("observe")
+        assert {*seen["databases"]} == {"default", "analytics", "made_later", "empty_db"}
+        assert (seen["users"], set(seen["user roles"])) == (
+            ["alice", "carol", "dave", "root"],
+            {"alice", "carol", "dave", "root"},
+        )
