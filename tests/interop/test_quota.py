@@ -206,8 +206,13 @@ def test_clients_meet_with_what_they_do_on_milvus(tmp_path: Path) -> None:
         lab.start_cluster(rootcoord=coordd)
         connect(lab, client)
         ours = met_with(lab, client, "books")
-        assert "rate limit exceeded" in ours["limited"]
-        assert "quota exceeded" in ours["writing denied"]
+        denied = "quota exceeded[reason=the writing has been deactivated by the administrator]"
+        assert ours == {
+            "limited": "request is rejected by grpc RateLimiter middleware, please retry later: "
+            "rate limit exceeded[rate=N]",
+            "writing denied": denied,
+            "reading denied": denied,
+        }
         gauge = 'milvus_rootcoord_quota_states{quota_states="MemoryQuotaExhausted"} 0.0'
         assert gauge in coordd.http("/metrics")[1]
         milvus = lab.start("rootcoord")
