@@ -16,6 +16,7 @@ CREATION: Final = "coordd/rootcoord/collections/creation.py"
 PLANS: Final = "tests/unit/rootcoord/collections"
 SNAPSHOTS: Final = "tests/unit/rootcoord/snapshots"
 SENDERS: Final = "tests/unit/rootcoord/timetick/test_protocol.py::test_nothing_follows_a_tick_that_covers_it"
+IMPORTS: Final = "tests/unit/rootcoord/imports/test_driver.py"
 QUOTA_CENTER: Final = "coordd/rootcoord/quota/center.py"
 QUOTA_ROUNDS: Final = "tests/integration/rootcoord/test_quota_center.py"
 
@@ -217,5 +218,19 @@ MUTANTS: Final = (
         "expect={key: _revision(plain[key]) for key in forgotten},",
         "expect={},",
         (f"{SNAPSHOTS}/test_collector.py",),
+    ),
+    Mutant(
+        "the first run of an import task that wrote all rows wins",
+        "coordd/rootcoord/imports/states.py",
+        "        **_LATE,\n",
+        "        **_RUNNING,\n",
+        (f"{IMPORTS}::test_a_task_that_runs_twice_shows_its_rows_once",),
+    ),
+    Mutant(
+        "segments are shown before their import task is done",
+        "coordd/rootcoord/imports/driver.py",
+        "await self._data_coord.unset_is_importing(segments, deadline=_soon())",
+        "segments.clear()",
+        (f"{IMPORTS}::test_a_task_from_its_file_to_its_rows",),
     ),
 )
