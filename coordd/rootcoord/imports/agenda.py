@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from coordd.pb.data_coord_pb2 import ImportTaskInfo
-from coordd.rootcoord.imports.states import CLEANED, COMPLETED, FAILED, PENDING, PERSISTED, STARTED
+from coordd.rootcoord.imports.states import (
+    CLEANED,
+    COMPLETED,
+    FAILED,
+    FLUSHED,
+    PENDING,
+    PERSISTED,
+    STARTED,
+)
 
 NODE_GRACE_S: Final = 10
 """How long after it was given a task a data node need not be known: the watch tells of it in less."""
@@ -24,15 +32,16 @@ class Agenda:
     """Tasks by what is due; each is in at most one part.
 
     `waiting`: to be given to data nodes. `started`: a node is at it. `deserted`: that node is gone.
-    `persisted`: to be flushed and shown. `expired`: took too long since they were given away. `failed`: their
-    segments are to be removed. `old`: finished, and their records kept for long enough. `busy_nodes`: server
-    IDs.
+    `persisted`: to be flushed. `flushed`: to be shown. `expired`: took too long since they were given away.
+    `failed`: their segments are to be removed. `old`: finished, and their records kept for long enough.
+    `busy_nodes`: server IDs.
     """
 
     waiting: tuple[ImportTaskInfo, ...] = ()
     started: tuple[ImportTaskInfo, ...] = ()
     deserted: tuple[ImportTaskInfo, ...] = ()
     persisted: tuple[ImportTaskInfo, ...] = ()
+    flushed: tuple[ImportTaskInfo, ...] = ()
     expired: tuple[ImportTaskInfo, ...] = ()
     failed: tuple[ImportTaskInfo, ...] = ()
     old: tuple[ImportTaskInfo, ...] = ()
@@ -77,4 +86,10 @@ def _is_deserted(task: ImportTaskInfo, now_s: float, data_nodes: Collection[int]
     return now_s - task.start_ts >= NODE_GRACE_S
 
 
-_PARTS = {PENDING: "waiting", STARTED: "started", PERSISTED: "persisted", FAILED: "failed"}
+_PARTS = {
+    PENDING: "waiting",
+    STARTED: "started",
+    PERSISTED: "persisted",
+    FLUSHED: "flushed",
+    FAILED: "failed",
+}

@@ -1,4 +1,4 @@
-"""Import tasks as clients see them.
+"""Import tasks as clients see them. One whose segments are flushed is Persisted to them, until it is done.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/import_manager.go (copyTaskInfo, listAllTasks).
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from coordd.pb.common_pb2 import KeyValuePair
 from coordd.pb.data_coord_pb2 import ImportTaskInfo
 from coordd.pb.milvus_pb2 import GetImportStateResponse
-from coordd.rootcoord.imports.states import FAILED_REASON
+from coordd.rootcoord.imports.states import FAILED_REASON, FLUSHED, PERSISTED
 from coordd.rpc.status import success
 
 
@@ -22,7 +22,7 @@ def describe(task: ImportTaskInfo) -> GetImportStateResponse:
     }
     return GetImportStateResponse(
         status=success(),
-        state=task.state.stateCode,
+        state=PERSISTED if task.state.stateCode == FLUSHED else task.state.stateCode,
         row_count=task.state.row_count,
         id_list=task.state.row_ids,
         infos=[*(KeyValuePair(key=key, value=value) for key, value in facts.items()), *task.infos],

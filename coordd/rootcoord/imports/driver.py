@@ -6,7 +6,8 @@ term goes on where this one stopped, and a round that fails, for want of a DataC
 | state | what is done |
 |---|---|
 | waiting | DataCoord gives it to a data node that is not busy; a refusal is no failure, it waits |
-| persisted | its segments are sealed, flushed, then shown; then it is Completed |
+| persisted | its segments are sealed; once they are flushed it is Flushed |
+| flushed | its segments are shown, those that are not compacted by now; then it is Completed |
 | expired, deserted | Failed |
 | failed | its segments are dropped, every `CLEAN_EVERY_S`: clients see Failed for a while first |
 | old | forgotten |
@@ -18,9 +19,6 @@ good, or drop some that belong to none.
 Not Milvus': the report that a task is persisted is answered before its segments are sealed, since that goes
 on here until it succeeds; a task is Completed only when its segments are shown; segments of a failed task are
 dropped (2.3.5 leaves them).
-
-Known limit: if a term ends after segments were shown and before that is written, and they are compacted
-before the next one looks, that one takes them for lost.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/import_manager.go, root_coord.go.
 """
@@ -180,7 +178,7 @@ class Imports:
         return self._pause_s(self._due())
 
     def _pause_s(self, due: Agenda) -> float:
-        if due.persisted:
+        if due.persisted or due.flushed:
             return FLUSH_EVERY_S
         if due.waiting or due.started or self._dropped:
             return GIVE_EVERY_S
@@ -197,7 +195,9 @@ class Imports:
 
     async def _ask_data_coord(self) -> None:
         for task in self._due().persisted:
-            await self._unless_refused("show", self._finish(task), task.id)
+            await self._unless_refused("flush", self._flush(task), task.id)
+        for task in self._due().flushed:
+            await self._unless_refused("show", self._show(task), task.id)
         await self._give_away()
         if self._dropped:
             await self._unless_refused("drop", self._drop_orphans())
@@ -220,24 +220,35 @@ class Imports:
             self._refusals.pop(task.id, None)
             await self._happened(task, Kind.GIVEN, node_id=answer.datanode_id)
 
-    async def _finish(self, task: ImportTaskInfo) -> None:
-        """Bring a persisted task one step on: seal its segments, or wait, or show them."""
+    async def _flush(self, task: ImportTaskInfo) -> None:
+        """Seal the segments of a persisted task, or see that they are flushed, or lost."""
         segments = list(task.state.segments)
-        if segments:
+        states = set((await self._states(segments)).values())
+        if not states.isdisjoint(_LOST):
+            await self._happened(task, Kind.SEGMENTS_LOST)
+            return
+        if SegmentState.Importing in states:
             self._check_may_act()
-            states = await self._data_coord.segment_states(segments, deadline=_soon())
-            found = {state.state for state in states}
-            if not found.isdisjoint(_LOST):
-                await self._happened(task, Kind.SEGMENTS_LOST)
-                return
-            if SegmentState.Importing in found:
-                await self._data_coord.flush_imported(task.collection_id, segments, deadline=_soon())
-            if not found.isdisjoint(_NOT_FLUSHED):
-                return
+            await self._data_coord.flush_imported(task.collection_id, segments, deadline=_soon())
+        if states.isdisjoint(_NOT_FLUSHED):
+            await self._happened(task, Kind.FLUSHED)
+            self._give_at = 0.0  # a data node is free
+
+    async def _show(self, task: ImportTaskInfo) -> None:
+        """Show the segments of a flushed task. A former term may have: some may be compacted by now."""
+        states = await self._states(task.state.segments)
+        segments = [segment for segment, state in states.items() if state not in _LOST]
+        if segments:
             self._check_may_act()
             await self._data_coord.unset_is_importing(segments, deadline=_soon())
         await self._happened(task, Kind.SHOWN)
-        self._give_at = 0.0  # a data node is free
+
+    async def _states(self, segments: Sequence[int]) -> dict[int, int]:
+        """The states of segments by ID, in the order given."""
+        if not segments:
+            return {}
+        states = await self._data_coord.segment_states(segments, deadline=_soon())
+        return {state.segmentID: state.state for state in states}
 
     async def _clean(self, task: ImportTaskInfo) -> None:
         await self._drop(task.state.segments)

@@ -1,13 +1,14 @@
 """What may become of an import task: a table of states and events, and what each event writes.
 
-| state | Given | Progress | Persisted | Failed | NodeLost | TimedOut | SegmentsLost | Shown | Cleaned |
-|---|---|---|---|---|---|---|---|---|---|
-| Pending | Started | Started | Persisted | Failed | | | | | |
-| Started | Started | Started | Persisted | Failed | Failed | Failed | | | |
-| Persisted | as it is | late | late | late | | Failed | Failed | Completed | |
-| Completed | as it is | late | late | late | | | | | |
-| Failed | as it is | refused | refused | refused | | | | | FailedAndCleaned |
-| FailedAndCleaned | as it is | refused | refused | refused | | | | | |
+| | Given | Progress | Persisted | Failed | NodeLost | TimedOut | SegmentsLost | Flushed | Shown | Cleaned |
+|---|---|---|---|---|---|---|---|---|---|---|
+| Pending | Started | Started | Persisted | Failed | | | | | | |
+| Started | Started | Started | Persisted | Failed | Failed | Failed | | | | |
+| Persisted | as it is | late | late | late | | Failed | Failed | Flushed | | |
+| Flushed | as it is | late | late | late | | | | | Completed | |
+| Completed | as it is | late | late | late | | | | | | |
+| Failed | as it is | refused | refused | refused | | | | | | FailedAndCleaned |
+| FailedAndCleaned | as it is | refused | refused | refused | | | | | | |
 
 An empty cell raises `IllegalTransition`. Progress, Persisted and Failed are what a data node reports.
 
@@ -18,6 +19,9 @@ that knows nothing of the first call. Its rows must not be there twice. So
   after that is written; what other runs have made is to be dropped (`Outcome.dropped`);
 * after it no report changes the task (*late*): the data node is told that all is well, so that it stops;
 * a failure counts only if it comes from the node that has the task, if that is known.
+
+From Flushed on the task cannot fail any more: its segments may be seen, and then be compacted, before it is
+written that they are. Clients are told Persisted.
 
 A report may come before DataCoord's answer that names the node, even for a task that a former term was about
 to give away: it is as good as that answer.
@@ -45,6 +49,7 @@ PENDING: Final = ImportState.ImportPending
 FAILED: Final = ImportState.ImportFailed
 STARTED: Final = ImportState.ImportStarted
 PERSISTED: Final = ImportState.ImportPersisted
+FLUSHED: Final = ImportState.ImportFlushed
 COMPLETED: Final = ImportState.ImportCompleted
 CLEANED: Final = ImportState.ImportFailedAndCleaned
 
@@ -68,6 +73,7 @@ class Kind(Enum):
     NODE_LOST = "NodeLost"
     TIMED_OUT = "TimedOut"
     SEGMENTS_LOST = "SegmentsLost"
+    FLUSHED = "Flushed"
     SHOWN = "Shown"
     CLEANED = "Cleaned"
 
@@ -99,8 +105,9 @@ TRANSITIONS: Final["Mapping[int, Mapping[Kind, ImportState | Answer]]"] = {
         **_LATE,
         Kind.TIMED_OUT: FAILED,
         Kind.SEGMENTS_LOST: FAILED,
-        Kind.SHOWN: COMPLETED,
+        Kind.FLUSHED: FLUSHED,
     },
+    FLUSHED: {Kind.GIVEN: Answer.AS_IT_IS, **_LATE, Kind.SHOWN: COMPLETED},
     COMPLETED: {Kind.GIVEN: Answer.AS_IT_IS, **_LATE},
     FAILED: {Kind.GIVEN: Answer.AS_IT_IS, **_REFUSED, Kind.CLEANED: CLEANED},
     CLEANED: {Kind.GIVEN: Answer.AS_IT_IS, **_REFUSED},

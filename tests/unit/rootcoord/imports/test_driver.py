@@ -21,7 +21,15 @@ from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.imports import driver, records
 from coordd.rootcoord.imports.driver import Imports
 from coordd.rootcoord.imports.records import ImportRecords
-from coordd.rootcoord.imports.states import CLEANED, COMPLETED, FAILED, PENDING, PERSISTED, STARTED
+from coordd.rootcoord.imports.states import (
+    CLEANED,
+    COMPLETED,
+    FAILED,
+    FLUSHED,
+    PENDING,
+    PERSISTED,
+    STARTED,
+)
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.oracle import Oracle
 from coordd.rpc.status import CollectionNotFound, MilvusError
@@ -36,7 +44,8 @@ NAME = "partitioned"
 EFFECTS = [
     *("txn", "import", "txn"),  # taken, given, written
     *("txn", "txn"),  # a segment, all rows
-    *("states", "flush", "states", "states", "show", "txn"),
+    *("states", "flush", "states", "states", "txn"),  # flushed
+    *("states", "show", "txn"),
 ]
 """Of one task that nothing happens to."""
 
@@ -181,7 +190,7 @@ async def test_a_refusal_of_one_task_holds_no_other_up() -> None:
     async with acting(refusing={"show"}) as cluster, running(new_etcd(), cluster) as term:
         first, second = await term.take(), await term.take()
         await eventually(lambda: cluster.calls["show"] > 4)
-        assert (term.state(first), term.state(second)) == (PERSISTED, PERSISTED)
+        assert (term.state(first), term.state(second)) == (FLUSHED, FLUSHED)
         cluster.refusing.clear()
         await term.until(first, COMPLETED)
         await term.until(second, COMPLETED)
@@ -327,6 +336,20 @@ async def test_a_crash_at_any_effect_loses_and_doubles_nothing(number: int, afte
             assert len(term.place.tables.import_tasks) == 1
             assert cluster.rows == {task_id: ROWS}
             assert len(cluster.runs) <= 2
+
+
+async def test_segments_that_were_shown_may_be_compacted_before_that_is_written() -> None:
+    etcd, effects = new_etcd(), Effects(crash_at=EFFECTS.index("show"), after=True)
+    async with acting() as cluster:
+        async with running(etcd, cluster, effects) as term:
+            task_id = await term.take()
+            await eventually(effects.crashed.is_set)
+        [segment] = cluster.segments.values()
+        assert segment.shown
+        segment.state = SegmentState.Dropped
+        async with running(etcd, cluster) as term:
+            await term.until(task_id, COMPLETED)
+            assert cluster.calls["drop"] == 0
 
 
 async def test_a_failed_task_is_cleaned_up_by_the_next_term(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,11 @@ import pytest
 
 from coordd.meta.tables import CollectionView, RootCoordTables
 from coordd.pb.common_pb2 import KeyValuePair
-from coordd.pb.data_coord_pb2 import ImportTaskInfo
+from coordd.pb.data_coord_pb2 import ImportTaskInfo, ImportTaskState
 from coordd.pb.milvus_pb2 import ImportRequest
 from coordd.rootcoord.imports.answers import describe, listed
 from coordd.rootcoord.imports.requests import extension_of, is_backup, plan_task
-from coordd.rootcoord.imports.states import PENDING
+from coordd.rootcoord.imports.states import COMPLETED, FLUSHED, PENDING, PERSISTED
 from coordd.rpc.status import MilvusError
 from tests.unit.rootcoord.recorded import world
 
@@ -176,6 +176,11 @@ async def test_tasks_as_clients_see_them(tables: RootCoordTables) -> None:
         ("failed_reason", "slow"),
         ("start_ts", "1"),
     ]
+
+
+def test_flushed_is_persisted_to_clients() -> None:
+    for state, shown in ((FLUSHED, PERSISTED), (PERSISTED, PERSISTED), (COMPLETED, COMPLETED)):
+        assert describe(ImportTaskInfo(state=ImportTaskState(stateCode=state))).state == shown
 
 
 def test_lists() -> None:

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from coordd.pb.common_pb2 import ImportState, KeyValuePair
+from coordd.pb.common_pb2 import KeyValuePair
 from coordd.pb.data_coord_pb2 import ImportTaskInfo, ImportTaskState
 from coordd.pb.root_coord_pb2 import ImportResult
 from coordd.rootcoord.imports import states
@@ -12,6 +12,7 @@ from coordd.rootcoord.imports.states import (
     CLEANED,
     COMPLETED,
     FAILED,
+    FLUSHED,
     PENDING,
     PERSISTED,
     REPORTED,
@@ -34,6 +35,7 @@ NAMES = {
     "Pending": PENDING,
     "Started": STARTED,
     "Persisted": PERSISTED,
+    "Flushed": FLUSHED,
     "Completed": COMPLETED,
     "Failed": FAILED,
     "FailedAndCleaned": CLEANED,
@@ -164,7 +166,7 @@ def test_only_the_segments_of_the_first_persisted_report_count() -> None:
     assert list(after.state.segments) == [11, 12]
     assert outcome.dropped == (99,)
     assert advance(after, report(Kind.PERSISTED, 11, 12, rows=10)) == Outcome(), "the same once more"
-    for state in (PERSISTED, COMPLETED):
+    for state in (PERSISTED, FLUSHED, COMPLETED):
         for kind in KINDS:
             late = advance(task(state), report(kind, 21, 11, 21, node=OTHER_NODE))
             assert late == Outcome(dropped=(21,))
@@ -208,7 +210,7 @@ def test_failures_that_no_node_reports(state: int, kind: Kind, text: str) -> Non
 
 
 def test_a_task_is_done_at_a_hundred_percent() -> None:
-    before = task(PERSISTED)
+    before = task(FLUSHED)
     before.infos.add(key="progress_percent", value="90")
     assert [info.value for info in changed(advance(before, Event(Kind.SHOWN, NOW_S))).infos] == ["v", "100"]
 
@@ -222,4 +224,4 @@ def test_what_no_data_node_can_know(state: int) -> None:
 def test_a_state_of_another_version_is_left_alone() -> None:
     for kind in Kind:
         with pytest.raises(IllegalTransition):
-            advance(task(ImportState.ImportFlushed, node=0), event(kind))
+            advance(task(99, node=0), event(kind))
