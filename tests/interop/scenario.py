@@ -16,7 +16,7 @@ from tests.lab.client import PymilvusClient
 from tests.lab.cluster import Component, MilvusLab
 from tests.lab.compare import Difference, compare
 from tests.lab.probes import build_probes
-from tests.lab.recorder import Probe, gather, open_rootcoord, record
+from tests.lab.recorder import Facts, Probe, gather, open_rootcoord, record
 
 # Kept by RootCoord in etcd: what no takeover may change.
 METADATA = ("by-dev/meta/root-coord/", "by-dev/meta/snapshots/root-coord/")
@@ -27,10 +27,11 @@ TAKEOVER_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one RootCoord answered."""
+    """What one RootCoord answered; `facts`: what there was to ask about, if it was gathered from it."""
 
     probes: Sequence[Probe]
     replies: dict[str, dict[str, Any]]
+    facts: Facts | None = None
 
     def differences(self, other: Answers, *, reloaded: bool = False) -> list[Difference]:
         """What another server answers differently; ``reloaded`` as in ``tests.lab.compare``."""
@@ -55,8 +56,9 @@ class Answers:
 def ask(component: Component, dropped: dict[str, int] | None = None) -> Answers:
     """Make the matrix from what the server holds, and record its answers."""
     with open_rootcoord(component.address) as stub:
-        probes = build_probes(gather(stub, dropped))
-        return Answers(probes, record(stub, probes))
+        facts = gather(stub, dropped)
+        probes = build_probes(facts)
+        return Answers(probes, record(stub, probes), facts)
 
 
 def ask_again(component: Component, earlier: Answers) -> Answers:

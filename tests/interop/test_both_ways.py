@@ -83,8 +83,29 @@ def test_what_one_makes_the_other_goes_on_with(tmp_path: Path) -> None:
             for what, arguments in ops:
                 client.call(what, **arguments)
             answers, seen = ask(active, dropped), client.call("observe")
-        assert {*seen["databases"]} == {"default", "analytics", "made_later", "empty_db"}
-        assert (seen["users"], set(seen["user roles"])) == (
-            ["alice", "carol", "dave", "root"],
-            {"alice", "carol", "dave", "root"},
-        )
+        assert_all_changed(seen)
+
+
+def assert_all_changed(seen: dict[str, Any]) -> None:
+    """What all changes together have come to."""
+    databases = seen["databases"]
+    assert {*databases} == {"default", "analytics", "made_later", "empty_db"}
+    found = databases["default"]
+    for name, there in (
+        *(("level_strong", True), ("renamed_again", True), ("made_later", True)),
+        *(("session", False), ("partition_key_default", False), ("level_bounded", False)),
+    ):
+        assert (name in found) == there, name
+    assert "bounded" in databases["made_later"]
+    assert found["partitioned"]["partitions"] == ["_default", "_p", "p_2020", "p_2021"]
+    assert found["level_strong"]["aliases"] == ["later"]
+    assert found["partitioned"]["aliases"] == ["moving"]
+    assert found["made_later"]["aliases"] == ["latest"]
+    assert found["all_types"]["aliases"] == ["everything_again"]
+    assert found["made_later"]["properties"] == {"collection.ttl.seconds": "60"}
+    assert found["_with_Properties9"]["properties"]["mmap.enabled"] == "true"
+    assert seen["users"] == ["alice", "carol", "dave", "root"]
+    assert seen["user roles"] == {"alice": [], "carol": ["admin"], "dave": [], "root": []}
+    assert {*seen["roles"]} == {"admin", "public", "reader", "writer", "unused"}
+    assert "SelectUser" in str(seen["grants"]["unused"])
+    assert "all_types" not in str([one for one in seen["grants"]["reader"] if "Query" in one])

@@ -145,6 +145,41 @@ def change(component: Component, calls: tuple[Call, ...]) -> None:
             assert (status.code, status.reason) == (0, ""), (component.kind, method, request)
 
 
+PARTITIONS = {
+    "partitioned": ["_default", "_p", "p_2021"],
+    "level_eventually": ["_default"],
+    "rebounded": ["_default", "p_1"],
+    "strong": ["_default"],
+}
+GONE = {"level_bounded", "level_strong", "binary_auto_dynamic"}
+COME = {"rebounded", "strong"}
+ALIASES = {"everything": "level_session", "everything_again": "level_session", "again": "rebounded"}
+
+
+def assert_all_changed(component: Component, before: set[str]) -> None:
+    """What all changes together have come to. `before`: the collections at first."""
+    with open_rootcoord(component.address) as stub:
+
+        def ask_for(method: str, kind: str | None = None, **fields: Any) -> Any:
+            return stub.call(*call_of(method, kind, **fields))
+
+        def shown(db_name: str) -> set[str]:
+            return set(ask_for("ShowCollections", db_name=db_name).collection_names)
+
+        assert shown("default") == before - GONE | COME
+        assert shown("analytics") == {"events", "moved"}
+        for name, partitions in PARTITIONS.items():
+            assert sorted(ask_for("ShowPartitions", collection_name=name).partition_names) == partitions
+        aliases = ask_for("ListAliases", db_name="default").aliases
+        assert {one: ask_for("DescribeAlias", alias=one).collection for one in aliases} == ALIASES
+        described = ask_for("DescribeCollection", collection_name="_with_Properties9")
+        assert {pair.key: pair.value for pair in described.properties}["collection.ttl.seconds"] == "60"
+        assert "dave" not in ask_for("ListCredUsers", "ListCredUsernames").usernames
+        role = milvus_pb2.GrantEntity(role=milvus_pb2.RoleEntity(name="reader"))
+        grants = ask_for("SelectGrant", entity=role).entities
+        assert {one.grantor.privilege.name for one in grants if one.object_name == "all_types"} == set()
+
+
 @pytest.mark.parametrize("first", ["coordd", "milvus"])
 def test_each_answers_as_the_one_before_it(tmp_path: Path, first: str) -> None:
     recorded = load(RECORDING).etcd
@@ -166,9 +201,12 @@ def test_each_answers_as_the_one_before_it(tmp_path: Path, first: str) -> None:
         } == added_by_a_start()
         answers = ask(active, dropped)
         assert len(answers.probes) > 1000
+        assert answers.facts is not None
+        collections = {key.partition("/")[2] for key in answers.facts.collections}
         for number, (product, calls) in enumerate(((second, FIRST), (first, SECOND), (second, ()))):
             active = hand_over(lab, active, product, f"{product}-{number}")
             answers.assert_same(ask_again(active, answers), reloaded=True, apart_from=PAST_BY_NAME)
             if calls:
                 change(active, calls)
                 answers = ask(active, dropped)
+        assert_all_changed(active, collections)
