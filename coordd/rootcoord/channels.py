@@ -87,7 +87,8 @@ class ChannelPool:
         self._stored = stored
         self._chosen: Counter[str] = Counter()
         self._reserved: dict[int, tuple[str, ...]] = {}
-        self._released: set[int] = set()
+        self._released: dict[int, tuple[str, ...]] = {}
+        self._released_uses: Counter[str] = Counter()
         self._counted_at: tuple[int, int] | None = None
         self._changes = 0
         self._counts: Counter[str] = Counter()
@@ -131,7 +132,10 @@ class ChannelPool:
     def release(self, collection_id: int) -> None:
         """The collection sends nothing on its channels any more, stored or not. Idempotent."""
         self._reserved.pop(collection_id, None)
-        self._released.add(collection_id)
+        row = self._stored.get(collection_id)
+        if row is not None and collection_id not in self._released:
+            self._released[collection_id] = row.physical_channels
+            self._released_uses.update(set(row.physical_channels))
         self._changes += 1
 
     def users(self, name: str) -> int:
@@ -161,10 +165,8 @@ class ChannelPool:
                 counts.update(self._reserved[collection_id])
             else:
                 del self._reserved[collection_id]
-        for collection_id in tuple(self._released):
-            row = self._stored.get(collection_id)
-            if row is None:
-                self._released.discard(collection_id)
-            else:
-                counts.subtract(set(row.physical_channels))
+        # Thousands may be being dropped: all that is done for each is to see whether it is still there.
+        for collection_id in [one for one in self._released if self._stored.get(one) is None]:
+            self._released_uses.subtract(set(self._released.pop(collection_id)))
+        counts.subtract(self._released_uses)
         return counts
