@@ -117,7 +117,7 @@ class TimeTicker:
         self._conditions = conditions
         self._sending: dict[str, _Send] = {}
         self._due = asyncio.Event()
-        self._progress = asyncio.Event()
+        self._progress: dict[str, asyncio.Event] = {}
         self._progress_at = clock.boottime()
         self._trouble = Trouble()
         self._closed = False
@@ -163,27 +163,25 @@ class TimeTicker:
             TimeoutError: not until then.
             TermOverError: not in this term.
         """
-        waiting = set(channels)
         async with asyncio.timeout(max(0.0, deadline - clock.boottime())):
-            while self.sends:
-                if self._closed:
-                    raise TermOverError("the term of this rootcoord is over")
-                waiting = {one for one in waiting if self._ticks.last_sent(one) < timestamp}
-                if not waiting:
-                    return
-                await self._progress.wait()
+            for channel in set(channels):
+                while self.sends and self._ticks.last_sent(channel) < timestamp:
+                    if self._closed:
+                        raise TermOverError("the term of this rootcoord is over")
+                    await self._progress.setdefault(channel, asyncio.Event()).wait()
 
     def close(self) -> None:
         """The term is over: whoever waits goes on at once."""
         self._closed = True
-        self._tell_progress()
+        for channel in tuple(self._progress):
+            self._tell_progress(channel)
 
     async def run(self) -> None:
         """Task of the term: send ticks until cancelled, whatever becomes of the queue."""
         async with TaskScope() as scope:
             while True:
                 await self._until_due()
-                self._limit_sends()
+                self._limit_sends(self._sending)
                 self._complain_if_stalled()
                 self._round(scope)
 
@@ -217,7 +215,7 @@ class TimeTicker:
                 return
             async with asyncio.timeout(None) as limit:
                 self._sending[channel].limit = limit
-                self._limit_sends()
+                self._limit_sends((channel,))
                 await queue.send(channel, time_tick(tick, server_id=self._conditions.server_id))
         except (CoorddError, TimeoutError) as error:
             if self._trouble.is_news(error):
@@ -225,7 +223,7 @@ class TimeTicker:
         else:
             self._ticks.sent(channel, tick)
             self.lag_ms[channel] = float(clock.unix_ms() - physical_of(tick))
-            self._tell_progress()
+            self._tell_progress(channel)
             part_of.outstanding -= 1
             if not part_of.outstanding:
                 self._trouble.over()
@@ -233,17 +231,19 @@ class TimeTicker:
         finally:
             del self._sending[channel]
 
-    def _limit_sends(self) -> None:
-        """Sends may go on for as long as the guard does now."""
+    def _limit_sends(self, channels: Iterable[str]) -> None:
+        """The sends to these channels may go on for as long as the guard does now."""
         until = asyncio.get_running_loop().time() + self._conditions.may_send_s()
-        for send in self._sending.values():
+        for send in map(self._sending.__getitem__, channels):
             if send.limit is not None and not send.limit.expired():
                 send.limit.reschedule(min(until, send.end_by))
 
-    def _tell_progress(self) -> None:
+    def _tell_progress(self, channel: str) -> None:
+        """Wakes those who wait for this channel only: thousands of drops may wait at once."""
         self._progress_at = clock.boottime()
-        self._progress.set()
-        self._progress = asyncio.Event()
+        waited_for = self._progress.pop(channel, None)
+        if waited_for is not None:
+            waited_for.set()
 
     def _complain_if_stalled(self) -> None:
         now = clock.boottime()
