@@ -1,5 +1,9 @@
 """DDL messages on the physical channels: sent below the ticks, and only while this replica may act.
 
+A message is under way for as long as the serve guard is renewed, like a tick. A queue that is away is told as
+what it is: its own error after its own delivery timeout, or `QueueUnavailable` when the caller's time is up
+first; both are retriable, so a proxy asks again.
+
 Source of truth: Milvus 2.3.5 internal/rootcoord/{timeticksync,broker}.go.
 """
 
@@ -7,9 +11,13 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 from coordd.clock import boottime
+from coordd.mq.errors import QueueUnavailable
 from coordd.mq.types import MessageQueue
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.timetick import TimeTicker
+
+GUARD_EVERY_S = 0.1
+"""How often a message under way looks how long the guard holds; a small part of the guard's length."""
 
 
 class Broadcaster:
@@ -35,7 +43,6 @@ class Broadcaster:
             MessageQueueError: a channel may not have it, others may.
             NotHandedOutError: no timestamp until then.
             TermOverError: this replica may not act any more.
-            TimeoutError: not until then, as far as is known.
         """
         with self._ticker.holds.on(channels) as hold:
             timestamp = stamp or await self._oracle.wait_timestamps(1, deadline)
@@ -43,16 +50,34 @@ class Broadcaster:
                 for channel in channels:
                     hold.check(channel, timestamp)
             payload = build(timestamp)
-            limit_s = min(deadline - boottime(), self._may_send_s())
-            if limit_s <= 0:
-                raise TermOverError("this rootcoord cannot confirm that it still leads")
-            ids = await self._send_all(list(channels), payload, limit_s)
+            if self._limit_s(deadline) <= 0:
+                raise self._not_sent(channels)
+            try:
+                ids = await self._send_all(list(channels), payload, deadline)
+            except TimeoutError as error:
+                raise self._not_sent(channels) from error
         return timestamp, ids
 
-    async def _send_all(self, channels: Sequence[str], payload: bytes, limit_s: float) -> dict[str, bytes]:
-        async with asyncio.timeout(limit_s):
+    def _limit_s(self, deadline: float) -> float:
+        return min(deadline - boottime(), self._may_send_s())
+
+    def _not_sent(self, channels: Collection[str]) -> TermOverError | QueueUnavailable:
+        if self._may_send_s() <= 0:
+            return TermOverError("this rootcoord cannot confirm that it still leads")
+        return QueueUnavailable(
+            f"the message queue has not confirmed a message for {', '.join(channels)} in time",
+            hint="check that it runs and can be reached from here; the call can be repeated",
+        )
+
+    async def _send_all(self, channels: Sequence[str], payload: bytes, deadline: float) -> dict[str, bytes]:
+        """Raises TimeoutError when the caller's time is up, or the guard's."""
+        async with asyncio.timeout(self._limit_s(deadline)) as limit, asyncio.TaskGroup() as group:
+            guarding = group.create_task(self._follow_guard(limit, deadline), name="rootcoord:send guard")
             sends = [self._queue.send(channel, payload) for channel in channels]
-            outcomes = await asyncio.gather(*sends, return_exceptions=True)
+            try:
+                outcomes = await asyncio.gather(*sends, return_exceptions=True)
+            finally:
+                guarding.cancel()
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -61,6 +86,12 @@ class Broadcaster:
             for channel, outcome in zip(channels, outcomes, strict=True)
             if isinstance(outcome, bytes)
         }
+
+    async def _follow_guard(self, limit: asyncio.Timeout, deadline: float) -> None:
+        """What is under way may go on for as long as the guard does now."""
+        while not limit.expired():
+            limit.reschedule(asyncio.get_running_loop().time() + self._limit_s(deadline))
+            await asyncio.sleep(GUARD_EVERY_S)
 
     async def until_heard(self, channels: Collection[str], timestamp: int, *, deadline: float) -> None:
         """Wait until a tick has told the readers of the channels that they have all up to `timestamp`.

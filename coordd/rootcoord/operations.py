@@ -148,7 +148,9 @@ class Operations:
             except FenceLost:
                 raise
             except Exception as error:
-                log.warning("a step failed, undoing", operation=name, step=begun[-1].name, reason=str(error))
+                log.warning(
+                    "a step failed, undoing", operation=name, step=begun[-1].name, reason=_reason(error)
+                )
                 _settle(outcome, error)
                 undo = [Step(one.name, one.undo) for one in reversed(begun) if one.undo is not None]
                 await _all_until_done(f"undo {name}", undo)
@@ -163,6 +165,10 @@ def _settle(outcome: asyncio.Future[None], error: Exception | None) -> None:
         outcome.set_result(None)
     else:
         outcome.set_exception(error)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 async def _all_until_done(name: str, steps: Sequence[Step]) -> None:
@@ -184,7 +190,9 @@ async def _until_done(name: str, step: Step) -> None:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, giving up would leave it half done
             if trouble.is_news(error):
-                log.warning("a step failed, trying again", operation=name, step=step.name, reason=str(error))
+                log.warning(
+                    "a step failed, trying again", operation=name, step=step.name, reason=_reason(error)
+                )
         else:
             return
         await asyncio.sleep(pause_s)
