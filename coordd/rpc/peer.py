@@ -47,14 +47,18 @@ Target: TypeAlias = tuple[str, int]
 class PeerUnavailable(CoorddError):
     """The active process of `role` gave no usable answer until the deadline, or there is no such process.
 
-    Whether it has carried the call out is not known.
+    Whether it has carried the call out is not known, unless it was never `asked`.
     """
 
     def __init__(self, role: str, message: str, *, hint: str, in_time: bool = True) -> None:
-        """`in_time`: the failure came before the deadline, so it says why; not that there was no answer."""
+        """`in_time`: the failure came before the deadline, so it says why; not that there was no answer.
+
+        `asked`, set when it is raised: at some time there was a process to send the call to.
+        """
         super().__init__(message, hint=hint)
         self.role = role
         self.in_time = in_time
+        self.asked = True
 
 
 class Peer:
@@ -95,8 +99,10 @@ class Peer:
         """
         backoff = Backoff(PAUSE_FIRST_S, PAUSE_MAX_S)
         told: tuple[Target | None, PeerUnavailable] | None = None
+        asked = False
         while True:
             target = self._target()
+            asked = asked or target is not None
             outcome = await self._try(target, path, request, answer, deadline)
             if not isinstance(outcome, PeerUnavailable):
                 self._trouble.over()
@@ -106,6 +112,7 @@ class Peer:
             if told is None or outcome.in_time or told[0] != target:
                 told = target, outcome
             if boottime() >= deadline:
+                told[1].asked = asked
                 raise told[1]
             if self._trouble.is_news(outcome):
                 log.warning("a peer does not answer, trying again", role=self.role, reason=outcome.message)

@@ -72,6 +72,8 @@ def plan_drop(
 ) -> Change:
     """Mark a collection as being dropped; no writes, and no ID, if there is none of that name.
 
+    The name is to be forgotten even then: a term may have dropped it and ended before it told anybody.
+
     Raises:
         MilvusError: refused.
     """
@@ -82,7 +84,7 @@ def plan_drop(
         raise MilvusError(f"cannot drop the collection via alias = {name}")
     row = None if database is None else tables.collections.find(database.id, name)
     if row is None:
-        return Change((), db_name)
+        return Change((), db_name, (name,) if name else ())
     info = info_of(row)
     info.state = CollectionState.CollectionDropping
     return Change(

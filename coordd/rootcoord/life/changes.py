@@ -23,7 +23,7 @@ from coordd.rootcoord.collections import (
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.life.creation import Creation, NotMade
 from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
-from coordd.rootcoord.life.means import Means
+from coordd.rootcoord.life.means import STEP_MARGIN_S, Means
 from coordd.rootcoord.life.planned import Planned, collection_end, dropping, making, partition_end
 from coordd.rootcoord.operations import Operation
 
@@ -54,7 +54,7 @@ class Life:
             )
             if existing(means.tables, definition):
                 return None
-            return Creation(means, definition, deadline).operation()
+            return Creation(means, definition, deadline - STEP_MARGIN_S).operation()
 
         with suppress(NotMade):
             await self._carry_out("create collection", request, decide, deadline)
@@ -77,7 +77,7 @@ class Life:
             limit = means.config().settings.root_coord.max_partition_num
             return plan_create_partition(means.tables, means.layout, request, stamp, limit=limit)
 
-        partition = Planned(means, plan, partition_end, deadline)
+        partition = Planned(means, plan, partition_end, deadline - STEP_MARGIN_S)
         await self._carry_out("create partition", request, lambda: making(partition), deadline)
 
     async def drop_partition(self, request: DropPartitionRequest, deadline: float) -> None:
@@ -99,18 +99,20 @@ class Life:
     def go_on(self, first_id: int) -> None:
         """Finish, or undo, what earlier terms left. `first_id`: the first that this one may hand out, so what
         is being created with a later one is its own. To finish a drop of its own twice does no harm.
+
+        Of what was dropped the proxies are told first: the term may have ended before it did that.
         """
         means, left = self._means, unfinished(self._means.tables)
         for collection_id in left.creating:
             if collection_id < first_id:
                 CollectionEnd(means, collection_id).undo()
         for collection_id in left.dropping:
-            CollectionEnd(means, collection_id).finish()
+            CollectionEnd(means, collection_id).finish(told=False)
         for collection_id, partition_id in left.creating_partitions:
             if partition_id < first_id:
                 PartitionEnd(means, collection_id, partition_id).undo()
         for collection_id, partition_id in left.dropping_partitions:
-            PartitionEnd(means, collection_id, partition_id).finish()
+            PartitionEnd(means, collection_id, partition_id).finish(told=False)
         creating = len(left.creating) + len(left.creating_partitions)
         dropped = len(left.dropping) + len(left.dropping_partitions)
         if creating or dropped:

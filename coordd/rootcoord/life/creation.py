@@ -16,6 +16,7 @@ from coordd.rootcoord.collections import (
 from coordd.rootcoord.life.ends import CollectionEnd
 from coordd.rootcoord.life.means import Means
 from coordd.rootcoord.operations import Operation, Step
+from coordd.rpc.peer import PeerUnavailable
 
 log = get_logger("coordd.rootcoord.life")
 
@@ -98,7 +99,11 @@ class Creation:
         if self.means.others_are_asked:
             self._watched = True
             message = watch_channels(self.definition, self._placed)
-            await self.means.peers.data_coord.watch_channels(message, deadline=self.deadline)
+            try:
+                await self.means.peers.data_coord.watch_channels(message, deadline=self.deadline)
+            except PeerUnavailable as error:
+                self._watched = error.asked
+                raise
 
     async def _finish(self) -> None:
         means = self.means

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from coordd.meta.tables import Partition
 from coordd.meta.transaction import Write
 from coordd.rootcoord import messages
-from coordd.rootcoord.collections import plan_purge, plan_purge_partition
+from coordd.rootcoord.collections import Change, plan_purge, plan_purge_partition
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.life.means import Means, soon
 from coordd.rootcoord.operations import Step
@@ -38,11 +38,12 @@ class CollectionEnd:
         purge = [Step("release channels", self._release_channels), Step("purge", self._purge)]
         self.means.operations.in_background(f"undo {self}", message + purge)
 
-    def finish(self) -> None:
-        """Do what is left of its drop, once that is written and the proxies have forgotten it."""
+    def finish(self, *, told: bool = True) -> None:
+        """Do what is left of its drop, once that is written. `told`: the proxies have forgotten it."""
         self.means.operations.in_background(
             f"drop {self}",
             [
+                *(() if told else (Step("proxies forget", self._tell_proxies),)),
                 Step("release", self._release),
                 Step("drop indexes", self._drop_indexes),
                 Step("send message", self._send_message),
@@ -51,6 +52,10 @@ class CollectionEnd:
                 Step("purge", self._purge),
             ],
         )
+
+    async def _tell_proxies(self) -> None:
+        """By its ID, which they have under each of its names."""
+        await self.means.forget(Change((), "", (), self.collection_id), 0, drops_collection=True)
 
     async def _release(self) -> None:
         if self.means.others_are_asked:
@@ -106,21 +111,25 @@ class PartitionEnd:
         partition = self._partition()
         return partition is not None and not partition.available
 
-    def undo(self) -> None:
-        """Take back what was made of it."""
-        steps = [Step("release", self._release), Step("purge", self._purge)]
-        self.means.operations.in_background(f"undo {self}", steps)
+    def undo(self, *, loaded: bool = True) -> None:
+        """Take back what was made of it. `loaded`: QueryCoord may know of it."""
+        release = [Step("release", self._release)] if loaded else []
+        self.means.operations.in_background(f"undo {self}", [*release, Step("purge", self._purge)])
 
-    def finish(self) -> None:
-        """Do what is left of its drop, once that is written and the proxies have forgotten it."""
+    def finish(self, *, told: bool = True) -> None:
+        """Do what is left of its drop, once that is written. `told`: the proxies have forgotten it."""
         self.means.operations.in_background(
             f"drop {self}",
             [
+                *(() if told else (Step("proxies forget", self._tell_proxies),)),
                 Step("send message", self._send_message),
                 Step("no segments", self._no_segments),
                 Step("purge", self._purge),
             ],
         )
+
+    async def _tell_proxies(self) -> None:
+        await self.means.forget(Change((), "", (), self.collection_id), 0)
 
     async def _release(self) -> None:
         if self.means.others_are_asked:

@@ -27,6 +27,8 @@ STEP_TIMEOUT_S = 10.0
 """What a step in the background may take before it is begun anew."""
 SEGMENTS_EVERY_S = 60.0
 """Between two questions whether segments of what was dropped are left."""
+STEP_MARGIN_S = 0.1
+"""Kept back of a caller's time, so that a step that ran out of it is told as what it was, and undone."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -10,6 +10,7 @@ from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
 from coordd.rootcoord.life.means import Means
 from coordd.rootcoord.operations import Operation, Step
+from coordd.rpc.peer import PeerUnavailable
 
 End = TypeVar("End", CollectionEnd, PartitionEnd)
 
@@ -95,18 +96,25 @@ def dropping(drop: Planned[End]) -> Operation:
 
 def making(partition: Planned[PartitionEnd]) -> Operation:
     """Written so that nobody sees it, made known to QueryCoord, then made visible; undone if that fails."""
-    means = partition.means
+    means, maybe_loaded = partition.means, False
 
     async def undo() -> None:
         if partition.end is not None:
-            partition.end.undo()
+            partition.end.undo(loaded=maybe_loaded)
 
     async def load() -> None:
+        nonlocal maybe_loaded
         made = partition.end
-        if made is not None and means.others_are_asked:
+        if made is None or not means.others_are_asked:
+            return
+        maybe_loaded = True
+        try:
             await means.peers.query_coord.sync_new_created_partition(
                 made.collection_id, made.partition_id, deadline=partition.deadline
             )
+        except PeerUnavailable as error:
+            maybe_loaded = error.asked
+            raise
 
     async def finish() -> None:
         made = partition.end

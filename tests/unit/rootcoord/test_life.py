@@ -30,6 +30,7 @@ from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.life import Life, Means
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
+from coordd.rpc.peer import PeerUnavailable
 from coordd.rpc.status import MilvusError
 from tests.support.etcd import eventually
 from tests.unit.rootcoord.memory_etcd import Fault, MemoryEtcd
@@ -42,13 +43,14 @@ NAME = "books"
 @dataclass
 class Effects:
     """Everything that leaves the process, numbered. At number `crash_at` the process is dead: before the
-    effect, or `after` it."""
+    effect, or `after` it. `failing` are refused; of `absent` it is said whether they were reached."""
 
     crash_at: int = -1
     after: bool = False
     done: list[str] = field(default_factory=list)
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
     failing: set[str] = field(default_factory=set)
+    absent: dict[str, bool] = field(default_factory=dict)
 
     async def happen(self, name: str, effect: Callable[[], Any] = lambda: None) -> Any:
         number = len(self.done)
@@ -57,6 +59,10 @@ class Effects:
             await self._die()
         if name in self.failing:
             raise MilvusError(f"{name} refused")
+        if name in self.absent:
+            error = PeerUnavailable("peer", "nobody there", hint="wait")
+            error.asked = self.absent[name]
+            raise error
         result = effect()
         if number == self.crash_at:
             await self._die()
@@ -437,3 +443,36 @@ async def test_a_new_term_does_not_undo_what_it_makes_itself() -> None:
         await term.quiet()
         assert leftovers(term.place) == 1, "it is being made"
         asked.cancel()
+
+
+@pytest.mark.parametrize("what", ["drop collection", "drop partition"])
+async def test_what_an_earlier_term_dropped_the_proxies_hear_first(what: str) -> None:
+    """It may have ended before it told them, and nobody need repeat the call."""
+    etcd = await prepared(what)
+    async with running(etcd, Effects(crash_at=1)) as term:  # written, and nobody told
+        asked = asyncio.ensure_future(ASK[what](term.life))
+        await eventually(term.effects.crashed.is_set)
+        asked.cancel()
+    effects = Effects()
+    async with running(etcd, effects) as term:
+        term.life.go_on(term.first_id)
+        await term.quiet()
+        assert effects.done == ["forget", *ORDER[what][2:]]
+
+
+@pytest.mark.parametrize("reached", [False, True])
+async def test_who_was_never_asked_need_not_take_back(reached: bool) -> None:
+    """Without a DataCoord, or a QueryCoord, there is none to have made anything of it."""
+    for what, step, undo in (
+        ("create collection", "watch channels", "send DropCollection"),
+        ("create partition", "sync partition", "release partitions"),
+    ):
+        etcd = await prepared(what)
+        effects = Effects(absent={step: reached})
+        async with running(etcd, effects) as term:
+            with pytest.raises(PeerUnavailable):
+                await ASK[what](term.life)
+            await term.quiet()
+            assert (undo in effects.done) == reached
+            assert seen(term.place) == UNDONE[what]
+            assert leftovers(term.place) == 0

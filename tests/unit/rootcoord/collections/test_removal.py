@@ -67,9 +67,9 @@ def test_only_the_state_is_changed() -> None:
 def test_what_does_not_exist_is_dropped_already() -> None:
     place = Place.holding(collection(50, "making", state=CREATING), collection(60, "dying", state=DROPPING))
     for name in ("", "no", "making", "dying"):
-        assert drop(place, name) == (0, ())
-    assert drop(place, "making", "music") == (0, ())
-    assert drop(place, "making", "no_such_database") == (0, ())
+        assert drop(place, name) == (0, (name,) if name else ()), "proxies forget the name all the same"
+    assert drop(place, "making", "music") == (0, ("making",))
+    assert drop(place, "making", "no_such_database") == (0, ("making",))
     assert not place.transactions
 
 
