@@ -7,6 +7,12 @@ change whose caller went away, or whose outcome stayed unknown, may still be on 
 has its turn. So that one first rewrites the mark alone: the late one is then in etcd, and is waited for, or
 never will be. So what is answered after an unknown outcome holds, even if it took no write.
 
+**Repeated calls.** A term may end between a change and its answer; the caller then repeats the call, which in
+Milvus is refused if it is no idempotent one (the database exists already). So the mark also carries which
+calls of that kind were carried out last. One that is refused, is found there, and has what it asks for, was
+carried out by an earlier term, or by this one without knowing it: it is answered with success. The clients of
+Milvus repeat a call byte for byte, with its message ID if it has one; another call for the same is refused.
+
 Not promised: that a change whose outcome is unknown shows in the tables at once; it does when the watch
 tells of it.
 
@@ -14,6 +20,7 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/scheduler.go.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from coordd.errors import CoorddError
@@ -22,10 +29,12 @@ from coordd.etcd.errors import OutcomeUnknown
 from coordd.log import get_logger
 from coordd.meta.commit import CommitConflict, FencedCommitter
 from coordd.meta.key_locks import KeyLocks
-from coordd.meta.tables.ddl_mark import DdlMark
+from coordd.meta.tables.ddl_mark import CALLS_KEPT_S, DdlMark
 from coordd.meta.transaction import Write
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.oracle import Oracle
+from coordd.rootcoord.tso import physical_of
+from coordd.rpc.status import MilvusError
 
 log = get_logger("coordd.rootcoord.ddl")
 
@@ -34,6 +43,17 @@ QUEUE_MAX = 10_240
 
 Decide: TypeAlias = Callable[[Stamp], Sequence[Write]]
 """From the tables as they are now to the writes, at most once called per attempt; must not wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call that is refused when it is repeated, though it has been carried out.
+
+    `fingerprint`: what it is recognised by. `holds`: whether what it asks for is so, by the tables.
+    """
+
+    fingerprint: str
+    holds: Callable[[], bool]
 
 
 class Ddl:
@@ -45,34 +65,56 @@ class Ddl:
         self._mark = mark
         self._turns = KeyLocks(QUEUE_MAX)
         self._settled = True  # no transaction of ours may still be on its way
+        self._inherited = mark.calls
+        self._unsure: set[str] = set()  # calls of which it was not known what became of them
 
-    async def carry_out(self, decide: Decide, *, deadline: float) -> int:
+    async def carry_out(self, decide: Decide, *, deadline: float, asked: Asked | None = None) -> int:
         """Commit what `decide` says; returns the revision, 0 if there was nothing to write.
 
-        `decide` gets a stamp of its own each time it is asked. `deadline`: seconds on CLOCK_BOOTTIME. May be
-        cancelled at any time: the change is then made whole, or not at all.
+        `decide` gets a stamp of its own each time it is asked. `deadline`: seconds on CLOCK_BOOTTIME.
+        `asked`: the call that asks for the change, if its repetition is to be known. May be cancelled at any
+        time: the change is then made whole, or not at all.
 
         Raises:
             CommitsOverloaded: no turn until then.
             NotHandedOutError: no timestamp or ID until then; a TermOverError of these: none any more.
             CommitConflict: somebody else wrote the same keys, and the watch has not told what.
             FenceLost, OutcomeUnknown, EtcdError, TransactionTooLarge: see `FencedCommitter.commit`.
-            Exception: what `decide` raises.
+            Exception: what `decide` raises; but not a refusal of what this very call has made.
         """
         async with self._turns.hold((self._mark.key,), deadline=deadline):
             while True:
                 try:
-                    return await self._attempt(decide, deadline)
+                    return await self._attempt(decide, deadline, asked)
                 except CommitConflict as conflict:
                     log.warning("metadata is not as it was known, deciding again", reason=str(conflict))
                     await self._committer.until_seen(conflict, deadline=deadline)
 
-    async def _attempt(self, decide: Decide, deadline: float) -> int:
+    def is_repetition(self, asked: Asked, timestamp: int) -> bool:
+        """Whether this very call was carried out, and its caller need not have learnt of it.
+
+        That is so if an earlier term did it, or this one without knowing the outcome, less than
+        `CALLS_KEPT_S` before `timestamp` (hybrid), and if what it asks for is still so.
+        """
+        made_s = self._inherited.get(asked.fingerprint)
+        if made_s is None and asked.fingerprint in self._unsure:
+            made_s = self._mark.calls.get(asked.fingerprint)
+        recent = made_s is not None and _seconds(timestamp) - made_s <= CALLS_KEPT_S
+        return recent and asked.holds()
+
+    async def _attempt(self, decide: Decide, deadline: float, asked: Asked | None) -> int:
         if not self._settled:
             await self._commit((), await self._stamp(deadline), deadline)
         stamp = await self._stamp(deadline)
-        writes = decide(stamp)
-        return await self._commit(writes, stamp, deadline) if writes else 0
+        try:
+            writes = decide(stamp)
+        except MilvusError as refusal:
+            if asked is None or not self.is_repetition(asked, stamp.timestamp):
+                raise
+            log.info("a repeated call finds what it has made", refusal=str(refusal))
+            return 0
+        call = "" if asked is None else asked.fingerprint
+        return await self._commit(writes, stamp, deadline, call) if writes else 0
 
     async def _stamp(self, deadline: float) -> Stamp:
         return Stamp(
@@ -80,17 +122,28 @@ class Ddl:
             id=await self._oracle.wait_ids(1, deadline),
         )
 
-    async def _commit(self, writes: Sequence[Write], stamp: Stamp, deadline: float) -> int:
+    async def _commit(self, writes: Sequence[Write], stamp: Stamp, deadline: float, call: str = "") -> int:
         """Commit the writes and the mark. Up to the transaction nothing here waits: the decision is fresh."""
-        mark = Put(self._mark.key, str(stamp.timestamp).encode())
+        value = self._mark.next_value(stamp.timestamp, _seconds(stamp.timestamp), call)
         expect = {self._mark.key: self._mark.revision}
         settled, self._settled = self._settled, False
+        self._unsure |= {call} - {""}
         try:
-            revision = await self._committer.commit([*writes, mark], expect=expect, deadline=deadline)
+            revision = await self._committer.commit(
+                [*writes, Put(self._mark.key, value)], expect=expect, deadline=deadline
+            )
         except OutcomeUnknown:
             raise
         except CoorddError:  # nothing was written
             self._settled = settled
+            self._unsure.discard(call)
             raise
         self._settled = True
+        self._unsure.discard(call)
+        self._unsure &= self._mark.calls.keys()  # what was under way is in the mark now, or never will be
         return revision
+
+
+def _seconds(timestamp: int) -> int:
+    """Unix seconds of a hybrid timestamp."""
+    return physical_of(timestamp) // 1000

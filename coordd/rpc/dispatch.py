@@ -81,6 +81,7 @@ class Dispatcher:
         """
         started = time.perf_counter()
         gate = self.gate
+        call.body = body
         try:
             request = self._receive(method, body, call)
             at_once = (

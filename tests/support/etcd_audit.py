@@ -263,7 +263,7 @@ class EtcdAudit:
     def _judge_mark(self, revision: int, event: Event, *, changes: bool) -> None:
         term = self._must_be_in_term(revision, event, changes=changes)
         self.written["mark"] += 1
-        mark = int(event.value or b"0")
+        mark = int((event.value or b"0").split()[0])
         self._must_come_from(revision, event, mark, term.timestamp_floor_ns, self.timestamp_end)
         if mark <= self._marks[event.key]:
             self._fail(revision, f"the mark of changes went from {self._marks[event.key]} to {mark}")

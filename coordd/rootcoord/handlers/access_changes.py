@@ -23,7 +23,7 @@ from coordd.log import get_logger
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.meta.transaction import Write, split
-from coordd.rootcoord.ddl import Ddl, Decide
+from coordd.rootcoord.ddl import Asked, Ddl, Decide
 from coordd.rootcoord.handlers.changing import change, deadline_of
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.permission_caches import PermissionCaches, PolicyChange
@@ -58,19 +58,25 @@ class AccessChanges:
     _caches: Callable[[], PermissionCaches]
     _config: Callable[[], LoadedConfig]
 
-    async def _change_access(self, call: Call, decide: Decide, unsure: Say = _look_anew) -> int:
+    async def _change_access(
+        self, call: Call, decide: Decide, unsure: Say = _look_anew, asked: Asked | None = None
+    ) -> int:
         """One transaction; see `coordd.rootcoord.handlers.changing.change`.
 
         `unsure`: what to say to the proxies if it may have been made, and nobody here will know.
         """
         try:
-            return await change(self._access, decide, call)
+            return await change(self._access, decide, call, asked)
         except (OutcomeUnknown, asyncio.CancelledError):
             self._say(unsure)
             raise
 
     async def _change_in_steps(
-        self, call: Call, plan: Callable[[int], Groups], unsure: Say = _look_anew
+        self,
+        call: Call,
+        plan: Callable[[int], Groups],
+        unsure: Say = _look_anew,
+        asked: Asked | None = None,
     ) -> int:
         """As many transactions as it takes, mostly one; returns the revision of the last one that wrote.
 
@@ -82,13 +88,14 @@ class AccessChanges:
 
         def decide(_stamp: object) -> Sequence[Write]:
             nonlocal more
+            more = False  # also if this is refused
             batches = split(plan(done), max_ops=BATCH_OPS)
             more = len(batches) > 1
             return batches[0] if batches else ()
 
         try:
             while more:
-                revision = await self._change_access(call, decide, unsure) or revision
+                revision = await self._change_access(call, decide, unsure, asked) or revision
                 done += 1
         except CoorddError:
             if done:

@@ -6,8 +6,6 @@ call is repeated whose change is there already. In a call that is refused, or of
 became, the proxies forget the request's names too: an earlier copy of it may have been carried out by a
 term that ended before it told anybody.
 
-Not idempotent: RenameCollection, which finds nothing of the old name when it is repeated, as in Milvus.
-
 Source of truth: Milvus 2.3.5 internal/rootcoord/{create,drop,alter}_alias_task.go, rename_collection_task.go,
 alter_collection_task.go, expire_cache.go, branch 2.5 for fields. There the proxies forget before the change
 is made; one that asks in between knows the old state again.
@@ -45,9 +43,9 @@ from coordd.rootcoord.collections import (
     plan_rename,
 )
 from coordd.rootcoord.databases import Stamp
-from coordd.rootcoord.ddl import Ddl
+from coordd.rootcoord.ddl import Asked, Ddl
 from coordd.rootcoord.errors import elsewhere
-from coordd.rootcoord.handlers.changing import deadline_of
+from coordd.rootcoord.handlers.changing import asked_by, deadline_of
 from coordd.rootcoord.operations import Operation, Operations, Step
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
@@ -69,6 +67,7 @@ class _Alteration:
     plan: Plan
     request: Any
     made: Change
+    asked: Asked | None = None
     revision: int = 0
 
 
@@ -96,8 +95,17 @@ class AlterationHandlers:
         return await self._alter(plan_alter_alias, request, (request.alias,), call)
 
     async def rename_collection(self, request: RenameCollectionRequest, call: Call) -> Status:
-        """Give a collection another name, or move it to another database."""
-        return await self._alter(plan_rename, request, (request.oldName,), call)
+        """Give a collection another name, or move it to another database. A repetition finds it done."""
+
+        def renamed() -> bool:
+            old, new = request.db_name, request.newDBName or request.db_name
+            return self._is_there(new, request.newName) and not self._is_there(old, request.oldName)
+
+        return await self._alter(plan_rename, request, (request.oldName,), call, asked_by(call, renamed))
+
+    def _is_there(self, db_name: str, name: str) -> bool:
+        database = self._tables.databases.by_name(db_name)
+        return database is not None and self._tables.collections.find(database.id, name) is not None
 
     async def alter_collection(self, request: AlterCollectionRequest, call: Call) -> Status:
         """Set or delete properties. Idempotent. If DataCoord is not told in time, the call fails; it is told
@@ -109,16 +117,18 @@ class AlterationHandlers:
         """Set or delete parameters of a field (2.5). Otherwise as `alter_collection`."""
         return await self._alter(plan_alter_field, request, (request.collection_name,), call)
 
-    async def _alter(self, plan: Plan, request: Any, names: tuple[str, ...], call: Call) -> Status:
+    async def _alter(
+        self, plan: Plan, request: Any, names: tuple[str, ...], call: Call, asked: Asked | None = None
+    ) -> Status:
         deadline = deadline_of(call)
         made = Change((), request.db_name or DEFAULT_DB_NAME, names)
-        alteration = _Alteration(call.method.rpartition("/")[2], plan, request, made)
+        alteration = _Alteration(call.method.rpartition("/")[2], plan, request, made, asked)
         keys = [f"{made.db_name}/{name}" for name in names]
         try:
             timestamp = await self._oracle().wait_timestamps(1, deadline)
 
             def decide() -> Operation:
-                plan(self._tables, self._layout, request, timestamp)  # refuses before anything is begun
+                self._check(alteration, timestamp)
                 return Operation(self._steps(alteration))
 
             await self._operations().carry_out(alteration.name, keys, decide, deadline=deadline)
@@ -130,6 +140,19 @@ class AlterationHandlers:
         except NotHandedOutError as error:
             raise ServiceUnavailable(f"no timestamp or ID for the change: {error}") from error
         return success()
+
+    def _check(self, alteration: _Alteration, timestamp: int) -> None:
+        """Refuse before anything is begun; but not a repetition, for which nothing is to be written.
+
+        Raises:
+            MilvusError: refused.
+        """
+        try:
+            alteration.plan(self._tables, self._layout, alteration.request, timestamp)
+        except MilvusError:
+            asked = alteration.asked
+            if asked is None or not self._ddl().is_repetition(asked, timestamp):
+                raise
 
     def _steps(self, alteration: _Alteration) -> Sequence[Step]:
         steps = [
@@ -148,7 +171,9 @@ class AlterationHandlers:
             return alteration.made.writes
 
         try:
-            alteration.revision = await self._ddl().carry_out(decide, deadline=boottime() + TIMEOUT_S)
+            alteration.revision = await self._ddl().carry_out(
+                decide, deadline=boottime() + TIMEOUT_S, asked=alteration.asked
+            )
         except FenceLost:
             raise
         except CoorddError:

@@ -1,10 +1,11 @@
 """How handlers have metadata changed, and their callers told why it was not."""
 
 from collections.abc import Callable
+from hashlib import blake2b
 
 from coordd import clock
 from coordd.meta.commit import TIMEOUT_S
-from coordd.rootcoord.ddl import Ddl, Decide
+from coordd.rootcoord.ddl import Asked, Ddl, Decide
 from coordd.rootcoord.errors import elsewhere
 from coordd.rootcoord.oracle import NotHandedOutError, TermOverError
 from coordd.rpc.call import Call
@@ -13,18 +14,33 @@ from coordd.rpc.status import ServiceUnavailable
 MARGIN_S = 0.2
 """Kept back of the caller's deadline, so that it learns why its change was not made, or may not have been."""
 
+FINGERPRINT_BYTES = 6
+"""Of the few calls that are remembered no two are taken for the same; as many as `DdlMark` reads."""
 
-async def change(ddl: Callable[[], Ddl], decide: Decide, call: Call) -> int:
+
+async def change(ddl: Callable[[], Ddl], decide: Decide, call: Call, asked: Asked | None = None) -> int:
     """`Ddl.carry_out` of the present term within the caller's time; returns the revision, 0 without a write.
 
-    Raises what the chain translates: refusals, and why etcd does not take the change.
+    `asked`: the call, if a repetition of it is to be known. Raises what the chain translates: refusals, and
+    why etcd does not take the change.
     """
     try:
-        return await ddl().carry_out(decide, deadline=deadline_of(call))
+        return await ddl().carry_out(decide, deadline=deadline_of(call), asked=asked)
     except TermOverError as error:
         raise elsewhere(error) from error
     except NotHandedOutError as error:
         raise ServiceUnavailable(f"no timestamp or ID for the change: {error}") from error
+
+
+def asked_by(call: Call, holds: Callable[[], bool], *, identity: bytes | None = None) -> Asked:
+    """A call of which a repetition is to be known. `holds`: whether what it asks for is so, by the tables.
+
+    `identity`: what makes it the same call, if that is not the whole request. What is secret must not be in
+    it, since a fingerprint of it is stored.
+    """
+    content = call.body if identity is None else identity
+    digest = blake2b(call.method.encode() + b"\0" + content, digest_size=FINGERPRINT_BYTES)
+    return Asked(digest.hexdigest() if content else "", holds)
 
 
 def deadline_of(call: Call) -> float:

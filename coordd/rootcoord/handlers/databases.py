@@ -30,9 +30,9 @@ from coordd.pb.root_coord_pb2 import (
     ShowCollectionIDsResponse,
 )
 from coordd.rootcoord.databases import plan_alter, plan_create, plan_drop
-from coordd.rootcoord.ddl import Ddl, Decide
+from coordd.rootcoord.ddl import Asked, Ddl, Decide
 from coordd.rootcoord.errors import no_database
-from coordd.rootcoord.handlers.changing import change
+from coordd.rootcoord.handlers.changing import asked_by, change
 from coordd.rpc.call import Call
 from coordd.rpc.status import success
 
@@ -48,7 +48,7 @@ class DatabaseHandlers:
     _config: Callable[[], LoadedConfig]
 
     async def create_database(self, request: CreateDatabaseRequest, call: Call) -> Status:
-        """Create a database. Not idempotent: once it exists, a repeated call is refused, as in Milvus."""
+        """Create a database. Once it exists another call is refused, as in Milvus; a repetition is not."""
         name = request.db_name
         revision = await self._change(
             call,
@@ -61,6 +61,7 @@ class DatabaseHandlers:
                 now_ns=clock.unix_ns(),
                 properties=request.properties,
             ),
+            asked_by(call, lambda: self._tables.databases.by_name(name) is not None),
         )
         log.info("database created", database=name, revision=revision)
         return success()
@@ -130,5 +131,5 @@ class DatabaseHandlers:
             raise no_database(name)
         return database
 
-    async def _change(self, call: Call, decide: Decide) -> int:
-        return await change(self._ddl, decide, call)
+    async def _change(self, call: Call, decide: Decide, asked: Asked | None = None) -> int:
+        return await change(self._ddl, decide, call, asked)

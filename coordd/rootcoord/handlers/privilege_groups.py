@@ -19,6 +19,7 @@ from coordd.pb.milvus_pb2 import (
 from coordd.rootcoord.access import groups
 from coordd.rootcoord.access.backup import backup, check, cut, plan_early, plan_names
 from coordd.rootcoord.handlers.access_changes import AccessChanges, Groups
+from coordd.rootcoord.handlers.changing import asked_by
 from coordd.rootcoord.permission_caches import PolicyChange
 from coordd.rpc.call import Call
 from coordd.rpc.status import success
@@ -30,10 +31,12 @@ class PrivilegeGroupHandlers(AccessChanges):
     """Groups of privileges; everything about users and roles as one message."""
 
     async def create_privilege_group(self, request: CreatePrivilegeGroupRequest, call: Call) -> Status:
-        """Make an empty group. Not idempotent: once it exists, a repeated call is refused, as in Milvus."""
+        """Make an empty group. Once it exists another call is refused, as in Milvus; a repetition is not."""
         name = request.group_name
         revision = await self._change_access(
-            call, lambda _stamp: groups.plan_create(self._tables, self._layout, name)
+            call,
+            lambda _stamp: groups.plan_create(self._tables, self._layout, name),
+            asked=asked_by(call, lambda: name in self._tables.privilege_groups),
         )
         log.info("privilege group created", name=name, revision=revision)
         return success()

@@ -17,6 +17,7 @@ from coordd.pb.milvus_pb2 import (
 )
 from coordd.rootcoord.access import grants, policies, roles
 from coordd.rootcoord.handlers.access_changes import AccessChanges, Groups
+from coordd.rootcoord.handlers.changing import asked_by
 from coordd.rootcoord.permission_caches import PolicyChange
 from coordd.rpc.call import Call
 from coordd.rpc.status import success
@@ -28,7 +29,7 @@ class RoleHandlers(AccessChanges):
     """Changes of roles and of what they may do."""
 
     async def create_role(self, request: CreateRoleRequest, call: Call) -> Status:
-        """Make a role. Not idempotent: once it exists, a repeated call is refused, as in Milvus."""
+        """Make a role. Once it exists another call is refused, as in Milvus; a repetition is not."""
         role = request.entity.name
         stale = self._tables.grants.of_role(role) or self._tables.user_roles.users_of(role)
         revision = await self._change_in_steps(
@@ -36,6 +37,7 @@ class RoleHandlers(AccessChanges):
             lambda _done: roles.plan_create(
                 self._tables, self._layout, role, limit=self._config().settings.proxy.max_role_num
             ),
+            asked=asked_by(call, lambda: role in self._tables.roles),
         )
         log.info("role created", name=role, revision=revision)
         if stale:
@@ -52,7 +54,9 @@ class RoleHandlers(AccessChanges):
                 roles.check_drop(self._tables, role, builtin=builtin, force=force)
             return roles.plan_drop(self._tables, self._layout, role, force=force)
 
-        revision = await self._change_in_steps(call, plan)
+        revision = await self._change_in_steps(
+            call, plan, asked=asked_by(call, lambda: role not in self._tables.roles)
+        )
         log.info("role dropped", name=role, revision=revision)
         if force:
             await self._tell_policy(call, PolicyChange.REFRESH)

@@ -11,6 +11,7 @@ from coordd.pb.internal_pb2 import CredentialInfo
 from coordd.pb.milvus_pb2 import DeleteCredentialRequest
 from coordd.rootcoord.access.users import plan_create, plan_delete, plan_update
 from coordd.rootcoord.handlers.access_changes import AccessChanges, Say
+from coordd.rootcoord.handlers.changing import asked_by
 from coordd.rootcoord.permission_caches import PermissionCaches, PolicyChange
 from coordd.rpc.call import Call
 from coordd.rpc.status import success
@@ -22,7 +23,7 @@ class UserHandlers(AccessChanges):
     """Changes of users."""
 
     async def create_credential(self, request: CredentialInfo, call: Call) -> Status:
-        """Make a user. Not idempotent: once he exists, a repeated call is refused, as in Milvus."""
+        """Make a user. Once he exists another call is refused, as in Milvus; a repetition is not."""
         user, password = request.username, request.encrypted_password
         stale = self._tables.user_roles.roles_of(user)
         revision = await self._change_in_steps(
@@ -35,6 +36,11 @@ class UserHandlers(AccessChanges):
                 limit=self._config().settings.proxy.max_user_num,
             ),
             _forgetting(user),
+            asked_by(
+                call,
+                lambda: self._tables.users.encrypted_password(user) == password,
+                identity=f"{user}\0{password}".encode(),
+            ),
         )
         log.info("user created", user=user, revision=revision)
         if stale:
