@@ -164,6 +164,10 @@ class FencedCommitter:
         """Whether a transaction has found the fence lost."""
         return self._lost
 
+    def recent_keys(self) -> list[str]:
+        """The keys that were changed last, by whomever; see `Fold.recent_keys`."""
+        return self._fold.recent_keys()
+
     async def commit(
         self,
         ops: Sequence[Write],

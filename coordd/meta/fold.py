@@ -35,6 +35,9 @@ log = get_logger("coordd.meta.fold")
 
 UNUSABLE: Final = "metadata value cannot be used, serving without it"
 
+RECENT_KEYS: Final = 2_000
+"""Keys of the last changes that are remembered: those of some hundred changes of collections."""
+
 SLICE_KEYS: Final = 500
 """Keys a stepwise load handles between two yields: a few milliseconds of work."""
 
@@ -69,6 +72,7 @@ class Fold:
         self._mod_revisions: dict[str, int] = {}
         self._own_deletes: dict[str, int] = {}
         self._subscribers: list[_Subscriber] = []
+        self._recent: dict[str, None] = {}
         self._traced: set[tuple[str, type[Exception]]] = set()
         self._revision = 0
         self.quarantine: Final = Quarantine()
@@ -81,6 +85,10 @@ class Fold:
     def __len__(self) -> int:
         """How many keys the tables hold, quarantined ones included."""
         return len(self._mod_revisions)
+
+    def recent_keys(self) -> list[str]:
+        """The last `RECENT_KEYS` keys that were written or deleted since the first load, the newest last."""
+        return list(self._recent)
 
     def covers(self, key: str) -> bool:
         """Whether `key` belongs to a table."""
@@ -123,7 +131,7 @@ class Fold:
                     return
                 news = self._news(part)
                 if first_load:
-                    applied += self._apply_events(news)
+                    applied += self._apply_events(news, changes=False)
                 else:
                     changed += news
                 present.update(kv.key for kv in part)
@@ -182,17 +190,25 @@ class Fold:
 
         return unsubscribe
 
-    def _apply_events(self, events: Iterable[Event]) -> list[Event]:
-        """Returns what subscribers are to be told."""
+    def _apply_events(self, events: Iterable[Event], *, changes: bool = True) -> list[Event]:
+        """Returns what subscribers are to be told. `changes`: these are changes, and not what there is."""
         telling = []
         for event in events:
             table = self._routes.table(event.key)
             if table is None or not self._is_news(event):
                 continue
+            if changes:
+                self._remember(event.key)
             good = self._apply_event(table, event)
             if self._subscribers and any(event.key.startswith(one.prefix) for one in self._subscribers):
                 telling.append(event if good else _as_delete(event))
         return telling
+
+    def _remember(self, key: str) -> None:
+        self._recent.pop(key, None)
+        self._recent[key] = None
+        if len(self._recent) > RECENT_KEYS:
+            del self._recent[next(iter(self._recent))]
 
     def _is_news(self, event: Event) -> bool:
         """Record the event's revision; False if the fold has a newer one, or a delete finds nothing."""

@@ -30,7 +30,7 @@ from coordd.meta.tables import RootCoordTables
 from coordd.mq.choice import QueueType, choose, queue_maker
 from coordd.mq.lazy import LazyQueue
 from coordd.mq.types import MessageQueue
-from coordd.rootcoord import bootstrap
+from coordd.rootcoord import bootstrap, inherited
 from coordd.rootcoord.broadcast import Broadcaster
 from coordd.rootcoord.channels import ChannelPool, pool_names
 from coordd.rootcoord.ddl import Ddl
@@ -44,7 +44,7 @@ from coordd.rootcoord.life import Life, Means
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
-from coordd.rootcoord.proxies import BarRecords, Departures, GrpcProxyClient, TimestampBar
+from coordd.rootcoord.proxies import BarRecords, Departures, GrpcProxyClient, ProxyManager, TimestampBar
 from coordd.rootcoord.quota.center import QuotaCenter, Surroundings
 from coordd.rootcoord.snapshots import HOURLY, Pace, SnapshotCollector, SnapshotFigures
 from coordd.rootcoord.system_info import Component
@@ -370,6 +370,8 @@ class RootCoord:
         )
         self._life = Life(means)
         term.start_task(self._go_on(self._life, oracle.ids.next_id), "unfinished changes")
+        news = self._tell_proxies(self._peers.proxies, term.committer.recent_keys(), term.server_id)
+        term.start_task(news, "news of earlier terms")
 
     def _snapshot_collector(self, term: Term, oracle: Oracle) -> SnapshotCollector:
         return SnapshotCollector(
@@ -405,6 +407,11 @@ class RootCoord:
     async def _drive(self, imports: Imports) -> None:
         await self._until_serving()
         await imports.run()
+
+    async def _tell_proxies(self, proxies: ProxyManager, changed: Sequence[str], server_id: int) -> None:
+        """When callers have been answered: this may take a while. `changed`: keys."""
+        await self._until_serving()
+        await inherited.tell(proxies, inherited.notices(self.metadata, self._layout, changed, server_id))
 
     async def _until_serving(self) -> None:
         while self._gate is not None and self._may_send_s() <= 0:
@@ -451,8 +458,14 @@ class RootCoord:
             keepalive_time_ms=settings.grpc.client_keep_alive_time_ms,
             keepalive_timeout_ms=settings.grpc.client_keep_alive_timeout_ms,
         )
-        records = BarRecords(term.committer, self._layout)
-        self._peers = Peers(self._watch, options, self._bar, term.server_id, records)
+        self._peers = Peers(
+            self._watch,
+            options,
+            self._bar,
+            term.server_id,
+            BarRecords(term.committer, self._layout),
+            users=self.metadata.users.known_names,
+        )
         for name, task in self._peers.tasks().items():
             term.start_task(task, name)
 

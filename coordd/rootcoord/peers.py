@@ -11,7 +11,7 @@ may be carried out more than once: all of these methods stand that. All raise
 Source of truth: Milvus 2.3.5 internal/rootcoord/broker.go, import_helper.go, quota_center.go.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from coordd.ha.session_watch import SessionWatch
@@ -228,9 +228,11 @@ class Peers:
         bar: TimestampBar,
         server_id: int,
         records: BarRecords | None = None,
+        *,
+        users: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`server_id`: of this RootCoord. `records`: where bars are kept; None: they end with the term."""
-        self.proxies = ProxyManager(sessions, bar, options, records=records)
+        """`server_id`: of this RootCoord. `records`, `users`: see `ProxyManager`."""
+        self.proxies = ProxyManager(sessions, bar, options, records=records, users=users)
         self.data_coord = DataCoordClient(sessions, options)
         self.query_coord = QueryCoordClient(sessions, options, server_id)
 

@@ -9,12 +9,16 @@ Source of truth: Milvus 2.3.5 internal/metastore/kv/rootcoord/kv_catalog.go.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from coordd.etcd import Event
 from coordd.meta.codecs import DecodeError, decode_credential
 from coordd.meta.keys import is_clean_path, is_segment
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables.family import KeyFamily, malformed
+
+MAX_DEPARTED: Final = 1_000
+"""Deleted users whose names are kept."""
 
 
 class UserTable:
@@ -30,6 +34,7 @@ class UserTable:
         self._prefix_length = len(layout.user_prefix)
         self._passwords: dict[str, str] = {}
         self._damaged: set[str] = set()
+        self._departed: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._passwords)
@@ -46,6 +51,10 @@ class UserTable:
         """All users, sorted."""
         return sorted(self._passwords)
 
+    def known_names(self) -> list[str]:
+        """All users, and those that were deleted while this table followed (the last `MAX_DEPARTED`)."""
+        return sorted({*self._passwords, *self._damaged, *self._departed})
+
     def encrypted_password(self, user: str) -> str | None:
         """The user's bcrypt hash; None if there is no such user."""
         return self._passwords.get(user)
@@ -61,7 +70,12 @@ class UserTable:
         self.generation += 1
         self._passwords.pop(user, None)
         self._damaged.discard(user)
-        if event.value is not None:
+        self._departed.pop(user, None)
+        if event.value is None:
+            self._departed[user] = None
+            if len(self._departed) > MAX_DEPARTED:
+                del self._departed[next(iter(self._departed))]
+        else:
             try:
                 self._passwords[user] = decode_credential(event.key, event.value)
             except DecodeError:

@@ -28,15 +28,19 @@ successor bars it too, for good, since what the proxy has not been told is lost:
 and is made to (`coordd.rootcoord.timetick.untold`).
 
 **Credentials and policies** are told in the background, to each proxy in order, until it has taken them in or
-its session has ended; whoever wants to wait for that does so with `told`. A proxy is told to read all
-policies anew when a term begins, because the one before may have ended between a change and the notice of it,
-and when its session appears, because it read them before that.
+its session has ended; whoever wants to wait for that does so with `told`. A proxy is told to forget all
+passwords and to read all policies anew when a term begins, because the one before may have ended between a
+change and the notice of it, or with a notice that a hanging proxy had not taken in; and when its session
+appears, because it read them before that. A forgotten password is read again when its user next comes.
+
+Not promised: that a proxy forgets the password of a user who was deleted before this process followed the
+metadata.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/proxy_client_manager.go, expire_cache.go, proxy_manager.go.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -102,13 +106,19 @@ class ProxyManager:
         options: ClientOptions,
         patience_s: float = PATIENCE_S,
         records: BarRecords | None = None,
+        *,
+        users: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`records`: None, bars end with the term."""
+        """`records`: None, bars end with the term.
+
+        `users`: whose passwords a proxy may have kept; also those who have been deleted since.
+        """
         self._patience_s = patience_s
         self._records = records
         self._sessions = sessions
         self._bar = bar
         self._options = options
+        self._users = users
         self._links: dict[int, ProxyLink] = {}
         self._leaving: list[ProxyLink] = []
         self._closed = False
@@ -353,6 +363,8 @@ class ProxyManager:
                 if record.barred:
                     link.inherit()
                 link.post(RefreshPolicyInfoCacheRequest(opType=PolicyChange.REFRESH))
+                for user in self._users():
+                    link.post(InvalidateCredCacheRequest(username=user))
                 self._links[server_id] = link
         return list(self._links.values())
 

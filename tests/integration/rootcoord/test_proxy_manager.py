@@ -354,6 +354,17 @@ async def test_a_term_begins_with_the_proxies_reading_all_policies(cluster: Clus
             await eventually(lambda: policies(late) == [(7, "")])
 
 
+async def test_a_term_begins_with_the_proxies_forgetting_passwords(cluster: Cluster) -> None:
+    async with Acting("proxy", 7) as proxy:
+        await cluster.proxy(proxy)
+        manager = ProxyManager(cluster.sessions, TimestampBar(), OPTIONS, users=lambda: ["alice", "bob"])
+        async with TaskScope() as scope:
+            scope.create_task(manager.run(), name="proxies")
+            assert await manager.told(deadline=boottime() + 10)
+    assert [one.username for one in proxy.requests("InvalidateCredentialCache")] == ["alice", "bob"]
+    assert policies(proxy) == [(7, "")]
+
+
 async def test_credentials_and_policies_are_told_in_order_by_and_by(scene: Scene, proxy: Acting) -> None:
     await eventually(lambda: policies(proxy) == [(7, "")])
     proxy.hang()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from coordd.etcd import Event, KeyValue, RangeResult, WatchBatch
+from coordd.meta import fold as fold_module
 from coordd.meta.fold import Fold
 from coordd.meta.quarantine import QuarantinedValue
 from tests.unit.meta.samples import delete, key_value, put
@@ -363,3 +364,20 @@ class TestSubscribers:
         fold.apply(batch(5, put("a/1", b"x", 5), put("a/2", b"y", 5)))
         assert seen == ["a/1"]
         assert len(table.values) == 2
+
+
+def test_the_keys_changed_last_are_known_but_not_those_of_the_first_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fold_module, "RECENT_KEYS", 3)
+    fold, _ = make()
+    fold.load(result(5, key_value("a/1", b"x", 3), key_value("a/2", b"y", 5)))
+    assert fold.recent_keys() == []
+    fold.apply(batch(7, put("a/3", b"z", 6), delete("a/2", 7), put("b/1", b"no table", 7)))
+    fold.apply_commit(8, [put("a/4", b"z", 8)])
+    fold.apply(batch(9, put("a/3", b"zz", 9)))
+    assert fold.recent_keys() == ["a/2", "a/4", "a/3"]
+    fold.load(result(12, key_value("a/1", b"x", 3), key_value("a/3", b"new", 12)))
+    assert fold.recent_keys() == ["a/2", "a/4", "a/3"], "of a reload what differs"
+    fold.apply(batch(13, put("a/5", b"1", 13)))
+    assert fold.recent_keys() == ["a/4", "a/3", "a/5"]

@@ -4,6 +4,7 @@ import pytest
 
 from coordd.meta.codecs import TOMBSTONE
 from coordd.meta.tables import Database
+from coordd.meta.tables.access import MAX_DEPARTED
 from coordd.pb import data_coord_pb2, etcd_meta_pb2
 from tests.unit.meta.samples import (
     DROPPING,
@@ -158,6 +159,18 @@ class TestUsers:
         assert "root" in tables.users
         assert tables.users.encrypted_password("nobody") is None
         fold.apply_commit(2, [delete(LAYOUT.user("root"), 2)])
+        assert tables.users.names() == ["a"]
+
+    def test_who_was_deleted_is_known_by_name(self) -> None:
+        tables, fold = loaded({LAYOUT.user("a"): b'{"encrypted_password":"x"}'})
+        for number in range(MAX_DEPARTED + 1):
+            key, revision = LAYOUT.user(f"u{number}"), 2 + 2 * number
+            fold.apply_commit(revision, [put(key, b'{"encrypted_password":"x"}', revision)])
+            fold.apply_commit(revision + 1, [delete(key, revision + 1)])
+        known = tables.users.known_names()
+        assert (len(known), known[0]) == (1 + MAX_DEPARTED, "a")
+        assert "u0" not in known
+        assert f"u{MAX_DEPARTED}" in known
         assert tables.users.names() == ["a"]
 
     def test_a_damaged_user_is_neither_served_nor_forgotten(self) -> None:
