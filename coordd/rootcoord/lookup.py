@@ -102,6 +102,11 @@ class CollectionLookup:
         holders = self._tables.collections.holders(database.id, name)
         return max((row.collection_id for row in holders), default=None)
 
+    def home_of(self, collection_id: int) -> int | None:
+        """ID of the database that a collection is in, available or not; None if it is not known."""
+        row = self._tables.collections.get(collection_id)
+        return None if row is None else row.home_db_id
+
     def view(self, row: CollectionRow) -> CollectionView:
         """The row's collection with all its parts.
 

@@ -3,6 +3,9 @@
 `CollectionLookup.then_from_memory` has been asked before. What Milvus says when there is nothing depends on
 which key it looked at last, and so it does here.
 
+Not Milvus': a collection of another database than the default one is found by its ID alone also while it is
+being created or dropped. There it is looked for in the default database.
+
 Source of truth: Milvus 2.3.5 internal/rootcoord/meta_table.go, internal/metastore/kv/rootcoord/
 {kv_catalog,suffix_snapshot}.go; texts recorded from a running 2.3.5.
 """
@@ -40,6 +43,8 @@ class PastLookup:
         if collection_id is None:
             return await self._by_name(database, wanted.name, wanted.time_stamp)
         view = await self._collections.view(database.id, collection_id, wanted.time_stamp)
+        if view is None and not wanted.name and not wanted.db_name:
+            view = await self._at_home(collection_id, database.id, wanted.time_stamp)
         if view is None:
             raise await self._nothing_then(database, collection_id)
         if not view.available and not wanted.takes_unavailable:
@@ -53,6 +58,13 @@ class PastLookup:
             MilvusError: no such database today.
         """
         return await self._collections.in_db(self._database(db_name).id, time_stamp)
+
+    async def _at_home(self, collection_id: int, asked: int, time_stamp: int) -> CollectionView | None:
+        """By its ID in the database that it is in today, if that is another than the one already `asked`."""
+        db_id = self._lookup.home_of(collection_id)
+        if db_id is None or db_id == asked:
+            return None
+        return await self._collections.view(db_id, collection_id, time_stamp)
 
     async def _by_name(self, database: Database, name: str, time_stamp: int) -> CollectionView:
         view = await self._collections.find(database.id, name, time_stamp)

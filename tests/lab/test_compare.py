@@ -93,3 +93,14 @@ def test_a_dropped_collection_by_name_may_be_reported_in_either_form() -> None:
     assert compare(one, other, methods) == []
     assert compare(one, {name: {"reply": {"status": {"code": 100, "reason": "gone"}}}}, methods)
     assert compare(one, {name: {"reply": {"status": {"code": 101, "reason": forms[0]}}}}, methods)
+
+
+def test_pitfall_12_a_dropped_collection_by_its_id_alone_is_not_compared() -> None:
+    found, missing = ({"reply": {"status": {"code": code}}} for code in (0, 100))
+    for name, differ in (
+        ("DescribeCollectionInternal dropped analytics/gone by id at now", False),
+        ("DescribeCollectionInternal dropped analytics/gone by id and db at now", True),
+        ("DescribeCollectionInternal dropped default/gone by id at now", True),
+    ):
+        methods = {name: "DescribeCollectionInternal"}
+        assert bool(compare({name: found}, {name: missing}, methods)) is differ
