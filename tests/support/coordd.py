@@ -20,6 +20,7 @@ from coordd.ha.session import SessionRecord
 from coordd.meta.layout import MetaLayout
 
 LAYOUT = MetaLayout("by-dev", "meta", "kv")
+ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = {"rootcoord": "rootCoord", "datacoord": "dataCoord", "querycoord": "queryCoord"}
 
 
@@ -117,8 +118,9 @@ class Launcher:
         *,
         env: Mapping[str, str] | None = None,
         watchdog: bool = False,
+        module: str = "coordd",
     ) -> CoorddProcess:
-        """Start one; `settings` is the content of its milvus.yaml.
+        """Start one; `settings` is the content of its milvus.yaml, `module` what is run.
 
         With the watchdog the process is the replica's parent; a signal to it is not one to the replica.
         """
@@ -131,12 +133,13 @@ class Launcher:
         with log_path.open("wb") as log_file:
             process = await asyncio.create_subprocess_exec(
                 *bound_to_parent(
-                    [sys.executable, "-m", "coordd", "run", role, "--config", str(home)]
+                    [sys.executable, "-m", module, "run", role, "--config", str(home)]
                     + ([] if watchdog else ["--no-watchdog"])
                 ),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=log_file,
+                cwd=None if module == "coordd" else ROOT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
             )
         running = CoorddProcess(process, log_path)

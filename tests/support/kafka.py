@@ -7,7 +7,7 @@ import ssl
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,6 +41,8 @@ class Broker:
         self._door: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
         self._mock_port = 0
+        self._answering = asyncio.Event()
+        self._answering.set()
 
     @property
     def address(self) -> str:
@@ -130,8 +132,57 @@ class Broker:
         while True:
             size = await reader.readexactly(4)
             answer = await reader.readexactly(struct.unpack(">i", size)[0])
+            await self._answering.wait()
             writer.write(size + answer.replace(mock, door))
             await writer.drain()
+
+    def hold_answers(self) -> None:
+        """Take messages in and confirm none, until `release_answers`."""
+        self._answering.clear()
+
+    def release_answers(self) -> None:
+        """Confirm what has been taken in, and whatever comes."""
+        self._answering.set()
+
+    async def until_message(self, channels: Sequence[str], wanted: Callable[[bytes], bool]) -> None:
+        """Wait for a message on one of the channels, of now or of before, that is wanted."""
+        await asyncio.to_thread(self._look_for, channels, wanted)
+
+    def _look_for(self, channels: Sequence[str], wanted: Callable[[bytes], bool]) -> None:
+        consumer = self._reader()
+        try:
+            consumer.assign([TopicPartition(channel, 0, 0) for channel in channels])
+            deadline = time.monotonic() + READ_TIMEOUT_S
+            while time.monotonic() < deadline:
+                message = consumer.poll(QUIET_S)
+                if message is not None and message.error() is None and wanted(message.value() or b""):
+                    return
+            raise AssertionError(f"no such message in {', '.join(channels)}")
+        finally:
+            consumer.close()
+
+    async def lengths(self, channels: Sequence[str]) -> dict[str, int]:
+        """How many messages each of the channels holds."""
+
+        def ask() -> dict[str, int]:
+            consumer = self._reader()
+            try:
+                ends = {one: consumer.get_watermark_offsets(TopicPartition(one, 0)) for one in channels}
+            finally:
+                consumer.close()
+            return {one: high for one, (_low, high) in ends.items()}
+
+        return await asyncio.to_thread(ask)
+
+    def _reader(self) -> Consumer:
+        return Consumer(
+            {
+                "bootstrap.servers": f"127.0.0.1:{self._mock_port}",
+                "group.id": "reader",
+                "enable.auto.commit": False,
+                "log_level": 3,
+            }
+        )
 
     async def messages(self, channel: str, count: int) -> list[Message]:
         """The messages of partition 0, once there are `count` of them; more if there are more."""
@@ -142,14 +193,7 @@ class Broker:
         return [message.value() or b"" for message in await self.messages(channel, count)]
 
     def _read(self, channel: str, count: int) -> list[Message]:
-        consumer = Consumer(
-            {
-                "bootstrap.servers": f"127.0.0.1:{self._mock_port}",
-                "group.id": "reader",
-                "enable.auto.commit": False,
-                "log_level": 3,
-            }
-        )
+        consumer = self._reader()
         try:
             consumer.assign([TopicPartition(channel, 0, 0)])
             found: list[Message] = []
