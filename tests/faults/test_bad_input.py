@@ -156,7 +156,7 @@ async def test_one_corrupt_collection_is_quarantined_and_the_rest_served(tmp_pat
         assert (await client.get(corrupt)).kv.value == b"\xff\xff\xffgarbage"
 
 
-async def test_requests_without_base_and_oversized_ones_do_no_harm(tmp_path: Path) -> None:
+async def test_pitfall_6_requests_without_base_and_oversized_ones_do_no_harm(tmp_path: Path) -> None:
     async with (
         etcd_cluster() as etcd,
         etcd_client(etcd.endpoints) as client,

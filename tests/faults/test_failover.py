@@ -41,7 +41,7 @@ async def _pair(launcher, endpoints, client, *, ttl_s: int) -> tuple[CoorddProce
 
 
 @pytest.mark.parametrize("members", [1, 3])
-async def test_sigterm_hands_the_role_over_at_once(tmp_path: Path, members: int) -> None:
+async def test_pitfall_5_sigterm_hands_the_role_over_at_once(tmp_path: Path, members: int) -> None:
     async with (
         etcd_cluster(members=members) as etcd,
         etcd_client(etcd.endpoints) as client,
@@ -110,7 +110,7 @@ async def test_the_standby_line_comes_every_ten_seconds(tmp_path: Path) -> None:
         assert await second.wait() == 0, "SIGTERM ends a standby too"
 
 
-async def test_a_paused_active_that_wakes_answers_nothing_and_commits_nothing(tmp_path: Path) -> None:
+async def test_pitfall_4_a_paused_active_that_wakes_answers_and_commits_nothing(tmp_path: Path) -> None:
     async with (
         etcd_cluster() as etcd,
         etcd_client(etcd.endpoints) as client,

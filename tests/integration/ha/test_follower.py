@@ -91,7 +91,7 @@ def lines() -> Iterator[Callable[[str], int]]:
 # --- a watch that breaks ---
 
 
-async def test_a_lost_watch_goes_on_where_it_was(at_work: Following, client: EtcdClient) -> None:
+async def test_pitfall_2_a_lost_watch_goes_on_where_it_was(at_work: Following, client: EtcdClient) -> None:
     await at_work.put(client, "a", b"1")
     await eventually(lambda: at_work.table.values == {"a": b"1"})
     await at_work.cut_off()
@@ -104,7 +104,7 @@ async def test_a_lost_watch_goes_on_where_it_was(at_work: Following, client: Etc
     assert at_work.faulty.ranges == 1
 
 
-async def test_a_follower_that_was_away_for_too_long_applies_the_difference() -> None:
+async def test_pitfall_16_a_follower_that_was_away_for_too_long_applies_the_difference() -> None:
     async with (
         etcd_cluster() as cluster,
         EtcdClient(cluster.settings()) as client,

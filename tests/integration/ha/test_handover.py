@@ -295,7 +295,7 @@ async def test_a_request_for_a_term_that_is_over_is_refused_by_the_next(group: G
     assert active.serving
 
 
-async def test_a_stop_does_not_wait_for_calls_that_never_end(group: Group) -> None:
+async def test_pitfall_5_a_stop_does_not_wait_for_calls_that_never_end(group: Group) -> None:
     active, (standby,) = await active_and_standbys(group)
     active.replica.gate.call_began()
     await active.stop()

@@ -98,7 +98,7 @@ async def test_a_milvus_coordinator_is_only_waited_for(group: Group) -> None:
     await eventually(lambda: standby.serving, 1)
 
 
-async def test_a_standby_whose_lease_was_lost_registers_again_and_can_take_over(group: Group) -> None:
+async def test_pitfall_1_a_standby_whose_lease_was_lost_comes_back_and_can_take_over(group: Group) -> None:
     first = group.start()
     await eventually(lambda: first.serving)
     standby = group.start(ttl_s=3)
@@ -145,7 +145,7 @@ async def test_a_replica_that_cannot_activate_leaves_the_role_to_another(group: 
     assert not broken.task.done()
 
 
-async def test_a_stop_in_standby_ends_the_process_and_its_key(group: Group) -> None:
+async def test_pitfall_3_a_stop_in_standby_ends_the_process_and_its_key(group: Group) -> None:
     first = group.start()
     await eventually(lambda: first.serving)
     standby = group.start()

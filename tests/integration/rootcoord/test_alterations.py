@@ -100,7 +100,7 @@ async def test_each_change_is_made_and_the_proxies_forget(scene: Scene) -> None:
     assert scene.data.requests(BROADCAST) == []
 
 
-async def test_data_coord_is_told_all_properties(scene: Scene) -> None:
+async def test_pitfall_8_data_coord_is_told_all_properties(scene: Scene) -> None:
     for key in ("k", "l"):
         properties = [KeyValuePair(key=key, value="1")]
         assert await scene.call("AlterCollection", collection_name="a", properties=properties) == Status()

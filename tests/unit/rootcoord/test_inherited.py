@@ -65,6 +65,8 @@ def requests(*ids: int) -> list[InvalidateCollMetaCacheRequest]:
 
 
 async def test_a_refusal_stops_nothing_and_the_end_of_the_term_does() -> None:
-    proxies: Any = Proxies(MilvusError("no"), SessionsNotKnown("later"), RpcFailure(RpcCode.UNAVAILABLE, "over"))
+    proxies: Any = Proxies(
+        MilvusError("no"), SessionsNotKnown("later"), RpcFailure(RpcCode.UNAVAILABLE, "over")
+    )
     await tell(proxies, requests(1, 2, 3, 4))
     assert proxies.asked == [1, 2, 3]

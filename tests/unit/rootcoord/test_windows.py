@@ -253,7 +253,7 @@ async def _outcome(task: asyncio.Task[int]) -> int | Exception:
         return error
 
 
-async def test_a_block_of_ids_larger_than_the_window_is_served() -> None:
+async def test_pitfall_17_a_block_of_ids_larger_than_the_window_is_served() -> None:
     place = await empty()
     async with start_oracle(place, now_ms=Clock()) as oracle:
         first = await oracle.wait_ids(1 << 31, clock.boottime() + 2)

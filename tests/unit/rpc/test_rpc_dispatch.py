@@ -159,7 +159,7 @@ async def test_other_cluster_is_refused_in_milvus_words(chain: Chain) -> None:
     assert failure.message == "cross cluster routing[expectedCluster=by-dev][actualCluster=other]"
 
 
-async def test_other_server_id_is_refused_in_milvus_words(chain: Chain) -> None:
+async def test_pitfall_18_another_server_id_is_refused_in_milvus_words(chain: Chain) -> None:
     failure = await chain.failure(serverid="3")
     assert failure.code is RpcCode.UNKNOWN
     assert failure.message == "node not match[expectedNodeID=3][actualNodeID=4]"
@@ -213,7 +213,7 @@ async def test_component_states_are_answered_in_any_state(chain: Chain) -> None:
         assert answer.status.code == 0
 
 
-async def test_metrics_are_answered_while_healthy_or_standing_by(chain: Chain) -> None:
+async def test_pitfall_6_metrics_are_answered_while_healthy_or_standing_by(chain: Chain) -> None:
     async def code() -> int:
         return milvus_pb2.GetMetricsResponse.FromString(await chain.call(f"{PREFIX}GetMetrics")).status.code
 

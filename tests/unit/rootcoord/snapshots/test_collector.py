@@ -216,7 +216,7 @@ async def test_random_histories(seed: int) -> None:
         assert here.etcd.deleted == deleted, "a third round finds nothing"
 
 
-async def test_a_history_too_long_for_one_transaction_goes_oldest_first() -> None:
+async def test_pitfall_15_a_history_too_long_for_one_transaction_goes_oldest_first() -> None:
     async with scene() as here:
         for age_s in range(3000, 2700, -1):
             here.put("a", 1, age_s)

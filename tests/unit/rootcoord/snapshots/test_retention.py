@@ -72,7 +72,7 @@ def test_nothing_more_can_go_afterwards(history: History, horizon: Horizon) -> N
 
 
 @given(histories(), horizons())
-def test_the_newest_version_of_what_exists_stays(history: History, horizon: Horizon) -> None:
+def test_pitfall_15_the_newest_version_of_what_exists_stays(history: History, horizon: Horizon) -> None:
     going = removal(history, horizon)
     if going is not None and not history.versions[-1].deleted:
         assert history.versions[-1] not in going.versions

@@ -154,7 +154,7 @@ async def test_ticks_wait_for_every_registered_proxy_and_pass_on_what_they_promi
     assert sorted(place.log) == [(A, 300), (B, 400)]
 
 
-async def test_a_proxy_that_is_registered_later_is_known_when_it_reports() -> None:
+async def test_pitfall_18_a_proxy_that_is_registered_later_is_known_when_it_reports() -> None:
     place = Place()
     async with running(place) as ticker:
         place.proxies.add(7)
