@@ -31,8 +31,9 @@ from coordd.rootcoord.snapshots.retention import Horizon, Removal, removal, snap
 
 log = get_logger("coordd.rootcoord.snapshots")
 
-SLICE_KEYS: Final = 500
-"""Keys looked at between two yields to the event loop: some 2 ms of work. The first page is as large."""
+SLICE_KEYS: Final = 200
+"""Keys looked at between two yields to the event loop: some 2 ms of work."""
+FIRST_PAGE_KEYS: Final = 500
 PAGE_BYTES: Final = 4 << 20
 """What a page should hold at most, judged by the page before."""
 
@@ -142,7 +143,7 @@ class SnapshotCollector:
         before, began, read = replace(figures), boottime(), 0
         horizon, histories = await self._horizon(), Histories(self._layout)
         start: str | None = self._layout.snapshot_prefix
-        end, limit = prefix_end(self._layout.snapshot_prefix), SLICE_KEYS
+        end, limit = prefix_end(self._layout.snapshot_prefix), FIRST_PAGE_KEYS
         while start is not None:
             limit = min(limit, self._pace.page_keys)
             page = await self._client.page(start, end, limit=limit)
