@@ -64,6 +64,9 @@ BCRYPT_COST = 4
 BEQUEST_PATIENCE_S = 0.01
 """How long a new term waits for the watch to tell what was bequeathed, before it reads for itself."""
 FIRST_TIMESTAMP_PATIENCE_S = 5.0
+CALLERS_FIRST_S = 0.02
+LOOK_ANEW_S = 2.0
+"""For which DataCoord is asked to look for the new RootCoord; later it has done so by itself."""
 
 
 class RootCoord:
@@ -399,6 +402,14 @@ class RootCoord:
         self._imports = Imports(records, self._peers.data_coord, self._data_nodes, self._may_send_s)
         term.start_task(self._drive(self._imports), "import tasks")
 
+    async def _tell_data_coord(self, peers: Peers, watch: SessionWatch) -> None:
+        """Early in a term, but after the first callers; whatever comes of it."""
+        await self._until_serving()
+        await asyncio.sleep(CALLERS_FIRST_S)
+        if watch.active("datacoord") is not None:
+            with suppress(CoorddError):
+                await peers.data_coord.look_anew(deadline=clock.boottime() + LOOK_ANEW_S)
+
     def _data_nodes(self) -> Collection[int] | None:
         """IDs of the data nodes that live; None: that is not known now."""
         watch = self._watch
@@ -468,6 +479,7 @@ class RootCoord:
         )
         for name, task in self._peers.tasks().items():
             term.start_task(task, name)
+        term.start_task(self._tell_data_coord(self._peers, self._watch), "datacoord looks anew")
 
     def _begin_quota(self, term: Term, oracle: Oracle) -> None:
         if self._peers is None:

@@ -34,7 +34,12 @@ from coordd.pb.data_coord_pb2 import (
     WatchChannelsResponse,
 )
 from coordd.pb.index_coord_pb2 import DropIndexRequest
-from coordd.pb.milvus_pb2 import GetMetricsRequest, GetMetricsResponse
+from coordd.pb.milvus_pb2 import (
+    GetFlushAllStateRequest,
+    GetFlushAllStateResponse,
+    GetMetricsRequest,
+    GetMetricsResponse,
+)
 from coordd.pb.query_coord_pb2 import (
     ReleaseCollectionRequest,
     ReleasePartitionsRequest,
@@ -50,6 +55,9 @@ QUERY_COORD = "/milvus.proto.query.QueryCoord/"
 
 ALL_PARTITIONS = -1
 """In `gc_confirm`: the whole collection."""
+
+NO_DATABASE = "-"
+"""No name that Milvus takes for a database."""
 
 SYSTEM_INFO = '{"metric_type":"system_info"}'
 
@@ -147,6 +155,16 @@ class DataCoordClient:
         if not is_success(answer.status):
             raise MilvusError(answer.status.reason)
         return answer.states
+
+    async def look_anew(self, *, deadline: float) -> None:
+        """Have DataCoord call RootCoord now, so that it is connected to the present one.
+
+        Milvus' client finds out by a call that fails, and sleeps 0.2 s then. Else that call would be the one
+        for a segment that an insert waits for, whose proxy has slept for as long already. It asks about a
+        database that cannot exist, for which DataCoord lists the databases.
+        """
+        request = GetFlushAllStateRequest(db_name=NO_DATABASE)
+        await self._peer.call(f"{DATA_COORD}GetFlushAllState", request, GetFlushAllStateResponse, deadline)
 
     async def metrics(self, *, deadline: float) -> str:
         """GetMetrics `system_info`: the JSON text that the quota centre reads."""
