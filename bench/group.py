@@ -27,11 +27,15 @@ _PHASE = re.compile(r"\[?(\w+)_s=\"?([0-9.e-]+)")
 
 
 class Group(Side):
-    """A pair on an etcd of its own. ``gated``: each process reaches etcd through a gate of its own."""
+    """A pair on an etcd of its own. ``gated``: each process reaches etcd through a gate of its own.
 
-    def __init__(self, name: str, lab: MilvusLab, *, gated: bool = False) -> None:
+    ``limit_s``: how long a process may take until it stands by.
+    """
+
+    def __init__(self, name: str, lab: MilvusLab, *, gated: bool = False, limit_s: float = LIMIT_S) -> None:
         super().__init__(name, lab)
         self._gated = gated
+        self._limit_s = limit_s
         self._stack = ExitStack()
         self._gates: dict[int, Gate] = {}
         self._next: Gate | None = None
@@ -89,7 +93,7 @@ class Group(Side):
             self.start()
         active, *others = self.pair_of_running()
         for other in others:
-            other.wait_standby()
+            other.wait_standby(timeout_s=self._limit_s)
         return active, others[0]
 
     def replace(self, component: Component) -> None:
@@ -136,12 +140,12 @@ def open_group(
 ) -> Iterator[Group]:
     """A group of "milvus" or "coordd" on generated metadata, with a process that is active.
 
-    Raises: LabError when that one is not Healthy within ``limit_s``.
+    Raises: LabError when that one is not Healthy within ``limit_s``, which each later start may take, too.
     """
     milvus = name == "milvus"
     with (
         MilvusLab(work, session_ttl_s=ttl_s, milvus=milvus, kafka=True, watchdog=True) as lab,
-        Group(name, lab, gated=gated) as group,
+        Group(name, lab, gated=gated, limit_s=limit_s) as group,
     ):
         generate.write(lab.etcd.endpoint, generate.metadata(collections, snapshots=milvus))
         group.start_active(limit_s)
