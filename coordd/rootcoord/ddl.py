@@ -11,7 +11,7 @@ never will be. So what is answered after an unknown outcome holds, even if it to
 Milvus is refused if it is no idempotent one (the database exists already). So the mark also carries which
 calls of that kind were carried out last. One that is refused, is found there, and has what it asks for, was
 carried out by an earlier term, or by this one without knowing it: it is answered with success. The clients of
-Milvus repeat a call byte for byte, with its message ID if it has one; another call for the same is refused.
+Milvus repeat a call byte for byte, with the ID that it has of its own; another call for the same is refused.
 
 Not promised: that a change whose outcome is unknown shows in the tables at once; it does when the watch
 tells of it.

@@ -6,6 +6,7 @@ made to stand still at one step, and the active replica be killed there with kil
 """
 
 import asyncio
+import itertools
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -294,14 +295,17 @@ class DdlStage:
         )
 
 
+_MESSAGE_IDS = itertools.count(1)
+
 CREATED: Final = 0
 """Of collections and of partitions: the number of the state in which they are there."""
 
 
 def asked(method: str, **fields: Any) -> Message:
-    """A request of the method with the message type that it asks for."""
+    """A request of the method as a proxy sends it: with the message type, and an ID of its own."""
     kind = dict(MsgType.items()).get(method, 0)
-    request: Message = getattr(milvus_pb2, f"{method}Request")(base=MsgBase(msg_type=kind), **fields)
+    base = MsgBase(msg_type=kind, msgID=next(_MESSAGE_IDS))
+    request: Message = getattr(milvus_pb2, f"{method}Request")(base=base, **fields)
     return request
 
 

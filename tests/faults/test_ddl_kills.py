@@ -131,9 +131,8 @@ class Change:
     done: Callable[[DdlStage, str], Awaitable[bool]]
 
 
-async def ask(stage: DdlStage, change: Change, name: str) -> Status | None:
+async def ask(stage: DdlStage, method: str, request: Message) -> Status | None:
     """One call; None if it ended without an answer."""
-    method, request = change.request(name)
     try:
         status: Status = await stage.call(method, request)
     except grpc.aio.AioRpcError as error:
@@ -149,9 +148,10 @@ async def interrupted(stage: DdlStage, change: Change, moment: Moment, name: str
     await stage.settled()
     await stage.until_paired()
     await stage.ticks()
+    request = change.request(name)
     await moment.arm(stage, name)
     async with asyncio.TaskGroup() as group:
-        call = group.create_task(ask(stage, change, name), name="the call")
+        call = group.create_task(ask(stage, *request), name="the call")
         await moment.reached(stage, name)
         await stage.kill()
     status = call.result()
@@ -159,7 +159,7 @@ async def interrupted(stage: DdlStage, change: Change, moment: Moment, name: str
     done = await change.done(stage, name)
     assert done == completed
     assert done or status is None, "what was acknowledged is lost"
-    again = await ask(stage, change, name)
+    again = await ask(stage, *request)
     assert again is not None
     assert again.code == 0, again
     assert await change.done(stage, name)
@@ -390,7 +390,7 @@ async def test_what_was_dropped_is_told_to_the_proxies_by_the_successor(tmp_path
         moment = Written(creating)
         await moment.arm(stage, "gone")
         async with asyncio.TaskGroup() as group:
-            group.create_task(ask(stage, DROP, "gone"), name="the call")
+            group.create_task(ask(stage, *DROP.request("gone")), name="the call")
             await moment.reached(stage, "gone")
             assert not [one for one in stage.proxy.requests(FORGET) if dropped(one)]
             await stage.kill()

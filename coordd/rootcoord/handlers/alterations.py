@@ -101,7 +101,8 @@ class AlterationHandlers:
             old, new = request.db_name, request.newDBName or request.db_name
             return self._is_there(new, request.newName) and not self._is_there(old, request.oldName)
 
-        return await self._alter(plan_rename, request, (request.oldName,), call, asked_by(call, renamed))
+        asked = asked_by(call, renamed, base=request.base)
+        return await self._alter(plan_rename, request, (request.oldName,), call, asked)
 
     def _is_there(self, db_name: str, name: str) -> bool:
         database = self._tables.databases.by_name(db_name)

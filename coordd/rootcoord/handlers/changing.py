@@ -5,6 +5,7 @@ from hashlib import blake2b
 
 from coordd import clock
 from coordd.meta.commit import TIMEOUT_S
+from coordd.pb.common_pb2 import MsgBase
 from coordd.rootcoord.ddl import Asked, Ddl, Decide
 from coordd.rootcoord.errors import elsewhere
 from coordd.rootcoord.oracle import NotHandedOutError, TermOverError
@@ -32,15 +33,20 @@ async def change(ddl: Callable[[], Ddl], decide: Decide, call: Call, asked: Aske
         raise ServiceUnavailable(f"no timestamp or ID for the change: {error}") from error
 
 
-def asked_by(call: Call, holds: Callable[[], bool], *, identity: bytes | None = None) -> Asked:
+def asked_by(
+    call: Call, holds: Callable[[], bool], *, base: MsgBase | None = None, identity: bytes = b""
+) -> Asked:
     """A call of which a repetition is to be known. `holds`: whether what it asks for is so, by the tables.
 
-    `identity`: what makes it the same call, if that is not the whole request. What is secret must not be in
-    it, since a fingerprint of it is stored.
+    What makes it the same call: the whole request, if its `base` has what is another one in the next call,
+    as Milvus' clients set it (a message ID, a timestamp, or at least the server ID of the active replica that
+    they knew); or `identity`, for a request without a base. What is secret must not be in it, since a
+    fingerprint of it is stored. A call with neither is not recognised.
     """
-    content = call.body if identity is None else identity
-    digest = blake2b(call.method.encode() + b"\0" + content, digest_size=FINGERPRINT_BYTES)
-    return Asked(digest.hexdigest() if content else "", holds)
+    if base is not None and (base.msgID or base.timestamp or base.targetID):
+        identity = call.body
+    digest = blake2b(call.method.encode() + b"\0" + identity, digest_size=FINGERPRINT_BYTES)
+    return Asked(digest.hexdigest() if identity else "", holds)
 
 
 def deadline_of(call: Call) -> float:

@@ -61,7 +61,7 @@ class DatabaseHandlers:
                 now_ns=clock.unix_ns(),
                 properties=request.properties,
             ),
-            asked_by(call, lambda: self._tables.databases.by_name(name) is not None),
+            asked_by(call, lambda: self._tables.databases.by_name(name) is not None, base=request.base),
         )
         log.info("database created", database=name, revision=revision)
         return success()

@@ -36,7 +36,7 @@ class PrivilegeGroupHandlers(AccessChanges):
         revision = await self._change_access(
             call,
             lambda _stamp: groups.plan_create(self._tables, self._layout, name),
-            asked=asked_by(call, lambda: name in self._tables.privilege_groups),
+            asked=asked_by(call, lambda: name in self._tables.privilege_groups, base=request.base),
         )
         log.info("privilege group created", name=name, revision=revision)
         return success()

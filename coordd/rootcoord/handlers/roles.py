@@ -37,7 +37,7 @@ class RoleHandlers(AccessChanges):
             lambda _done: roles.plan_create(
                 self._tables, self._layout, role, limit=self._config().settings.proxy.max_role_num
             ),
-            asked=asked_by(call, lambda: role in self._tables.roles),
+            asked=asked_by(call, lambda: role in self._tables.roles, base=request.base),
         )
         log.info("role created", name=role, revision=revision)
         if stale:
@@ -55,7 +55,7 @@ class RoleHandlers(AccessChanges):
             return roles.plan_drop(self._tables, self._layout, role, force=force)
 
         revision = await self._change_in_steps(
-            call, plan, asked=asked_by(call, lambda: role not in self._tables.roles)
+            call, plan, asked=asked_by(call, lambda: role not in self._tables.roles, base=request.base)
         )
         log.info("role dropped", name=role, revision=revision)
         if force:

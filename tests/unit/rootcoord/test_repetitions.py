@@ -14,7 +14,7 @@ from coordd.meta.fold import Fold
 from coordd.meta.tables import RootCoordTables
 from coordd.meta.tables.ddl_mark import CALLS_KEPT, CALLS_KEPT_S, DdlMark
 from coordd.pb import milvus_pb2
-from coordd.pb.common_pb2 import Status
+from coordd.pb.common_pb2 import MsgBase, MsgType, Status
 from coordd.pb.internal_pb2 import CredentialInfo
 from coordd.rootcoord.databases import plan_create
 from coordd.rootcoord.ddl import Asked, Ddl
@@ -153,16 +153,20 @@ class TestMark:
 
 
 NOT_IDEMPOTENT: dict[str, Any] = {
-    "create_database": milvus_pb2.CreateDatabaseRequest(db_name="a"),
-    "create_role": milvus_pb2.CreateRoleRequest(entity=milvus_pb2.RoleEntity(name="a")),
+    "create_database": milvus_pb2.CreateDatabaseRequest(base=MsgBase(msgID=7), db_name="a"),
+    "create_role": milvus_pb2.CreateRoleRequest(
+        base=MsgBase(targetID=7), entity=milvus_pb2.RoleEntity(name="a")
+    ),
     "create_credential": CredentialInfo(username="a", encrypted_password="$2a$x", sha256_password="00"),
-    "create_privilege_group": milvus_pb2.CreatePrivilegeGroupRequest(group_name="a"),
-    "drop_role": milvus_pb2.DropRoleRequest(role_name="reader"),
+    "create_privilege_group": milvus_pb2.CreatePrivilegeGroupRequest(
+        base=MsgBase(timestamp=7), group_name="a"
+    ),
+    "drop_role": milvus_pb2.DropRoleRequest(base=MsgBase(targetID=7), role_name="reader"),
 }
 
 
-async def ask(place: World, name: str) -> int:
-    request = NOT_IDEMPOTENT[name]
+async def ask(place: World, name: str, request: Any = None) -> int:
+    request = NOT_IDEMPOTENT[name] if request is None else request
     call = Call(method=name, metadata={}, deadline=boottime() + 10, body=request.SerializeToString())
     status: Status = await getattr(place.handlers, name)(request, call)
     return status.code
@@ -189,3 +193,15 @@ async def test_a_password_is_no_part_of_what_is_stored() -> None:
             assert await ask(place, "create_credential") == 0
         seen |= set(place.tables.access_mark.calls)
     assert len(seen) == 1
+
+
+async def test_without_an_id_of_its_own_a_call_is_any_call_for_the_same() -> None:
+    """Two clients may send the very same bytes; of the second nobody can say that it has been carried out."""
+    place = await world({})
+    base = MsgBase(msg_type=MsgType.CreateDatabase, sourceID=9)
+    request = milvus_pb2.CreateDatabaseRequest(base=base, db_name="a")
+    async with start_oracle(place, begin_term(place)):
+        assert await ask(place, "create_database", request) == 0
+    async with start_oracle(place, begin_term(place)):
+        with pytest.raises(MilvusError, match="already exist"):
+            await ask(place, "create_database", request)
