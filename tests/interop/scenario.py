@@ -23,6 +23,9 @@ METADATA = ("by-dev/meta/root-coord/", "by-dev/meta/snapshots/root-coord/")
 COUNT = 1000
 SHOWN = 40
 TAKEOVER_S = 30.0
+# Of clusters whose leadership is handed over: nobody waits for a session to end, and none ends because the
+# machine stood still for some seconds.
+SESSION_TTL_S = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.scenario import TAKEOVER_S, ask, ask_again, connect, hand_over
+from tests.interop.scenario import SESSION_TTL_S, TAKEOVER_S, ask, ask_again, connect, hand_over
 from tests.lab.client import PymilvusClient
 from tests.lab.cluster import MilvusLab
 
@@ -66,7 +66,10 @@ BY_COORDD: tuple[Op, ...] = (
 
 
 def test_what_one_makes_the_other_goes_on_with(tmp_path: Path) -> None:
-    with MilvusLab(tmp_path / "lab") as lab, PymilvusClient(lab.files, tmp_path) as client:
+    with (
+        MilvusLab(tmp_path / "lab", session_ttl_s=SESSION_TTL_S) as lab,
+        PymilvusClient(lab.files, tmp_path) as client,
+    ):
         active = lab.start_coordd("rootcoord")
         active.wait_state("Healthy", timeout_s=TAKEOVER_S)
         lab.start_cluster(rootcoord=active, nodes=("proxy",))

@@ -20,7 +20,7 @@ import pytest
 from coordd.pb import internal_pb2, milvus_pb2
 from coordd.pb.common_pb2 import KeyValuePair
 from coordd.pb.schema_pb2 import CollectionSchema, DataType, FieldSchema
-from tests.interop.scenario import METADATA, TAKEOVER_S, ask, ask_again, hand_over, metadata
+from tests.interop.scenario import METADATA, SESSION_TTL_S, TAKEOVER_S, ask, ask_again, hand_over, metadata
 from tests.interop.test_recorded import RECORDING
 from tests.lab.cluster import Component, MilvusLab
 from tests.lab.recorder import base, open_rootcoord
@@ -188,7 +188,7 @@ def test_each_answers_as_the_one_before_it(tmp_path: Path, first: str) -> None:
     assert {LAYOUT.oldest_alias(name) for name in OLDEST_ALIASES} <= old.keys()
     dropped = {"default/to_drop": collection_id(recorded, "to_drop")}
     second = "milvus" if first == "coordd" else "coordd"
-    with MilvusLab(tmp_path) as lab:
+    with MilvusLab(tmp_path, session_ttl_s=SESSION_TTL_S) as lab:
         lab.etcd.load(old)
         active = lab.start_coordd("rootcoord") if first == "coordd" else lab.start("rootcoord")
         active.wait_state("Healthy", timeout_s=TAKEOVER_S)

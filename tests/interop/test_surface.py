@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.scenario import TAKEOVER_S, hand_over
+from tests.interop.scenario import SESSION_TTL_S, TAKEOVER_S, hand_over
 from tests.lab.client import SURFACE, PymilvusClient
 from tests.lab.cluster import Component, MilvusLab
 
@@ -70,7 +70,7 @@ def script(product: str, work: Path) -> dict[str, Lines]:
     """The lines of all sections over a cluster of its own."""
     lines: dict[str, Lines] = {}
     with (
-        MilvusLab(work / "lab", extra=EXTRA) as lab,
+        MilvusLab(work / "lab", session_ttl_s=SESSION_TTL_S, extra=EXTRA) as lab,
         PymilvusClient(lab.files, work, driver=SURFACE) as client,
     ):
         role = CoorddRole(lab) if product == "coordd" else MilvusRole(lab)
