@@ -34,8 +34,9 @@ What keeps two replicas from serving at once:
 * The term ends at the first sign that the epoch is lost: a refused fence, an ACTIVE key with another
   mod_revision, a lost lease.
 
-Silence is counted only while this replica can commit to etcd itself (`Probe`): a gap starts the count anew,
-so that an etcd which nobody could reach costs no role change. The campaign follows upon a probe that was
+Silence is counted only while this replica can commit to etcd itself (`Probe`): a gap, or a probe that fails,
+starts the count anew, so that an etcd which nobody could reach costs no role change; not even one that comes
+and goes, and commits a probe each time but no heartbeat. The campaign follows upon a probe that was
 acknowledged after the count was complete.
 
 What it does not promise: that leadership is *held* at any moment (only the fence proves that, per write), and
@@ -415,6 +416,7 @@ class Election:
 
     def _probe_failed(self, event: ev.ProbeFailed) -> Sequence[ev.Instruction]:
         self._probing = False
+        self._proof_at = -math.inf  # etcd may have been away from the holder as well
         self._next_probe_at = self._probe_not_before = event.now + self.settings.probe_interval_s
         return ()
 

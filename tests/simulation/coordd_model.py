@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordd.ha import election as el
 from coordd.ha import election_events as ev
+from coordd.ha.pace import Pace
 
 from .etcd_model import (
     ACTIVE,
@@ -38,7 +39,7 @@ PARTING_TIMEOUT_S = 1.0
 REGISTRATION_RETRY_S = 1.0
 SESSION_PAUSE_S = 0.1
 ACTIVATION_PAUSE_S = 1.0
-HEARTBEAT_RETRY_S = 0.1
+HEARTBEAT_RETRY_S = 0.05
 HANDOVER_TIMEOUT_S = 1.0
 HANDOVER_RETRY_S = 0.2
 FORWARDING_S = 1.0
@@ -187,6 +188,8 @@ class Session:
         self.standing_by = StandingBy(self)
         self.ended = False
         self.beating = True
+        self.pace = Pace(world.scenario.heartbeat_interval_s, granted_at)
+        self._beats = 0
         self._predecessors_lease = 0
         self._tick_at: float | None = None
 
@@ -337,7 +340,9 @@ class Session:
     # --- the term ---
 
     def _begin_term(self, cause: ev.TermCause) -> None:
-        self._beat()
+        now, interval_s = self.process.clock(), self.world.scenario.heartbeat_interval_s
+        self.pace.acked(now)
+        self._beat_again_after(interval_s if self.guard.valid(now) else 0.0)
         self.timestamps.load()
         if cause in (ev.TermCause.CRASH, ev.TermCause.SILENCE) and self._predecessors_lease:
             self.call(ignore, self.etcd.revoke, self._predecessors_lease)
@@ -354,27 +359,32 @@ class Session:
             self.world.invariants.committed(self, held)
         return answer
 
-    def _beat(self) -> None:
-        if not self.ended and self.beating:
-            self._beat_once()
-            self.process.after(self.world.scenario.heartbeat_interval_s, self._beat)
+    def _beat_again_after(self, seconds: float) -> None:
+        """Send the next heartbeat then, and not when it was due before."""
+        self._beats += 1
+        self.process.after(seconds, self._beat, self._beats)
 
-    def _beat_once(self) -> None:
-        if not self.ended and self.beating:
-            puts = ((HEARTBEAT, self.promise(), 0),)
-            timeout_s = self.process.guard_s
-            self.world.network.call(
-                self.process, timeout_s, self._beaten, self.fenced_txn, self.fence(), puts
-            )
+    def _beat(self, number: int) -> None:
+        if self.ended or not self.beating or number != self._beats:
+            return
+        self._beat_again_after(self.pace.after_s(self.process.clock()))
+        following = self._beats
 
-    def _beaten(self, answer: Answer | None, sent_at: float) -> None:
+        def done(answer: Answer | None, sent_at: float) -> None:
+            self._beaten(answer, sent_at, following)
+
+        puts = ((HEARTBEAT, self.promise(), 0),)
+        self.world.network.call(self.process, self.process.guard_s, done, self.fenced_txn, self.fence(), puts)
+
+    def _beaten(self, answer: Answer | None, sent_at: float, following: int) -> None:
         if self.ended:
             return
         if answer is None:
-            if self.process.clock() < sent_at + self.world.scenario.heartbeat_interval_s:
-                self.process.after(HEARTBEAT_RETRY_S, self._beat_once)  # it failed at once
+            if following == self._beats:  # it failed at once: before the next one was due
+                self._beat_again_after(HEARTBEAT_RETRY_S)
         elif answer.succeeded:
             self.heartbeat_acked(sent_at)
+            self.pace.acked(self.process.clock())
             self.gate.flush()
         else:
             self.handle(ev.FenceLost())

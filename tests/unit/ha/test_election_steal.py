@@ -177,6 +177,22 @@ def test_a_gap_in_which_etcd_committed_nothing_starts_the_count_anew() -> None:
     """)
 
 
+def test_a_probe_that_fails_starts_the_count_anew_however_soon_the_next_one_is_committed() -> None:
+    """An etcd that comes and goes may commit each probe and none of the holder's heartbeats."""
+    played(f"""{SILENT}
+        11.3   tick                -> standby: probe
+        11.31  probe failed        -> standby [11.56]
+        11.56  tick                -> standby: probe
+        11.57  probe committed     -> standby [11.81]
+        12.5   tick                -> standby: probe
+        12.51  probe committed     -> standby [12.75]
+        13.3   tick                -> standby: probe
+        13.31  probe committed     -> standby [13.55]
+        14.07  tick                -> standby: probe
+        14.08  probe committed     -> campaigning: steal 7 at 20
+    """)
+
+
 def test_probes_that_fail_at_once_are_not_repeated_at_once_however_long_the_silence() -> None:
     played(f"""{SILENT}
         60.0   tick                -> standby: probe
