@@ -157,6 +157,10 @@ class LeadershipGate:
         self.state_code = StateCode.Abnormal
         self._changed.set()
 
+    def forward_by(self, forwarder: Forwarder) -> None:
+        """Forward by another way from now on: the heir has passed leadership on."""
+        self.forwarder = forwarder
+
     def end_forwarding(self) -> None:
         """Callers had time to move: turn away those that have not."""
         self.forwarder = None

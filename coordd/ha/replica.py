@@ -5,10 +5,8 @@ the same process; the tables stay warm in between. etcd out of reach is waited o
 """
 
 import asyncio
-import math
 from dataclasses import dataclass, field
 
-from coordd.clock import boottime
 from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient
 from coordd.etcd.errors import EtcdError
@@ -18,6 +16,7 @@ from coordd.ha.context import Surroundings
 from coordd.ha.coordinator import Coordinator, Detect, ForwarderFactory, ServerFactory
 from coordd.ha.failures import is_permanent
 from coordd.ha.follower import Follower
+from coordd.ha.forwarding import Forwarding
 from coordd.ha.gate import Forwarder, LeadershipGate
 from coordd.ha.history import TermLog
 from coordd.ha.leadership import SessionTable
@@ -39,12 +38,6 @@ REGISTRATION_RETRY_S = 1.0
 SESSION_PAUSE_S = 0.1
 ACTIVATION_PAUSE_S = 1.0
 """After a failed activation: time for another replica to take the role."""
-
-
-FORWARD_TURN_S = 0.1
-FORWARD_QUIET_TURNS = 10
-"""So many turns in a row without a call after a handover: the callers have moved. Milvus' proxies call every
-0.2 s. Turns, not a time: a process that was starved for a second has calls in its sockets yet to be read."""
 
 
 class RoleHeldExclusively(CoorddError):
@@ -161,21 +154,14 @@ class Replica:
                 await self._forwarding
 
     async def _forward(self, forwarder: Forwarder) -> None:
-        """Let the callers move: forward until none has come for a while, but not for ever."""
-        until = boottime() + self.settings.forward_grace_ms / 1000
+        """Let the callers move."""
+        forwarding = Forwarding(self._around, forwarder)
         try:
-            quiet_turns = 0
-            while quiet_turns < FORWARD_QUIET_TURNS and boottime() < until:
-                before = forwarder.idle_since
-                await asyncio.sleep(FORWARD_TURN_S)
-                quiet = not math.isinf(before) and forwarder.idle_since == before
-                quiet_turns = quiet_turns + 1 if quiet else 0
-            if self.gate.forwarder is forwarder:
-                self.gate.end_forwarding()
+            if await forwarding.run():
                 await asyncio.sleep(DEPOSED_LINGER_S)
         finally:
             await self._around.server.release(FORWARDING)
-            await forwarder.close()
+            await forwarding.close()
 
     async def _stand_for_election(self, session: Session) -> tuple[ev.EndReason, Forwarder | None]:
         candidacy = Candidacy(self._around, session)

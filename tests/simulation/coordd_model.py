@@ -60,6 +60,8 @@ class CoorddProcess(Process):
         self.synced = True
         """Whether the follower believes that its watch delivers."""
         self._heir = 0
+        self._led_at = 0
+        """Epoch of the term that was handed over."""
         self._forwards_until = 0.0
 
     def start(self) -> None:
@@ -125,7 +127,7 @@ class CoorddProcess(Process):
         """Go on with a new session, unless it was the last."""
         self.session = None
         if reason is ev.EndReason.HANDED_OVER:
-            self._heir = session.election.heir
+            self._heir, self._led_at = session.election.heir, session.election.epoch
             self._forwards_until = self.clock() + FORWARDING_S
         listens_s = max(0.0, self._forwards_until - self.clock())
         self.after(listens_s, self.world.server_gone, session.server_id, self.machine)
@@ -148,12 +150,20 @@ class CoorddProcess(Process):
             self.forward(Request(self.world.invariants.highest_answered))
 
     def forward(self, request: Request) -> None:
-        """Pass a request on to the heir, who answers it."""
+        """Pass a request on to the heir, or whoever has leadership by now, and answers it."""
         if self.clock() < self._forwards_until:
             request.forwarded = True
-            self.world.forward(request, self._heir)
+            self.world.forward(request, self._follow_active())
         else:
             self.world.invariants.failed(request, "there is no heir")
+
+    def _follow_active(self) -> int:
+        """Server ID of who leads: the heir, unless the watch has told that it passed leadership on."""
+        view = self.view
+        newer = view is not None and view.active_mod_revision > self._led_at
+        if newer and view.holder is not None and view.holder_is_safe:
+            self._heir = view.holder
+        return self._heir
 
     def forwarded(self, request: Request, heir: int) -> None:
         """A former active passed a request on to us."""

@@ -113,6 +113,7 @@ class Group:
         failures: int = 0,
         serve_guard_ms: int = 600,
         margin_ms: int = 200,
+        forward_grace_ms: int = 1000,
         client: EtcdClient | None = None,
         listen_errors: Sequence[CoorddError] = (),
     ) -> RunningReplica:
@@ -133,7 +134,7 @@ class Group:
             heartbeat_interval_ms=100,
             serve_guard_ms=serve_guard_ms,
             margin_ms=margin_ms,
-            forward_grace_ms=1000,
+            forward_grace_ms=forward_grace_ms,
             drain_s=lambda: 0.1,
             milvus_version="2.3.5",
             switch_key="rootCoord.enableActiveStandby",

@@ -4,6 +4,7 @@ After each test all that etcd has seen is judged (`EtcdAudit`), and at no moment
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
@@ -16,6 +17,7 @@ from coordd.ha.election_events import Refusal, TermCause
 from coordd.ha.history import TermEnd, TermRecord, decode_term
 from coordd.ha.standbys import decode_offer, decode_report
 from coordd.ha.switchover import SwitchoverRequest, SwitchoverState, decode_request
+from coordd.rpc.failure import RpcFailure
 from coordd.rpc.port import PortInUse
 from tests.support.etcd import EtcdCluster, eventually, unique_root
 from tests.support.etcd_audit import EtcdAudit
@@ -241,6 +243,28 @@ async def test_a_switchover_moves_leadership_and_the_old_one_stands_by_anew(grou
     records = await wait_history(group, 3)
     assert [record.cause for record in records] == [TermCause.FIRST, TermCause.HANDOVER, TermCause.HANDOVER]
     assert [record.end for record in records] == [TermEnd.HANDED_OVER, TermEnd.HANDED_OVER, None]
+
+
+async def test_calls_are_forwarded_to_the_heirs_heir_once_leadership_has_passed_on(group: Group) -> None:
+    """The heir may be gone before the last caller has moved away from the first."""
+    first = group.start(forward_grace_ms=60_000)
+    await eventually(lambda: first.serving, LIMIT_S)
+    first_id, gate = first.server_id, first.replica.gate
+    second, third = group.start(), group.start()
+    await eventually(lambda: len(standbys_seen_by(first)) == 2, LIMIT_S)
+    await (await ask(group, first.replica.epoch, to=second.server_id))()
+    await eventually(lambda: second.serving, LIMIT_S)
+    assert gate.forwarder is not None
+    assert gate.forwarder.server_ids == (first_id, second.server_id)
+
+    await eventually(lambda: third.server_id in standbys_seen_by(second), LIMIT_S)
+    await (await ask(group, second.replica.epoch, to=third.server_id))()
+    async with asyncio.timeout(LIMIT_S):
+        while gate.forwarder is not None and gate.forwarder.server_ids != (first_id, third.server_id):
+            with contextlib.suppress(RpcFailure):  # nobody listens; a caller keeps the forwarding up
+                await gate.forwarder.forward("/a.Service/Method", b"", {}, boottime() + 0.02)
+            await asyncio.sleep(0.01)
+    assert gate.forwarder is not None
 
 
 async def test_the_one_that_is_named_inherits_whoever_else_stands_by(group: Group) -> None:
