@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from coordd.http2 import huffman
-
-Field = tuple[str, str]
+from coordd.http2.owner import Field
 
 _STATIC_NAMES: Final = """
     :authority :method :method :path :path :scheme :scheme :status :status :status :status :status :status :status

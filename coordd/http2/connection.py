@@ -1,0 +1,620 @@
+"""One HTTP/2 connection as a pure machine: bytes in, calls of the owner; orders in, bytes out.
+
+It keeps the rules of RFC 9113, both sides' windows, and header compression. It knows nothing of gRPC, does no
+I/O and reads no clock. Whoever has a clock calls `calm()` now and then: between two calls a peer may send only
+so many frames that cost work and bring nothing (`flood_limit`).
+
+Received data is handed to the owner at once, so it is given back to the peer's windows at once as well. How
+much of it is kept is the owner's business, how much the peer may have in flight is `window`.
+
+How a stream ends:
+- A server's stream ends with our END_STREAM. If the request has not ended by then, the rest of it is not
+  wanted: RST_STREAM with NO_ERROR follows (RFC 9113, section 8.1).
+- A client's stream ends with the peer's END_STREAM, with the same RST_STREAM if our side was still open.
+- Either may end by `reset_stream`, by the peer's RST_STREAM, or by an error of the peer.
+Orders for a stream that has ended do nothing: its owner need not know yet.
+"""
+
+from typing import Final
+
+from coordd.http2 import frames
+from coordd.http2.hpack import Decoder, HeadersRefused, HpackError
+from coordd.http2.owner import Field, Http2Error, Owner, Side, StreamsExhausted
+from coordd.http2.sending import MAX_SENT_FRAME_BYTES, Sender
+from coordd.http2.streams import GivenUp, Stream
+
+_CONNECTION_WINDOW: Final = 64 << 20
+"""What may be in flight on all streams of a connection together, at least."""
+_MAX_CONTINUATIONS: Final = 64
+_BLOCK_FACTOR: Final = 4
+"""A header block is read up to so many times the size that its fields may have: larger ones end the connection,
+since what is not read is missing in the table of the decoder."""
+_CALM_PER_FRAME: Final = 2
+"""What is forgiven for each frame of data that we send: a Go peer answers data with PINGs of its own, to measure
+how much fits into the line."""
+_PADDING_AND_PRIORITY: Final = frames.PADDED | frames.PRIORITIZED
+_UNLIMITED: Final = (1 << 32) - 1
+
+__all__ = ["Http2Connection", "Http2Error", "Owner", "Side", "StreamsExhausted"]
+
+
+class Http2Connection:
+    """One end of a connection.
+
+    Args:
+        window: bytes of data that may be in flight to us per stream.
+        max_streams: how many streams a client may have open with us; None = any number. Above it: REFUSED_STREAM.
+        max_header_bytes: size of the headers of one message, counted as in SETTINGS_MAX_HEADER_LIST_SIZE.
+        flood_limit: PINGs, SETTINGS, resets, empty and unknown frames between two `calm()`.
+
+    Attributes:
+        going_away: we have said GOAWAY.
+        peer_going_away: the peer has.
+        broken: `feed()` has raised; what else comes is ignored.
+        peer_max_streams: how many streams the peer allows us.
+    """
+
+    __slots__ = (
+        "_accepted_up_to",
+        "_block",
+        "_block_ended",
+        "_block_stream",
+        "_calm_limit",
+        "_continuations",
+        "_decoder",
+        "_given_up",
+        "_last_ours",
+        "_last_theirs",
+        "_max_block_bytes",
+        "_max_header_bytes",
+        "_max_streams",
+        "_nuisance",
+        "_only",
+        "_owner",
+        "_pieces",
+        "_pieces_bytes",
+        "_pieces_wanted",
+        "_preface",
+        "_received",
+        "_sender",
+        "_server",
+        "_streams",
+        "_window",
+        "broken",
+        "going_away",
+        "peer_going_away",
+        "peer_max_streams",
+    )
+
+    def __init__(
+        self,
+        side: Side,
+        owner: Owner,
+        *,
+        window: int = 4 << 20,
+        max_streams: int | None = None,
+        max_header_bytes: int = 16 << 10,
+        flood_limit: int = 10_000,
+    ) -> None:
+        self._server = side is Side.SERVER
+        self._owner = owner
+        self._window = window
+        self._max_streams = max_streams
+        self._max_header_bytes = max_header_bytes
+        self._max_block_bytes = _BLOCK_FACTOR * max_header_bytes
+        self._decoder = Decoder(max_header_bytes=max_header_bytes)
+        self._sender = Sender()
+        self._streams: dict[int, Stream] = {}
+        self._given_up = GivenUp()
+        self._last_ours = -1
+        self._last_theirs = 0
+        self._accepted_up_to = frames.MAX_STREAM
+        self._received = 0
+        self._nuisance = 0
+        self._calm_limit = flood_limit
+        self._preface = frames.PREFACE if self._server else b""
+        self._only: int | None = frames.SETTINGS
+        self._pieces: list[bytes] = []
+        self._pieces_bytes = self._pieces_wanted = 0
+        self._block: bytearray | None = None
+        self._block_stream = self._continuations = 0
+        self._block_ended = False
+        self.peer_max_streams = _UNLIMITED
+        self.going_away = self.peer_going_away = self.broken = False
+
+    @property
+    def streams(self) -> int:
+        """Streams that are open."""
+        return len(self._streams)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of data that wait for the peer's windows."""
+        return self._sender.unsent
+
+    def start(self) -> None:
+        """Say what comes first; once, before anything else."""
+        values = {
+            frames.INITIAL_WINDOW_SIZE: self._window,
+            frames.MAX_HEADER_LIST_SIZE: self._max_header_bytes,
+        }
+        if not self._server:
+            self._sender.output.append(frames.PREFACE)
+            values[frames.ENABLE_PUSH] = 0
+        elif self._max_streams is not None:
+            values[frames.MAX_CONCURRENT_STREAMS] = self._max_streams
+        more = self._connection_window() - frames.DEFAULT_WINDOW
+        self._sender.output += (frames.settings(values), frames.window_update(0, more))
+
+    def calm(self) -> None:
+        """Some time has passed (seconds): what a peer did before is forgiven."""
+        self._nuisance = 0
+
+    # Orders.
+
+    def new_stream(self) -> int:
+        """The number of a new stream of a client. Its headers must be sent before those of the next one.
+
+        Raises:
+            StreamsExhausted: a new connection is needed.
+        """
+        number = self._last_ours + 2
+        if number > frames.MAX_STREAM:
+            raise StreamsExhausted("all streams of this connection are used up")
+        self._last_ours = number
+        self._streams[number] = Stream(self._sender.initial_window, from_peer=False)
+        return number
+
+    def send_headers(self, stream: int, block: bytes, *, end: bool = False) -> None:
+        """Headers; `end`: and nothing after them. `block` is made by `hpack.encode`."""
+        state = self._streams.get(stream)
+        if state is None or state.ending:
+            return
+        state.known = True
+        if state.queue:
+            state.ending = end
+            state.trailers = block
+            return
+        self._sender.headers(stream, block, end=end)
+        if end:
+            self._our_end(stream, state)
+
+    def send_data(self, stream: int, data: bytes, *, end: bool = False) -> None:
+        """Data, as the peer's windows allow; the rest follows when they do. `end`: nothing after it."""
+        self._send(stream, data, end=end, trailers=None)
+
+    def send_last(self, stream: int, data: bytes, trailers: bytes) -> None:
+        """Data, if there is any, then trailers, with which our side ends."""
+        self._send(stream, data, end=False, trailers=trailers)
+
+    def reset_stream(self, stream: int, code: int) -> None:
+        """End the stream at once, both ways; what is queued for it is dropped."""
+        state = self._streams.get(stream)
+        if state is not None:
+            self.forget(stream)
+            if state.known:
+                self._sender.output.append(frames.rst_stream(stream, code))
+
+    def forget(self, stream: int) -> None:
+        """Hear no more of the stream, without a word to the peer. What still comes for it is ignored."""
+        state = self._streams.pop(stream, None)
+        if state is not None:
+            self._sender.drop(stream, state)
+            if not state.peer_ended:
+                self._given_up.add(stream)
+
+    def ping(self, payload: bytes) -> None:
+        """PING with eight bytes, which come back as `pong`."""
+        self._sender.output.append(frames.frame(frames.PING, 0, 0, payload))
+
+    def goaway(self, code: int, text: bytes = b"", last_stream: int | None = None) -> None:
+        """Take no streams of the peer above `last_stream`; None: none but those that have come.
+
+        May be said again, with a smaller `last_stream`.
+        """
+        last = self._last_theirs if last_stream is None else last_stream
+        self._accepted_up_to = min(self._accepted_up_to, last)
+        self.going_away = True
+        self._sender.output.append(frames.goaway(self._accepted_up_to, code, text))
+
+    def take(self) -> bytes:
+        """The output so far; b"" if there is none."""
+        return self._sender.take()
+
+    def feed(self, data: bytes) -> None:
+        """Take what the peer has sent, in pieces of any size.
+
+        Raises:
+            Http2Error: the connection is broken. The output ends with a GOAWAY: write it, then close.
+        """
+        if self.broken:
+            return
+        try:
+            self._parse(data)
+        except Http2Error as error:
+            self.broken = True
+            last = min(self._last_theirs, self._accepted_up_to)
+            self._sender.output.append(frames.goaway(last, error.code, error.text.encode()))
+            raise
+
+    # Frames.
+
+    def _parse(self, data: bytes) -> None:
+        if self._pieces:
+            self._pieces.append(data)
+            self._pieces_bytes += len(data)
+            if self._pieces_bytes < self._pieces_wanted:
+                return
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+        at, end = self._after_preface(data) if self._preface else 0, len(data)
+        unpack = frames.HEAD.unpack_from
+        start = stop = at
+        while end - at >= frames.HEAD_BYTES:
+            high, low, kind, flags, number = unpack(data, at)
+            start = at + frames.HEAD_BYTES
+            stop = start + (high << 16 | low)
+            if stop - start > frames.MAX_FRAME_BYTES:
+                raise Http2Error(frames.FRAME_SIZE_ERROR, f"a frame of {stop - start} bytes")
+            if stop > end:
+                break
+            if self._only is not None and kind != self._only:
+                raise Http2Error(frames.PROTOCOL_ERROR, f"frame type {kind} where only {self._only} may come")
+            at = stop
+            number &= frames.MAX_STREAM
+            if kind == frames.DATA:
+                self._on_data(number, flags, data, start, stop)
+            elif kind == frames.HEADERS:
+                self._on_headers(number, flags, data, start, stop)
+            else:
+                self._on_other(kind, number, flags, data[start:stop])
+        if at < end:
+            self._keep(data[at:], stop - at if end - at >= frames.HEAD_BYTES else frames.HEAD_BYTES)
+
+    def _keep(self, rest: bytes, wanted: int) -> None:
+        """A frame is not complete: wait for `wanted` bytes of it."""
+        self._pieces.append(rest)
+        self._pieces_bytes = len(rest)
+        self._pieces_wanted = wanted
+
+    def _after_preface(self, data: bytes) -> int:
+        """Where the frames of a client begin."""
+        size = min(len(self._preface), len(data))
+        if data[:size] != self._preface[:size]:
+            raise Http2Error(frames.PROTOCOL_ERROR, "this is not HTTP/2")
+        self._preface = self._preface[size:]
+        return size
+
+    def _on_data(self, number: int, flags: int, data: bytes, start: int, stop: int) -> None:
+        size = stop - start
+        self._received += size
+        if 2 * self._received >= self._connection_window():
+            self._sender.output.append(frames.window_update(0, self._received))
+            self._received = 0
+        if flags & frames.PADDED:
+            start, stop = _without_padding(data, start, stop)
+        stream = self._streams.get(number)
+        ended = bool(flags & frames.END_STREAM)
+        if stream is None:
+            self._on_stray(number, ended=ended)
+            return
+        if stream.peer_ended or not stream.answered:
+            self._fail(number, frames.STREAM_CLOSED if stream.peer_ended else frames.PROTOCOL_ERROR)
+            return
+        if ended:
+            self._their_end(number, stream)
+        else:
+            if not size:
+                self._bother()
+            stream.received += size
+            if 2 * stream.received >= self._window and not self._give_back(number, stream):
+                return
+        self._owner.data(number, data[start:stop], ended)
+
+    def _give_back(self, number: int, stream: Stream) -> bool:
+        """Open the stream's window again. Returns whether the peer has kept to it."""
+        size, stream.received = stream.received, 0
+        if size > max(self._window, frames.DEFAULT_WINDOW):
+            self._fail(number, frames.FLOW_CONTROL_ERROR)
+            return False
+        if size:
+            self._sender.output.append(frames.window_update(number, size))
+        return True
+
+    def _on_headers(self, number: int, flags: int, data: bytes, start: int, stop: int) -> None:
+        if flags & _PADDING_AND_PRIORITY:
+            if flags & frames.PADDED:
+                start, stop = _without_padding(data, start, stop)
+            if flags & frames.PRIORITIZED:
+                start += 5
+                if start > stop:
+                    raise Http2Error(frames.FRAME_SIZE_ERROR, "HEADERS too short for a priority")
+        ended = bool(flags & frames.END_STREAM)
+        if flags & frames.END_HEADERS:
+            self._on_block(number, data[start:stop], ended=ended)
+            return
+        self._only = frames.CONTINUATION
+        self._block = bytearray(data[start:stop])
+        self._block_stream = number
+        self._block_ended = ended
+        self._continuations = 0
+
+    def _on_continuation(self, number: int, flags: int, payload: bytes) -> None:
+        block = self._block
+        if block is None or number != self._block_stream:
+            raise Http2Error(frames.PROTOCOL_ERROR, "CONTINUATION without its HEADERS")
+        block += payload
+        self._continuations += 1
+        if len(block) > self._max_block_bytes or self._continuations > _MAX_CONTINUATIONS:
+            raise Http2Error(frames.ENHANCE_YOUR_CALM, "a header block without an end")
+        if flags & frames.END_HEADERS:
+            self._only = self._block = None
+            self._on_block(number, bytes(block), ended=self._block_ended)
+
+    def _on_block(self, number: int, block: bytes, *, ended: bool) -> None:
+        """A whole header block: of a new stream of a client, or the headers or trailers of a known one."""
+        headers: list[Field] | None = None
+        refusal = frames.NO_ERROR
+        try:
+            headers = self._decoder.decode(block)
+        except HpackError as error:
+            raise Http2Error(frames.COMPRESSION_ERROR, str(error)) from error
+        except HeadersRefused as error:
+            refusal = frames.ENHANCE_YOUR_CALM if error.too_large else frames.PROTOCOL_ERROR
+        stream = self._streams.get(number)
+        if stream is None:
+            if not self._is_new(number):
+                self._on_stray(number, ended=ended)
+                return
+            stream = self._accept(number, refusal, ended=ended)
+            if stream is None or headers is None:
+                return
+        elif headers is None or stream.peer_ended:
+            self._fail(number, refusal or frames.STREAM_CLOSED)
+            return
+        elif not ended:
+            if not self._server and not stream.answered and _informational(headers):
+                return
+            if stream.answered:
+                self._fail(number, frames.PROTOCOL_ERROR)
+                return
+        stream.answered = True
+        if ended:
+            self._their_end(number, stream)
+        self._owner.headers(number, headers, ended)
+
+    def _is_new(self, number: int) -> bool:
+        """Whether a client begins a stream by this number."""
+        return self._server and number > self._last_theirs and number & 1 == 1
+
+    def _accept(self, number: int, refusal: int, *, ended: bool) -> Stream | None:
+        """A new stream of a client; None if it is refused."""
+        self._last_theirs = number
+        too_many = self._max_streams is not None and len(self._streams) >= self._max_streams
+        if too_many or number > self._accepted_up_to:
+            refusal = frames.REFUSED_STREAM
+        if refusal:
+            self._bother()
+            self._sender.output.append(frames.rst_stream(number, refusal))
+            if not ended:
+                self._given_up.add(number)
+            return None
+        stream = self._streams[number] = Stream(self._sender.initial_window, from_peer=True)
+        return stream
+
+    def _on_other(self, kind: int, number: int, flags: int, payload: bytes) -> None:
+        match kind:
+            case frames.WINDOW_UPDATE:
+                self._on_window_update(number, payload)
+            case frames.PING:
+                self._on_ping(number, flags, payload)
+            case frames.RST_STREAM:
+                self._on_rst(number, payload)
+            case frames.SETTINGS:
+                self._on_settings(number, flags, payload)
+            case frames.CONTINUATION:
+                self._on_continuation(number, flags, payload)
+            case frames.GOAWAY:
+                self._on_goaway(number, payload)
+            case frames.PUSH_PROMISE:
+                raise Http2Error(frames.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody asked for")
+            case frames.PRIORITY:
+                _check_size(kind, payload, 5)
+                _check_stream(kind, number, of_connection=False)
+                self._bother()
+            case _:
+                self._bother()
+
+    def _on_window_update(self, number: int, payload: bytes) -> None:
+        _check_size(frames.WINDOW_UPDATE, payload, 4)
+        more = frames.WORD.unpack(payload)[0] & frames.MAX_WINDOW
+        sender = self._sender
+        if not number:
+            sender.window += more
+            if not more or sender.window > frames.MAX_WINDOW:
+                raise Http2Error(
+                    frames.FLOW_CONTROL_ERROR if more else frames.PROTOCOL_ERROR,
+                    "WINDOW_UPDATE by nothing, or by too much",
+                )
+            self._our_ends(sender.release_all())
+            return
+        stream = self._streams.get(number)
+        if stream is None:
+            self._check_not_idle(number, frames.WINDOW_UPDATE)
+            return
+        stream.window += more
+        if not more or stream.window > frames.MAX_WINDOW:
+            self._fail(number, frames.FLOW_CONTROL_ERROR if more else frames.PROTOCOL_ERROR)
+        elif stream.queue and sender.release(number, stream):
+            self._our_end(number, stream)
+
+    def _on_ping(self, number: int, flags: int, payload: bytes) -> None:
+        _check_size(frames.PING, payload, 8)
+        _check_stream(frames.PING, number, of_connection=True)
+        self._bother()
+        if flags & frames.ACK:
+            self._owner.pong(payload)
+        else:
+            self._sender.output.append(frames.frame(frames.PING, frames.ACK, 0, payload))
+
+    def _on_rst(self, number: int, payload: bytes) -> None:
+        _check_size(frames.RST_STREAM, payload, 4)
+        _check_stream(frames.RST_STREAM, number, of_connection=False)
+        self._check_not_idle(number, frames.RST_STREAM)
+        self._bother()
+        self._given_up.ended(number)
+        stream = self._streams.pop(number, None)
+        if stream is not None:
+            self._sender.drop(number, stream)
+            self._owner.reset(number, frames.WORD.unpack(payload)[0])
+
+    def _on_goaway(self, number: int, payload: bytes) -> None:
+        if len(payload) < 8:
+            raise Http2Error(frames.FRAME_SIZE_ERROR, "GOAWAY too short")
+        _check_stream(frames.GOAWAY, number, of_connection=True)
+        self._bother()
+        last, code = frames.TWO_WORDS.unpack_from(payload)
+        last &= frames.MAX_STREAM
+        self.peer_going_away = True
+        self._owner.goaway(last, code, payload[8:])
+        if not self._server:
+            for lost in [stream for stream in self._streams if stream > last]:
+                self._end_by_peer(lost, frames.REFUSED_STREAM)
+
+    def _on_settings(self, number: int, flags: int, payload: bytes) -> None:
+        _check_stream(frames.SETTINGS, number, of_connection=True)
+        first = self._only is not None
+        if flags & frames.ACK:
+            if payload or first:
+                raise Http2Error(frames.FRAME_SIZE_ERROR if payload else frames.PROTOCOL_ERROR, "a bad SETTINGS ACK")
+            self._bother()
+            return
+        if len(payload) % frames.SETTING.size:
+            raise Http2Error(frames.FRAME_SIZE_ERROR, "SETTINGS of a broken size")
+        self._only = None
+        self._bother()
+        for name, value in frames.SETTING.iter_unpack(payload):
+            self._set(name, value)
+        self._sender.output.append(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
+        if first:
+            self._owner.settled()
+
+    def _set(self, name: int, value: int) -> None:
+        """One setting of the peer. The size of its header table does not matter: `hpack.encode` uses none."""
+        match name:
+            case frames.INITIAL_WINDOW_SIZE:
+                self._set_window(value)
+            case frames.MAX_FRAME_SIZE:
+                if not frames.MAX_FRAME_BYTES <= value < 1 << 24:
+                    raise Http2Error(frames.PROTOCOL_ERROR, f"frames of up to {value} bytes")
+                self._sender.max_frame_bytes = min(value, MAX_SENT_FRAME_BYTES)
+            case frames.MAX_CONCURRENT_STREAMS:
+                self.peer_max_streams = value
+            case frames.ENABLE_PUSH if value > 1 or (value and not self._server):
+                raise Http2Error(frames.PROTOCOL_ERROR, f"ENABLE_PUSH of {value}")
+            case _:
+                pass
+
+    def _set_window(self, size: int) -> None:
+        """The window of each stream changes by as much as the initial one does."""
+        if size > frames.MAX_WINDOW:
+            raise Http2Error(frames.FLOW_CONTROL_ERROR, f"an initial window of {size} bytes")
+        more = size - self._sender.initial_window
+        self._sender.initial_window = size
+        for number, stream in list(self._streams.items()):
+            stream.window += more
+            if stream.window > frames.MAX_WINDOW:
+                raise Http2Error(frames.FLOW_CONTROL_ERROR, f"an initial window of {size} bytes is too much")
+            if stream.queue and self._sender.release(number, stream):
+                self._our_end(number, stream)
+
+    # Streams.
+
+    def _send(self, number: int, data: bytes, *, end: bool, trailers: bytes | None) -> None:
+        stream = self._streams.get(number)
+        if stream is None or stream.ending:
+            return
+        if self._nuisance:
+            self._nuisance = max(0, self._nuisance - _CALM_PER_FRAME)
+        if self._sender.data(number, stream, data, end=end, trailers=trailers):
+            self._our_end(number, stream)
+
+    def _our_ends(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._our_end(number, self._streams[number])
+
+    def _our_end(self, number: int, stream: Stream) -> None:
+        """END_STREAM is in the output."""
+        stream.ending = True
+        if self._server:
+            del self._streams[number]
+            if not stream.peer_ended:
+                self._given_up.add(number)
+                self._sender.output.append(frames.rst_stream(number, frames.NO_ERROR))
+
+    def _their_end(self, number: int, stream: Stream) -> None:
+        """END_STREAM has come."""
+        stream.peer_ended = True
+        if not self._server:
+            del self._streams[number]
+            if not stream.ending or stream.queue:
+                self._sender.drop(number, stream)
+                self._sender.output.append(frames.rst_stream(number, frames.NO_ERROR))
+
+    def _fail(self, number: int, code: int) -> None:
+        """The peer broke a rule on an open stream: reset it."""
+        self._bother()
+        self._sender.output.append(frames.rst_stream(number, code))
+        self._end_by_peer(number, code)
+
+    def _end_by_peer(self, number: int, code: int) -> None:
+        """A stream ends through the peer, and the owner is told; nothing if it ended meanwhile."""
+        if number in self._streams:
+            self.forget(number)
+            self._owner.reset(number, code)
+
+    def _on_stray(self, number: int, *, ended: bool) -> None:
+        """HEADERS or DATA for a stream that is not open: no error if we gave it up."""
+        self._check_not_idle(number, frames.DATA)
+        if number not in self._given_up:
+            raise Http2Error(frames.STREAM_CLOSED, f"stream {number} goes on after its end")
+        self._bother()
+        if ended:
+            self._given_up.ended(number)
+
+    def _check_not_idle(self, number: int, kind: int) -> None:
+        last = self._last_ours if (number & 1 == 0) == self._server else self._last_theirs
+        if not number or number > last:
+            raise Http2Error(frames.PROTOCOL_ERROR, f"frame type {kind} for stream {number}, which was never opened")
+
+    def _bother(self) -> None:
+        """Count a frame that costs work and brings nothing."""
+        self._nuisance += 1
+        if self._nuisance > self._calm_limit:
+            raise Http2Error(frames.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
+
+    def _connection_window(self) -> int:
+        return max(_CONNECTION_WINDOW, self._window)
+
+
+def _without_padding(data: bytes, start: int, stop: int) -> tuple[int, int]:
+    """Where the payload of a padded frame begins and ends."""
+    if start == stop or start + 1 + data[start] > stop:
+        raise Http2Error(frames.PROTOCOL_ERROR, "more padding than frame")
+    return start + 1, stop - data[start]
+
+
+def _informational(headers: list[Field]) -> bool:
+    """Whether these are the headers of a 1xx answer, which the final ones follow."""
+    return bool(headers) and headers[0][0] == ":status" and headers[0][1].startswith("1")
+
+
+def _check_size(kind: int, payload: bytes, size: int) -> None:
+    if len(payload) != size:
+        raise Http2Error(frames.FRAME_SIZE_ERROR, f"frame type {kind} of {len(payload)} bytes")
+
+
+def _check_stream(kind: int, number: int, *, of_connection: bool) -> None:
+    """Whether the frame is about the connection, stream 0, or about a stream."""
+    if (number == 0) != of_connection:
+        raise Http2Error(frames.PROTOCOL_ERROR, f"frame type {kind} on stream {number}")
