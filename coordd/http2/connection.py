@@ -15,11 +15,13 @@ How a stream ends:
 Orders for a stream that has ended do nothing: its owner need not know yet.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from coordd.http2 import frames
 from coordd.http2.hpack import Decoder, HeadersRefused, HpackError
 from coordd.http2.owner import Field, Http2Error, Owner, Side, StreamsExhausted
+from coordd.http2.partial import Partial
 from coordd.http2.sending import MAX_SENT_FRAME_BYTES, Sender
 from coordd.http2.streams import GivenUp, Stream
 
@@ -52,6 +54,7 @@ class Http2Connection:
         peer_going_away: the peer has.
         broken: `feed()` has raised; what else comes is ignored.
         peer_max_streams: how many streams the peer allows us.
+        on_ping: is called for each PING of the peer, as the owner is, if somebody counts them.
     """
 
     __slots__ = (
@@ -71,9 +74,7 @@ class Http2Connection:
         "_nuisance",
         "_only",
         "_owner",
-        "_pieces",
-        "_pieces_bytes",
-        "_pieces_wanted",
+        "_partial",
         "_preface",
         "_received",
         "_sender",
@@ -82,6 +83,7 @@ class Http2Connection:
         "_window",
         "broken",
         "going_away",
+        "on_ping",
         "peer_going_away",
         "peer_max_streams",
     )
@@ -114,12 +116,12 @@ class Http2Connection:
         self._calm_limit = flood_limit
         self._preface = frames.PREFACE if self._server else b""
         self._only: int | None = frames.SETTINGS
-        self._pieces: list[bytes] = []
-        self._pieces_bytes = self._pieces_wanted = 0
+        self._partial = Partial()
         self._block: bytearray | None = None
         self._block_stream = self._continuations = 0
         self._block_ended = False
         self.peer_max_streams = _UNLIMITED
+        self.on_ping: Callable[[], None] | None = None
         self.going_away = self.peer_going_away = self.broken = False
 
     @property
@@ -240,13 +242,11 @@ class Http2Connection:
     # Frames.
 
     def _parse(self, data: bytes) -> None:
-        if self._pieces:
-            self._pieces.append(data)
-            self._pieces_bytes += len(data)
-            if self._pieces_bytes < self._pieces_wanted:
+        if self._partial.waiting:
+            whole = self._partial.add(data)
+            if whole is None:
                 return
-            data = b"".join(self._pieces)
-            self._pieces.clear()
+            data = whole
         at, end = self._after_preface(data) if self._preface else 0, len(data)
         unpack = frames.HEAD.unpack_from
         start = stop = at
@@ -269,13 +269,7 @@ class Http2Connection:
             else:
                 self._on_other(kind, number, flags, data[start:stop])
         if at < end:
-            self._keep(data[at:], stop - at if end - at >= frames.HEAD_BYTES else frames.HEAD_BYTES)
-
-    def _keep(self, rest: bytes, wanted: int) -> None:
-        """A frame is not complete: wait for `wanted` bytes of it."""
-        self._pieces.append(rest)
-        self._pieces_bytes = len(rest)
-        self._pieces_wanted = wanted
+            self._partial.keep(data[at:], stop - at if end - at >= frames.HEAD_BYTES else frames.HEAD_BYTES)
 
     def _after_preface(self, data: bytes) -> int:
         """Where the frames of a client begin."""
@@ -456,6 +450,8 @@ class Http2Connection:
             self._owner.pong(payload)
         else:
             self._sender.output.append(frames.frame(frames.PING, frames.ACK, 0, payload))
+            if self.on_ping is not None:
+                self.on_ping()
 
     def _on_rst(self, number: int, payload: bytes) -> None:
         _check_size(frames.RST_STREAM, payload, 4)

@@ -1,0 +1,215 @@
+"""A connection on a socket of asyncio: what the core says is written, what comes is fed to it.
+
+Everything that one piece of received data leads to at once leaves in one write. What comes about later is
+written by `flush()`, or together with all else of the same turn of the loop by `flush_soon()`.
+
+A server that the peer does not read from stops reading itself, so that a peer cannot fill the memory with
+answers. A client goes on reading, since two ends that wait for each other would wait for ever.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from coordd.http2.connection import Http2Connection
+from coordd.http2.owner import Http2Error, Owner, Side
+
+_CALM_S: Final = 10.0
+"""How often nuisances are forgiven: with the core's limit about a thousand per second are harmless."""
+_LAST_CHANCE_S: Final = 0.1
+"""After a ping was not answered in time: so long may our own loop have stood still with the answer unread."""
+_KEEPALIVE_PAYLOAD: Final = b"keepaliv"
+_IPV4_MAPPED: Final = "::ffff:"
+"""How a socket that takes both kinds shows an IPv4 address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """When a silent connection is pinged, and given up.
+
+    Attributes:
+        time_s: nothing was received for so long: PING.
+        timeout_s: nothing came for so long after it: the connection is lost.
+        without_calls: also while no stream is open.
+    """
+
+    time_s: float
+    timeout_s: float
+    without_calls: bool
+
+
+class PeerSilent(ConnectionError):
+    """The peer did not answer a keep-alive ping."""
+
+
+class LinkOwner(Owner, Protocol):
+    """An owner that is also told of the end. The link is closed by errors in it: they come back in `lost`."""
+
+    def lost(self, error: Exception | None, /) -> None:
+        """The connection is gone, and with it every stream; called once. None: it was closed, by either side."""
+
+
+class Link(asyncio.Protocol):
+    """One connection.
+
+    Args:
+        make: makes the owner; called at once, before there is a `core` or a `transport`.
+        side, window, max_streams, max_header_bytes: see `Http2Connection`.
+        keepalive: None = never pings.
+
+    Attributes:
+        core: the connection; call `flush` or `flush_soon` after orders that were not given from within it.
+        transport: None until the connection is made.
+        peername: of the peer, as gRPC spells it; "" until the connection is made.
+        lost: the connection is gone, or about to go: nothing is written any more.
+    """
+
+    def __init__(
+        self,
+        make: Callable[["Link"], LinkOwner],
+        side: Side,
+        *,
+        keepalive: Keepalive | None = None,
+        window: int = 4 << 20,
+        max_streams: int | None = None,
+        max_header_bytes: int = 16 << 10,
+    ) -> None:
+        self._owner = make(self)
+        self._side = side
+        self.core = Http2Connection(
+            side, self._owner, window=window, max_streams=max_streams, max_header_bytes=max_header_bytes
+        )
+        self.transport: asyncio.Transport | None = None
+        self.peername = ""
+        self.lost = False
+        self._loop = asyncio.get_running_loop()
+        self._keepalive = keepalive
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard = 0.0
+        self._calm_at = 0.0
+        self._flushing = False
+        self._error: Exception | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say hello."""
+        self.transport = transport  # type: ignore[assignment]  # a socket's transport is one
+        self.peername = format_peer(transport.get_extra_info("peername"))
+        self._heard = self._loop.time()
+        if self._keepalive is not None:
+            self._timer = self._loop.call_later(self._keepalive.time_s, self._check_silence, self._keepalive)
+        self.core.start()
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the core, then write what it has to say."""
+        self._heard = now = self._loop.time()
+        if now >= self._calm_at:
+            self._calm_at = now + _CALM_S
+            self.core.calm()
+        try:
+            self.core.feed(data)
+        except Http2Error as error:
+            self._end(error)
+        except Exception as error:  # noqa: BLE001 - a bug of the owner must not concern other connections
+            self._end(error)
+        else:
+            if not self.lost:
+                self.flush()
+
+    def eof_received(self) -> bool:
+        """The peer sends no more. A connection that is open one way is of no use."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the owner."""
+        self.lost = True
+        self._stop_timer()
+        self._owner.lost(self._error or exc)
+
+    def pause_writing(self) -> None:
+        """The peer does not read what we write."""
+        if self._side is Side.SERVER and self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        if self._side is Side.SERVER and self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def flush(self) -> None:
+        """Write what the core has to say; nothing if the connection is not there, or gone."""
+        data = self.core.take()
+        if data and self.transport is not None and not self.lost:
+            self.transport.write(data)
+
+    def flush_soon(self) -> None:
+        """`flush()` once, at the end of this turn of the loop, however often this is called."""
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_now)
+
+    def close(self) -> None:
+        """Write what there is, then close. The owner's `lost` follows."""
+        if self.lost:
+            return
+        self.flush()
+        self.lost = True
+        self._stop_timer()
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self, error: Exception | None = None) -> None:
+        """Close at once, without writing; `error` is what `lost` is told."""
+        self._error = self._error or error
+        self.lost = True
+        self._stop_timer()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _flush_now(self) -> None:
+        self._flushing = False
+        self.flush()
+
+    def _end(self, error: Exception) -> None:
+        self._error = error
+        self.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check_silence(self, keepalive: Keepalive) -> None:
+        """Nothing may have come for `time_s`: ping."""
+        now = self._loop.time()
+        wait = self._heard + keepalive.time_s - now
+        if wait > 0:
+            self._timer = self._loop.call_later(wait, self._check_silence, keepalive)
+        elif self.core.streams or keepalive.without_calls:
+            self.core.ping(_KEEPALIVE_PAYLOAD)
+            self.flush()
+            self._timer = self._loop.call_later(keepalive.timeout_s, self._check_answer, keepalive, now)
+        else:
+            self._timer = self._loop.call_later(keepalive.time_s, self._check_silence, keepalive)
+
+    def _check_answer(self, keepalive: Keepalive, pinged: float) -> None:
+        """Something should have come since `pinged`; if it lies in the socket, it is read within the next moment."""
+        if self._heard > pinged:
+            self._check_silence(keepalive)
+        else:
+            self._timer = self._loop.call_later(_LAST_CHANCE_S, self._give_up, keepalive, pinged)
+
+    def _give_up(self, keepalive: Keepalive, pinged: float) -> None:
+        if self._heard > pinged:
+            self._check_silence(keepalive)
+        else:
+            self.abort(PeerSilent(f"no answer to a ping for {keepalive.timeout_s} s"))
+
+
+def format_peer(address: Any) -> str:
+    """The address of a socket's peer, as gRPC spells it in its URIs."""
+    if not isinstance(address, tuple):
+        return "unix:"
+    host, port = address[0].removeprefix(_IPV4_MAPPED), address[1]
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
