@@ -44,6 +44,7 @@ class Http2Connection:
     """One end of a connection.
 
     Args:
+        owner: None if it is set later, before anything is fed.
         window: bytes of data that may be in flight to us per stream.
         max_streams: how many streams a client may have open with us; None = any number. Above it: REFUSED_STREAM.
         max_header_bytes: size of the headers of one message, counted as in SETTINGS_MAX_HEADER_LIST_SIZE.
@@ -56,6 +57,8 @@ class Http2Connection:
         peer_max_streams: how many streams the peer allows us.
         on_ping: is called for each PING of the peer, as the owner is, if somebody counts them.
     """
+
+    owner: Owner
 
     __slots__ = (
         "_accepted_up_to",
@@ -73,7 +76,6 @@ class Http2Connection:
         "_max_streams",
         "_nuisance",
         "_only",
-        "_owner",
         "_partial",
         "_preface",
         "_received",
@@ -84,6 +86,7 @@ class Http2Connection:
         "broken",
         "going_away",
         "on_ping",
+        "owner",
         "peer_going_away",
         "peer_max_streams",
     )
@@ -91,7 +94,7 @@ class Http2Connection:
     def __init__(
         self,
         side: Side,
-        owner: Owner,
+        owner: Owner | None,
         *,
         window: int = 4 << 20,
         max_streams: int | None = None,
@@ -99,7 +102,8 @@ class Http2Connection:
         flood_limit: int = 10_000,
     ) -> None:
         self._server = side is Side.SERVER
-        self._owner = owner
+        if owner is not None:
+            self.owner = owner
         self._window = window
         self._max_streams = max_streams
         self._max_header_bytes = max_header_bytes
@@ -303,7 +307,7 @@ class Http2Connection:
             stream.received += size
             if 2 * stream.received >= self._window and not self._give_back(number, stream):
                 return
-        self._owner.data(number, data[start:stop], ended)
+        self.owner.data(number, data[start:stop], ended)
 
     def _give_back(self, number: int, stream: Stream) -> bool:
         """Open the stream's window again. Returns whether the peer has kept to it."""
@@ -375,7 +379,7 @@ class Http2Connection:
         stream.answered = True
         if ended:
             self._their_end(number, stream)
-        self._owner.headers(number, headers, ended)
+        self.owner.headers(number, headers, ended)
 
     def _is_new(self, number: int) -> bool:
         """Whether a client begins a stream by this number."""
@@ -447,7 +451,7 @@ class Http2Connection:
         _check_stream(frames.PING, number, of_connection=True)
         self._bother()
         if flags & frames.ACK:
-            self._owner.pong(payload)
+            self.owner.pong(payload)
         else:
             self._sender.output.append(frames.frame(frames.PING, frames.ACK, 0, payload))
             if self.on_ping is not None:
@@ -462,7 +466,7 @@ class Http2Connection:
         stream = self._streams.pop(number, None)
         if stream is not None:
             self._sender.drop(number, stream)
-            self._owner.reset(number, frames.WORD.unpack(payload)[0])
+            self.owner.reset(number, frames.WORD.unpack(payload)[0])
 
     def _on_goaway(self, number: int, payload: bytes) -> None:
         if len(payload) < 8:
@@ -472,7 +476,7 @@ class Http2Connection:
         last, code = frames.TWO_WORDS.unpack_from(payload)
         last &= frames.MAX_STREAM
         self.peer_going_away = True
-        self._owner.goaway(last, code, payload[8:])
+        self.owner.goaway(last, code, payload[8:])
         if not self._server:
             for lost in [stream for stream in self._streams if stream > last]:
                 self._end_by_peer(lost, frames.REFUSED_STREAM)
@@ -493,7 +497,7 @@ class Http2Connection:
             self._set(name, value)
         self._sender.output.append(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
         if first:
-            self._owner.settled()
+            self.owner.settled()
 
     def _set(self, name: int, value: int) -> None:
         """One setting of the peer. The size of its header table does not matter: `hpack.encode` uses none."""
@@ -567,7 +571,7 @@ class Http2Connection:
         """A stream ends through the peer, and the owner is told; nothing if it ended meanwhile."""
         if number in self._streams:
             self.forget(number)
-            self._owner.reset(number, code)
+            self.owner.reset(number, code)
 
     def _on_stray(self, number: int, *, ended: bool) -> None:
         """HEADERS or DATA for a stream that is not open: no error if we gave it up."""

@@ -54,7 +54,7 @@ class Link(asyncio.Protocol):
     """One connection.
 
     Args:
-        make: makes the owner; called at once, before there is a `core` or a `transport`.
+        make: makes the owner; called at once, when there is a `core` and no `transport`.
         side, window, max_streams, max_header_bytes: see `Http2Connection`.
         keepalive: None = never pings.
 
@@ -75,11 +75,11 @@ class Link(asyncio.Protocol):
         max_streams: int | None = None,
         max_header_bytes: int = 16 << 10,
     ) -> None:
-        self._owner = make(self)
         self._side = side
         self.core = Http2Connection(
-            side, self._owner, window=window, max_streams=max_streams, max_header_bytes=max_header_bytes
+            side, None, window=window, max_streams=max_streams, max_header_bytes=max_header_bytes
         )
+        self.core.owner = self._owner = make(self)
         self.transport: asyncio.Transport | None = None
         self.peername = ""
         self.lost = False

@@ -21,12 +21,12 @@ ACCEPTED_ENCODINGS: Final = "identity,gzip"
 
 
 class MessageError(Exception):
-    """These are no messages, or none that are taken. `code` is the gRPC status that says so."""
+    """These are no messages, or none that are taken. `code` is the gRPC status that says so, `message` goes with it."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
-        self.text = text
+        self.message = text
 
 
 def frame_message(body: bytes) -> bytes:
@@ -78,14 +78,10 @@ class MessageReader:
             self._partial.keep(data[at:], wanted)
         return messages
 
-    def end(self) -> None:
-        """No data follows.
-
-        Raises:
-            MessageError: INTERNAL, if a message is incomplete.
-        """
-        if self._partial.waiting:
-            raise MessageError(status.INTERNAL, "the stream ended in the middle of a message")
+    
+    def partial(self) -> bool:
+        """Whether a message has begun and is not complete: no stream may end like that."""
+        return self._partial.waiting
 
     def _check(self, flag: int, size: int) -> None:
         """Whether a message with such a head can be read at all."""
