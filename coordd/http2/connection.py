@@ -21,26 +21,24 @@ from typing import Final
 from coordd.http2 import frames
 from coordd.http2.hpack import Decoder, HeadersRefused, HpackError
 from coordd.http2.owner import Field, Http2Error, Owner, Side, StreamsExhausted
-from coordd.http2.partial import Partial
+from coordd.http2.reading import FrameReader
 from coordd.http2.sending import MAX_SENT_FRAME_BYTES, Sender
 from coordd.http2.streams import GivenUp, Stream
 
 _CONNECTION_WINDOW: Final = 64 << 20
 """What may be in flight on all streams of a connection together, at least."""
-_MAX_CONTINUATIONS: Final = 64
 _BLOCK_FACTOR: Final = 4
-"""A header block is read up to so many times the size that its fields may have: larger ones end the connection,
-since what is not read is missing in the table of the decoder."""
+"""A header block is read up to so many times the size that its fields may have. What is larger than they may be
+is an error of the stream, what is larger than that is one of the connection."""
 _CALM_PER_FRAME: Final = 2
 """What is forgiven for each frame of data that we send: a Go peer answers data with PINGs of its own, to measure
 how much fits into the line."""
-_PADDING_AND_PRIORITY: Final = frames.PADDED | frames.PRIORITIZED
 _UNLIMITED: Final = (1 << 32) - 1
 
 __all__ = ["Http2Connection", "Http2Error", "Owner", "Side", "StreamsExhausted"]
 
 
-class Http2Connection:
+class Http2Connection(FrameReader):
     """One end of a connection.
 
     Args:
@@ -62,22 +60,15 @@ class Http2Connection:
 
     __slots__ = (
         "_accepted_up_to",
-        "_block",
-        "_block_ended",
-        "_block_stream",
+        "_allowed",
         "_calm_limit",
-        "_continuations",
         "_decoder",
         "_given_up",
         "_last_ours",
         "_last_theirs",
-        "_max_block_bytes",
         "_max_header_bytes",
         "_max_streams",
         "_nuisance",
-        "_only",
-        "_partial",
-        "_preface",
         "_received",
         "_sender",
         "_server",
@@ -102,12 +93,13 @@ class Http2Connection:
         flood_limit: int = 10_000,
     ) -> None:
         self._server = side is Side.SERVER
+        super().__init__(frames.PREFACE if self._server else b"", _BLOCK_FACTOR * max_header_bytes)
         if owner is not None:
             self.owner = owner
         self._window = window
+        self._allowed = max(window, frames.DEFAULT_WINDOW)
         self._max_streams = max_streams
         self._max_header_bytes = max_header_bytes
-        self._max_block_bytes = _BLOCK_FACTOR * max_header_bytes
         self._decoder = Decoder(max_header_bytes=max_header_bytes)
         self._sender = Sender()
         self._streams: dict[int, Stream] = {}
@@ -118,12 +110,6 @@ class Http2Connection:
         self._received = 0
         self._nuisance = 0
         self._calm_limit = flood_limit
-        self._preface = frames.PREFACE if self._server else b""
-        self._only: int | None = frames.SETTINGS
-        self._partial = Partial()
-        self._block: bytearray | None = None
-        self._block_stream = self._continuations = 0
-        self._block_ended = False
         self.peer_max_streams = _UNLIMITED
         self.on_ping: Callable[[], None] | None = None
         self.going_away = self.peer_going_away = self.broken = False
@@ -245,109 +231,36 @@ class Http2Connection:
 
     # Frames.
 
-    def _parse(self, data: bytes) -> None:
-        if self._partial.waiting:
-            whole = self._partial.add(data)
-            if whole is None:
-                return
-            data = whole
-        at, end = self._after_preface(data) if self._preface else 0, len(data)
-        unpack = frames.HEAD.unpack_from
-        start = stop = at
-        while end - at >= frames.HEAD_BYTES:
-            high, low, kind, flags, number = unpack(data, at)
-            start = at + frames.HEAD_BYTES
-            stop = start + (high << 16 | low)
-            if stop - start > frames.MAX_FRAME_BYTES:
-                raise Http2Error(frames.FRAME_SIZE_ERROR, f"a frame of {stop - start} bytes")
-            if stop > end:
-                break
-            if self._only is not None and kind != self._only:
-                raise Http2Error(frames.PROTOCOL_ERROR, f"frame type {kind} where only {self._only} may come")
-            at = stop
-            number &= frames.MAX_STREAM
-            if kind == frames.DATA:
-                self._on_data(number, flags, data, start, stop)
-            elif kind == frames.HEADERS:
-                self._on_headers(number, flags, data, start, stop)
-            else:
-                self._on_other(kind, number, flags, data[start:stop])
-        if at < end:
-            self._partial.keep(data[at:], stop - at if end - at >= frames.HEAD_BYTES else frames.HEAD_BYTES)
-
-    def _after_preface(self, data: bytes) -> int:
-        """Where the frames of a client begin."""
-        size = min(len(self._preface), len(data))
-        if data[:size] != self._preface[:size]:
-            raise Http2Error(frames.PROTOCOL_ERROR, "this is not HTTP/2")
-        self._preface = self._preface[size:]
-        return size
-
-    def _on_data(self, number: int, flags: int, data: bytes, start: int, stop: int) -> None:
-        size = stop - start
+    def _on_data(self, number: int, size: int, payload: bytes, *, ended: bool) -> None:
         self._received += size
         if 2 * self._received >= self._connection_window():
             self._sender.output.append(frames.window_update(0, self._received))
             self._received = 0
-        if flags & frames.PADDED:
-            start, stop = _without_padding(data, start, stop)
         stream = self._streams.get(number)
-        ended = bool(flags & frames.END_STREAM)
         if stream is None:
             self._on_stray(number, ended=ended)
             return
         if stream.peer_ended or not stream.answered:
             self._fail(number, frames.STREAM_CLOSED if stream.peer_ended else frames.PROTOCOL_ERROR)
             return
+        stream.received += size
+        if 2 * stream.received >= self._window and not self._give_back(number, stream, ended=ended):
+            return
         if ended:
             self._their_end(number, stream)
-        else:
-            if not size:
-                self._bother()
-            stream.received += size
-            if 2 * stream.received >= self._window and not self._give_back(number, stream):
-                return
-        self.owner.data(number, data[start:stop], ended)
+        elif not size:
+            self._bother()
+        self.owner.data(number, payload, ended)
 
-    def _give_back(self, number: int, stream: Stream) -> bool:
-        """Open the stream's window again. Returns whether the peer has kept to it."""
+    def _give_back(self, number: int, stream: Stream, *, ended: bool) -> bool:
+        """Open the stream's window again, if anything may come. Returns whether the peer has kept to it."""
         size, stream.received = stream.received, 0
-        if size > max(self._window, frames.DEFAULT_WINDOW):
+        if size > self._allowed:
             self._fail(number, frames.FLOW_CONTROL_ERROR)
             return False
-        if size:
+        if size and not ended:
             self._sender.output.append(frames.window_update(number, size))
         return True
-
-    def _on_headers(self, number: int, flags: int, data: bytes, start: int, stop: int) -> None:
-        if flags & _PADDING_AND_PRIORITY:
-            if flags & frames.PADDED:
-                start, stop = _without_padding(data, start, stop)
-            if flags & frames.PRIORITIZED:
-                start += 5
-                if start > stop:
-                    raise Http2Error(frames.FRAME_SIZE_ERROR, "HEADERS too short for a priority")
-        ended = bool(flags & frames.END_STREAM)
-        if flags & frames.END_HEADERS:
-            self._on_block(number, data[start:stop], ended=ended)
-            return
-        self._only = frames.CONTINUATION
-        self._block = bytearray(data[start:stop])
-        self._block_stream = number
-        self._block_ended = ended
-        self._continuations = 0
-
-    def _on_continuation(self, number: int, flags: int, payload: bytes) -> None:
-        block = self._block
-        if block is None or number != self._block_stream:
-            raise Http2Error(frames.PROTOCOL_ERROR, "CONTINUATION without its HEADERS")
-        block += payload
-        self._continuations += 1
-        if len(block) > self._max_block_bytes or self._continuations > _MAX_CONTINUATIONS:
-            raise Http2Error(frames.ENHANCE_YOUR_CALM, "a header block without an end")
-        if flags & frames.END_HEADERS:
-            self._only = self._block = None
-            self._on_block(number, bytes(block), ended=self._block_ended)
 
     def _on_block(self, number: int, block: bytes, *, ended: bool) -> None:
         """A whole header block: of a new stream of a client, or the headers or trailers of a known one."""
@@ -410,8 +323,6 @@ class Http2Connection:
                 self._on_rst(number, payload)
             case frames.SETTINGS:
                 self._on_settings(number, flags, payload)
-            case frames.CONTINUATION:
-                self._on_continuation(number, flags, payload)
             case frames.GOAWAY:
                 self._on_goaway(number, payload)
             case frames.PUSH_PROMISE:
@@ -488,12 +399,16 @@ class Http2Connection:
             if payload or first:
                 raise Http2Error(frames.FRAME_SIZE_ERROR if payload else frames.PROTOCOL_ERROR, "a bad SETTINGS ACK")
             self._bother()
+            self._allowed = self._window
             return
         if len(payload) % frames.SETTING.size:
             raise Http2Error(frames.FRAME_SIZE_ERROR, "SETTINGS of a broken size")
         self._only = None
         self._bother()
-        for name, value in frames.SETTING.iter_unpack(payload):
+        values = list(frames.SETTING.iter_unpack(payload))
+        for name, value in values:
+            _check_setting(name, value, from_server=not self._server)
+        for name, value in dict(values).items():  # of several for one name only the last one counts
             self._set(name, value)
         self._sender.output.append(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
         if first:
@@ -505,20 +420,14 @@ class Http2Connection:
             case frames.INITIAL_WINDOW_SIZE:
                 self._set_window(value)
             case frames.MAX_FRAME_SIZE:
-                if not frames.MAX_FRAME_BYTES <= value < 1 << 24:
-                    raise Http2Error(frames.PROTOCOL_ERROR, f"frames of up to {value} bytes")
                 self._sender.max_frame_bytes = min(value, MAX_SENT_FRAME_BYTES)
             case frames.MAX_CONCURRENT_STREAMS:
                 self.peer_max_streams = value
-            case frames.ENABLE_PUSH if value > 1 or (value and not self._server):
-                raise Http2Error(frames.PROTOCOL_ERROR, f"ENABLE_PUSH of {value}")
             case _:
                 pass
 
     def _set_window(self, size: int) -> None:
         """The window of each stream changes by as much as the initial one does."""
-        if size > frames.MAX_WINDOW:
-            raise Http2Error(frames.FLOW_CONTROL_ERROR, f"an initial window of {size} bytes")
         more = size - self._sender.initial_window
         self._sender.initial_window = size
         for number, stream in list(self._streams.items()):
@@ -597,11 +506,14 @@ class Http2Connection:
         return max(_CONNECTION_WINDOW, self._window)
 
 
-def _without_padding(data: bytes, start: int, stop: int) -> tuple[int, int]:
-    """Where the payload of a padded frame begins and ends."""
-    if start == stop or start + 1 + data[start] > stop:
-        raise Http2Error(frames.PROTOCOL_ERROR, "more padding than frame")
-    return start + 1, stop - data[start]
+def _check_setting(name: int, value: int, *, from_server: bool) -> None:
+    """Whether a setting may have this value (RFC 9113, section 6.5.2)."""
+    if name == frames.INITIAL_WINDOW_SIZE and value > frames.MAX_WINDOW:
+        raise Http2Error(frames.FLOW_CONTROL_ERROR, f"an initial window of {value} bytes")
+    if name == frames.MAX_FRAME_SIZE and not frames.MAX_FRAME_BYTES <= value < 1 << 24:
+        raise Http2Error(frames.PROTOCOL_ERROR, f"frames of up to {value} bytes")
+    if name == frames.ENABLE_PUSH and (value > 1 or (value and from_server)):
+        raise Http2Error(frames.PROTOCOL_ERROR, f"ENABLE_PUSH of {value}")
 
 
 def _informational(headers: list[Field]) -> bool:

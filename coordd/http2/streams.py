@@ -38,7 +38,7 @@ class GivenUp:
 
     __slots__ = ("_below", "_limit", "_numbers")
 
-    def __init__(self, limit: int = 4096) -> None:
+    def __init__(self, limit: int = 2048) -> None:
         self._limit = limit
         self._numbers: set[int] = set()
         self._below = 0
