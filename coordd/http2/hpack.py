@@ -127,7 +127,9 @@ class Decoder:
             raise HpackError("a header block is cut off, or names an entry that is not there") from error
         if self._malformed or len(fields) * self._largest > self._max_header_bytes:
             self._check(fields)
-        if len(self._cache) < _MAX_CACHED_BLOCKS and end <= _MAX_CACHED_BYTES:
+        if end <= _MAX_CACHED_BYTES:
+            if len(self._cache) >= _MAX_CACHED_BLOCKS:
+                self._cache.clear()
             self._cache[block] = fields
         return fields
 

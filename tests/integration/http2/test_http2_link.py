@@ -1,0 +1,226 @@
+"""Connections on real sockets: writes, closing, keep-alive, and peers that do not read."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from coordd.http2 import frames
+from coordd.http2.hpack import encode
+from coordd.http2.link import Keepalive, Link, PeerSilent, format_peer
+from coordd.http2.owner import Http2Error, Side
+
+REQUEST = encode([(":method", "POST"), (":path", "/s/M")])
+RESPONSE = encode([(":status", "200")])
+TRAILERS = encode([("grpc-status", "0")])
+
+
+class Peer:
+    """An owner that answers each request with its own data, and keeps what it is told."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.headers_of: list[int] = []
+        self.bodies: dict[int, bytes] = {}
+        self.pongs = 0
+        self.ended = asyncio.Event()
+        self.settled_now = asyncio.Event()
+        self.gone: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def headers(self, stream: int, headers: list[tuple[str, str]], ended: bool) -> None:  # noqa: FBT001
+        self.headers_of.append(stream)
+        if dict(headers).get(":path") == "/s/Bug":
+            raise RuntimeError("a bug")
+        if ended:
+            self.ended.set()
+
+    def data(self, stream: int, data: bytes, ended: bool) -> None:  # noqa: FBT001
+        self.bodies[stream] = self.bodies.get(stream, b"") + data
+        if ended:
+            self.link.core.send_headers(stream, RESPONSE)
+            self.link.core.send_last(stream, self.bodies[stream], TRAILERS)
+
+    def reset(self, stream: int, code: int) -> None:
+        self.bodies[stream] = b"reset"
+
+    def goaway(self, last_stream: int, code: int, text: bytes) -> None:
+        self.link.close()
+
+    def pong(self, payload: bytes) -> None:
+        self.pongs += 1
+
+    def settled(self) -> None:
+        self.settled_now.set()
+
+    def lost(self, error: Exception | None) -> None:
+        self.gone.set_result(error)
+
+
+@asynccontextmanager
+async def serving(**options: Any) -> AsyncIterator[tuple[int, list[Peer]]]:
+    """A server on a port; the peers appear as they connect."""
+    peers: list[Peer] = []
+
+    def make(link: Link) -> Peer:
+        peers.append(Peer(link))
+        return peers[-1]
+
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Link(make, Side.SERVER, **options), "127.0.0.1", 0
+    )
+    try:
+        yield server.sockets[0].getsockname()[1], peers
+    finally:
+        server.close()
+        for peer in peers:
+            peer.link.abort()
+
+
+async def connect(port: int, **options: Any) -> Peer:
+    loop = asyncio.get_running_loop()
+    made: list[Peer] = []
+
+    def make(link: Link) -> Peer:
+        made.append(Peer(link))
+        return made[-1]
+
+    await loop.create_connection(lambda: Link(make, Side.CLIENT, **options), "127.0.0.1", port)
+    return made[0]
+
+
+def ask(peer: Peer, body: bytes, block: bytes = REQUEST) -> int:
+    stream = peer.link.core.new_stream()
+    peer.link.core.send_headers(stream, block)
+    peer.link.core.send_data(stream, body, end=True)
+    peer.link.flush_soon()
+    return stream
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_calls_and_the_end() -> None:
+    async with serving() as (port, peers):
+        client = await connect(port)
+        streams = [ask(client, bytes([number]) * 100_000) for number in range(5)]
+        await until(lambda: client.link.core.streams == 0)
+        assert [client.bodies[stream][:1] for stream in streams] == [bytes([number]) for number in range(5)]
+        assert all(len(client.bodies[stream]) == 100_000 for stream in streams)
+        assert client.link.peername == f"ipv4:127.0.0.1:{port}"
+        assert peers[0].link.peername.startswith("ipv4:127.0.0.1:")
+        client.link.close()
+        async with asyncio.timeout(10):
+            assert await client.gone is None
+            assert await peers[0].gone is None
+
+
+async def test_what_is_no_http2_is_told_so_and_closed() -> None:
+    async with serving() as (port, peers):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        said = await reader.read()
+        assert frames.goaway(0, frames.PROTOCOL_ERROR, b"this is not HTTP/2") in said
+        writer.close()
+        async with asyncio.timeout(10):
+            assert isinstance(await peers[0].gone, Http2Error)
+
+
+async def test_a_bug_of_the_owner_ends_its_connection_only() -> None:
+    async with serving() as (port, peers):
+        other, client = await connect(port), await connect(port)
+        ask(client, b"x", encode([(":path", "/s/Bug")]))
+        async with asyncio.timeout(10):
+            await client.gone
+        stream = ask(other, b"still here")
+        await until(lambda: other.bodies.get(stream) == b"still here")
+        errors = [peer.gone.result() for peer in peers if peer.gone.done()]
+        assert [type(error) for error in errors] == [RuntimeError]
+
+
+async def test_the_last_words_are_written_before_it_closes() -> None:
+    async with serving() as (port, peers):
+        client = await connect(port)
+        await until(lambda: bool(peers) and peers[0].settled_now.is_set())
+        peers[0].link.core.goaway(frames.NO_ERROR)
+        peers[0].link.close()
+        async with asyncio.timeout(10):
+            assert await client.gone is None
+        assert client.link.core.peer_going_away
+
+
+async def test_keepalive_pings_what_is_silent() -> None:
+    async with serving() as (port, _):
+        client = await connect(port, keepalive=Keepalive(0.02, 5, without_calls=True))
+        await until(lambda: client.pongs >= 3)
+        assert not client.gone.done()
+        client.link.abort()
+
+
+async def test_keepalive_without_calls_leaves_idle_connections_alone() -> None:
+    async with serving() as (port, peers):
+        client = await connect(port, keepalive=Keepalive(0.01, 5, without_calls=False))
+        await asyncio.sleep(0.1)
+        assert client.pongs == 0
+        stream = client.link.core.new_stream()
+        client.link.core.send_headers(stream, REQUEST)
+        client.link.flush()
+        await until(lambda: client.pongs >= 1)
+        assert peers[0].headers_of == [stream]
+        client.link.abort()
+
+
+async def test_keepalive_gives_up_a_peer_that_does_not_answer() -> None:
+    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(10)
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    client = await connect(
+        server.sockets[0].getsockname()[1], keepalive=Keepalive(0.02, 0.02, without_calls=True)
+    )
+    async with asyncio.timeout(5):
+        assert isinstance(await client.gone, PeerSilent)
+    server.close()
+
+
+async def test_a_server_reads_no_more_from_who_does_not_read() -> None:
+    async with serving(window=1 << 30) as (port, peers):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        window = frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 30}) + frames.window_update(0, 1 << 30)
+        writer.write(frames.PREFACE + window)
+        chunk = b"x" * 16_384
+        for stream in range(1, 2001, 2):
+            call = frames.frame(frames.HEADERS, frames.END_HEADERS, stream, REQUEST)
+            call += frames.frame(frames.DATA, 0, stream, chunk) * 3
+            writer.write(call + frames.frame(frames.DATA, frames.END_STREAM, stream, chunk))
+        await until(lambda: bool(peers) and len(peers[0].headers_of) > 0)
+        seen = -1
+        while seen != len(peers[0].headers_of):
+            seen = len(peers[0].headers_of)
+            await asyncio.sleep(0.2)
+        assert seen < 1000
+        transport = peers[0].link.transport
+        assert transport is not None
+        assert transport.get_write_buffer_size() < 2 << 20
+        while len(peers[0].bodies) < 1000:
+            assert await reader.read(1 << 20)
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (("1.2.3.4", 5), "ipv4:1.2.3.4:5"),
+        (("::1", 5, 0, 0), "ipv6:[::1]:5"),
+        (("::ffff:1.2.3.4", 5, 0, 0), "ipv4:1.2.3.4:5"),
+        ("/run/socket", "unix:"),
+        (None, "unix:"),
+    ],
+)
+def test_addresses(address: Any, expected: str) -> None:
+    assert format_peer(address) == expected
