@@ -397,7 +397,9 @@ class Http2Connection(FrameReader):
         first = self._only is not None
         if flags & frames.ACK:
             if payload or first:
-                raise Http2Error(frames.FRAME_SIZE_ERROR if payload else frames.PROTOCOL_ERROR, "a bad SETTINGS ACK")
+                raise Http2Error(
+                    frames.FRAME_SIZE_ERROR if payload else frames.PROTOCOL_ERROR, "a bad SETTINGS ACK"
+                )
             self._bother()
             self._allowed = self._window
             return
@@ -494,7 +496,9 @@ class Http2Connection(FrameReader):
     def _check_not_idle(self, number: int, kind: int) -> None:
         last = self._last_ours if (number & 1 == 0) == self._server else self._last_theirs
         if not number or number > last:
-            raise Http2Error(frames.PROTOCOL_ERROR, f"frame type {kind} for stream {number}, which was never opened")
+            raise Http2Error(
+                frames.PROTOCOL_ERROR, f"frame type {kind} for stream {number}, which was never opened"
+            )
 
     def _bother(self) -> None:
         """Count a frame that costs work and brings nothing."""

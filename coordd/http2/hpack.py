@@ -85,7 +85,17 @@ class Decoder:
         max_header_bytes: size of one list of fields, counted as in SETTINGS_MAX_HEADER_LIST_SIZE.
     """
 
-    __slots__ = ("_cache", "_largest", "_limit", "_malformed", "_max_header_bytes", "_max_table", "_size", "_table")
+    __slots__ = (
+        "_cache",
+        "_changes",
+        "_largest",
+        "_limit",
+        "_malformed",
+        "_max_header_bytes",
+        "_max_table",
+        "_size",
+        "_table",
+    )
 
     def __init__(self, max_table: int = 4096, max_header_bytes: int = 16 << 10) -> None:
         self._max_table = self._limit = max_table
@@ -95,6 +105,7 @@ class Decoder:
         self._cache: dict[bytes, list[Field]] = {}
         self._largest = _LARGEST_STATIC
         self._malformed = False
+        self._changes = 0
 
     @property
     def table_bytes(self) -> int:
@@ -114,6 +125,7 @@ class Decoder:
         fields: list[Field] = []
         table = self._table
         at, end = 0, len(block)
+        changes = self._changes
         try:
             while at < end:
                 first = block[at]
@@ -127,7 +139,7 @@ class Decoder:
             raise HpackError("a header block is cut off, or names an entry that is not there") from error
         if self._malformed or len(fields) * self._largest > self._max_header_bytes:
             self._check(fields)
-        if end <= _MAX_CACHED_BYTES:
+        if changes == self._changes and end <= _MAX_CACHED_BYTES:
             if len(self._cache) >= _MAX_CACHED_BLOCKS:
                 self._cache.clear()
             self._cache[block] = fields
@@ -179,7 +191,7 @@ class Decoder:
 
     def _insert(self, field: Field) -> None:
         """Put a field at the front of the table; the oldest ones make room."""
-        self._cache.clear()
+        self._changed()
         size = _size(field)
         self._evict(self._limit - size)
         if size <= self._limit:
@@ -190,8 +202,13 @@ class Decoder:
         if limit > self._max_table:
             raise HpackError(f"a dynamic table of {limit} bytes is more than the {self._max_table} agreed on")
         self._limit = limit
-        self._cache.clear()
+        self._changed()
         self._evict(limit)
+
+    def _changed(self) -> None:
+        """What is remembered may mean something else now."""
+        self._changes += 1
+        self._cache.clear()
 
     def _evict(self, limit: int) -> None:
         """Drop the oldest fields until no more than `limit` bytes are left."""

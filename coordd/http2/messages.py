@@ -78,7 +78,7 @@ class MessageReader:
             self._partial.keep(data[at:], wanted)
         return messages
 
-    
+    @property
     def partial(self) -> bool:
         """Whether a message has begun and is not complete: no stream may end like that."""
         return self._partial.waiting

@@ -39,7 +39,9 @@ class Sender:
         flags = frames.END_STREAM if end else 0
         limit = self.max_frame_bytes
         if size <= limit:
-            head = frames.HEAD.pack(size >> 16, size & 0xFFFF, frames.HEADERS, flags | frames.END_HEADERS, number)
+            head = frames.HEAD.pack(
+                size >> 16, size & 0xFFFF, frames.HEADERS, flags | frames.END_HEADERS, number
+            )
             self.output += (head, block)
             return
         self.output.append(frames.frame(frames.HEADERS, flags, number, block[:limit]))

@@ -29,14 +29,14 @@ class Peer:
         self.settled_now = asyncio.Event()
         self.gone: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
-    def headers(self, stream: int, headers: list[tuple[str, str]], ended: bool) -> None:  # noqa: FBT001
+    def headers(self, stream: int, headers: list[tuple[str, str]], ended: bool) -> None:
         self.headers_of.append(stream)
         if dict(headers).get(":path") == "/s/Bug":
             raise RuntimeError("a bug")
         if ended:
             self.ended.set()
 
-    def data(self, stream: int, data: bytes, ended: bool) -> None:  # noqa: FBT001
+    def data(self, stream: int, data: bytes, ended: bool) -> None:
         self.bodies[stream] = self.bodies.get(stream, b"") + data
         if ended:
             self.link.core.send_headers(stream, RESPONSE)

@@ -18,10 +18,10 @@ class Notes:
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
-    def headers(self, stream: int, headers: list[tuple[str, str]], ended: bool) -> None:  # noqa: FBT001
+    def headers(self, stream: int, headers: list[tuple[str, str]], ended: bool) -> None:
         self.told.append(("headers", stream, headers, ended))
 
-    def data(self, stream: int, data: bytes, ended: bool) -> None:  # noqa: FBT001
+    def data(self, stream: int, data: bytes, ended: bool) -> None:
         self.told.append(("data", stream, data, ended))
 
     def reset(self, stream: int, code: int) -> None:

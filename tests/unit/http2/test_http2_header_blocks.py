@@ -87,8 +87,26 @@ def test_the_size_of_the_table_may_change_before_a_block_only() -> None:
 
 @pytest.mark.parametrize(
     "block",
-    [b"\x80", b"\xff", b"\xbe", b"\x40", b"\x40\x05ab", b"\x00\x01a", b"\xff\x80\x80\x80\x80\x80\x80", b"\x00\x81\x00\x00"],
-    ids=["index 0", "an index cut off", "no such entry", "no name", "half a name", "no value", "endless", "bad code"],
+    [
+        b"\x80",
+        b"\xff",
+        b"\xbe",
+        b"\x40",
+        b"\x40\x05ab",
+        b"\x00\x01a",
+        b"\xff\x80\x80\x80\x80\x80\x80",
+        b"\x00\x81\x00\x00",
+    ],
+    ids=[
+        "index 0",
+        "an index cut off",
+        "no such entry",
+        "no name",
+        "half a name",
+        "no value",
+        "endless",
+        "bad code",
+    ],
 )
 def test_blocks_that_do_not_decode(block: bytes) -> None:
     with pytest.raises(HpackError):
@@ -118,7 +136,13 @@ def test_headers_above_the_limit_are_refused_and_the_table_stays_right() -> None
 
 
 def test_encoded_blocks_leave_no_trace() -> None:
-    headers = [(":method", "POST"), (":path", "/a/B"), ("te", "trailers"), ("x-long", "v" * 500), ("x-latin", "\xe9")]
+    headers = [
+        (":method", "POST"),
+        (":path", "/a/B"),
+        ("te", "trailers"),
+        ("x-long", "v" * 500),
+        ("x-latin", "\xe9"),
+    ]
     decoder = Decoder()
     assert decoder.decode(encode(headers)) == headers
     assert decoder.table_bytes == 0

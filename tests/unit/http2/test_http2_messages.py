@@ -68,7 +68,16 @@ def test_gzip(limit: int | None) -> None:
         ("zstd", packed(b"x"), status.UNIMPLEMENTED),
         ("identity", b"\x02\0\0\0\0", status.INTERNAL),
     ],
-    ids=["a bomb", "a bomb in parts", "cut off", "empty", "not gzip", "unannounced", "unknown", "unknown flag"],
+    ids=[
+        "a bomb",
+        "a bomb in parts",
+        "cut off",
+        "empty",
+        "not gzip",
+        "unannounced",
+        "unknown",
+        "unknown flag",
+    ],
 )
 def test_messages_that_cannot_be_unpacked(encoding: str, octets: bytes, code: int) -> None:
     with pytest.raises(MessageError) as caught:
