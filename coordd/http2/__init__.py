@@ -6,8 +6,8 @@ connection on a socket of asyncio.
 
 What an owner should know:
 - `Http2Connection.on_ping` is None; who counts the peer's PINGs sets it. They are answered in any case.
-- A server that has sent END_STREAM while the request goes on resets the stream with NO_ERROR by itself, and so
-  does a client whose call was answered before it had said everything: no `reset_stream` is needed.
+- A server that has sent END_STREAM while the request goes on resets the stream with NO_ERROR by itself, and
+  so does a client whose call was answered before it had said everything: no `reset_stream` is needed.
 - Orders for streams that have ended do nothing.
 - `Http2Connection.calm()` must be called now and then; `Link` does.
 

@@ -1,8 +1,8 @@
 """One HTTP/2 connection as a pure machine: bytes in, calls of the owner; orders in, bytes out.
 
 It keeps the rules of RFC 9113, both sides' windows, and header compression. It knows nothing of gRPC, does no
-I/O and reads no clock. Whoever has a clock calls `calm()` now and then: between two calls a peer may send only
-so many frames that cost work and bring nothing (`flood_limit`).
+I/O and reads no clock. Whoever has a clock calls `calm()` now and then: between two calls a peer may send
+only so many frames that cost work and bring nothing (`flood_limit`).
 
 Received data is handed to the owner at once, so it is given back to the peer's windows at once as well. How
 much of it is kept is the owner's business, how much the peer may have in flight is `window`.
@@ -28,11 +28,11 @@ from coordd.http2.streams import GivenUp, Stream
 _CONNECTION_WINDOW: Final = 64 << 20
 """What may be in flight on all streams of a connection together, at least."""
 _BLOCK_FACTOR: Final = 4
-"""A header block is read up to so many times the size that its fields may have. What is larger than they may be
-is an error of the stream, what is larger than that is one of the connection."""
+"""A header block is read up to so many times the size that its fields may have: fields that are too large
+are an error of the stream, a block that is too large is one of the connection."""
 _CALM_PER_FRAME: Final = 2
-"""What is forgiven for each frame of data that we send: a Go peer answers data with PINGs of its own, to measure
-how much fits into the line."""
+"""What is forgiven for each piece of data that we send: a Go peer answers data with PINGs, to find out how
+much fits into the line."""
 _UNLIMITED: Final = (1 << 32) - 1
 
 __all__ = ["Http2Connection", "Http2Error", "Owner", "Side", "StreamsExhausted"]
@@ -44,7 +44,7 @@ class Http2Connection(FrameReader):
     Args:
         owner: None if it is set later, before anything is fed.
         window: bytes of data that may be in flight to us per stream.
-        max_streams: how many streams a client may have open with us; None = any number. Above it: REFUSED_STREAM.
+        max_streams: how many streams a client may have open with us, others are refused; None = any number.
         max_header_bytes: size of the headers of one message, counted as in SETTINGS_MAX_HEADER_LIST_SIZE.
         flood_limit: PINGs, SETTINGS, resets, empty and unknown frames between two `calm()`.
 

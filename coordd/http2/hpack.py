@@ -16,9 +16,10 @@ from coordd.http2 import huffman
 from coordd.http2.owner import Field
 
 _STATIC_NAMES: Final = """
-    :authority :method :method :path :path :scheme :scheme :status :status :status :status :status :status :status
-    accept-charset accept-encoding accept-language accept-ranges accept access-control-allow-origin age allow
-    authorization cache-control content-disposition content-encoding content-language content-length
+    :authority :method :method :path :path :scheme :scheme
+    :status :status :status :status :status :status :status
+    accept-charset accept-encoding accept-language accept-ranges accept access-control-allow-origin age
+    allow authorization cache-control content-disposition content-encoding content-language content-length
     content-location content-range content-type cookie date etag expect expires from host if-match
     if-modified-since if-none-match if-range if-unmodified-since last-modified link location max-forwards
     proxy-authenticate proxy-authorization range referer refresh retry-after server set-cookie
@@ -113,7 +114,7 @@ class Decoder:
         return self._size
 
     def decode(self, block: bytes) -> list[Field]:
-        """The fields of a block, in order, as latin-1 text. The list may be handed out again: leave it as it is.
+        """The fields of a block, in order, as latin-1 text. The list may come again: leave it as it is.
 
         Raises:
             HpackError: the connection is of no use any more.
@@ -185,8 +186,7 @@ class Decoder:
         if _BAD_IN_VALUE.search(value):
             self._malformed = True
         size = len(name) + len(value) + _ENTRY_OVERHEAD
-        if size > self._largest:
-            self._largest = size
+        self._largest = max(self._largest, size)
         return (name, value), at
 
     def _insert(self, field: Field) -> None:
@@ -216,7 +216,7 @@ class Decoder:
             self._size -= _size(self._table.pop())
 
     def _check(self, fields: list[Field]) -> None:
-        """The exact check of one block. Only needed by a peer that sends large fields, or once sent a bad one."""
+        """The exact check of a block, for a peer that sends large fields, or once sent a malformed one."""
         if sum(map(_size, fields)) > self._max_header_bytes:
             raise HeadersRefused(f"headers of more than {self._max_header_bytes} bytes", too_large=True)
         if self._malformed:

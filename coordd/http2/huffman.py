@@ -27,54 +27,10 @@ _LENGTHS: Final = {
     19: (92, 195, 208),
     20: (128, 130, 131, 162, 184, 194, 224, 226),
     21: (153, 161, 167, 172, 176, 177, 179, 209, 216, 217, 227, 229, 230),
-    22: (
-        129,
-        132,
-        133,
-        134,
-        136,
-        146,
-        154,
-        156,
-        160,
-        163,
-        164,
-        169,
-        170,
-        173,
-        178,
-        181,
-        185,
-        186,
-        187,
-        189,
-        190,
-    )
-    + (196, 198, 228, 232, 233),
-    23: (
-        1,
-        135,
-        137,
-        138,
-        139,
-        140,
-        141,
-        143,
-        147,
-        149,
-        150,
-        151,
-        152,
-        155,
-        157,
-        158,
-        165,
-        166,
-        168,
-        174,
-        175,
-    )
-    + (180, 182, 183, 188, 191, 197, 231, 239),
+    22: bytes.fromhex("81 84 85 86 88 92 9a 9c a0 a3 a4 a9 aa ad b2 b5 b9 ba bb bd be c4 c6 e4 e8 e9"),
+    23: bytes.fromhex(
+        "01 87 89 8a 8b 8c 8d 8f 93 95 96 97 98 9b 9d 9e a5 a6 a8 ae af b4 b6 b7 bc bf c5 e7 ef"
+    ),
     24: (9, 142, 144, 145, 148, 159, 171, 206, 215, 225, 236, 237),
     25: (199, 207, 234, 235),
     26: (192, 193, 200, 201, 202, 205, 210, 213, 218, 219, 238, 240, 242, 243, 255),
@@ -165,7 +121,7 @@ def _steps(nodes: list[list[int]]) -> tuple[tuple[int, int], ...]:
 
 
 def _ends(nodes: list[list[int]]) -> frozenset[int]:
-    """The nodes, times 16, at which a text may end: after a symbol and up to seven bits of padding, all ones."""
+    """The nodes, times 16, at which a text may end: after a symbol and up to seven ones as padding."""
     ends = [0]
     for _ in range(7):
         ends.append(nodes[ends[-1]][1])

@@ -47,7 +47,7 @@ class LinkOwner(Owner, Protocol):
     """An owner that is also told of the end. The link is closed by errors in it: they come back in `lost`."""
 
     def lost(self, error: Exception | None, /) -> None:
-        """The connection is gone, and with it every stream; called once. None: it was closed, by either side."""
+        """The connection is gone, and all its streams; called once. None: it was closed, by either side."""
 
 
 class Link(asyncio.Protocol):
@@ -189,14 +189,18 @@ class Link(asyncio.Protocol):
         elif self.core.streams or keepalive.without_calls:
             self.core.ping(_KEEPALIVE_PAYLOAD)
             self.flush()
-            self._timer = self._loop.call_later(keepalive.timeout_s, self._check_answer, keepalive, now)
+            soon = min(keepalive.time_s, keepalive.timeout_s)
+            self._timer = self._loop.call_later(soon, self._check_answer, keepalive, now)
         else:
             self._timer = self._loop.call_later(keepalive.time_s, self._check_silence, keepalive)
 
     def _check_answer(self, keepalive: Keepalive, pinged: float) -> None:
-        """Something should have come since `pinged`; if it lies in the socket, it is read within the next moment."""
+        """Something must come between `pinged` and `timeout_s` later."""
+        left = pinged + keepalive.timeout_s - self._loop.time()
         if self._heard > pinged:
             self._check_silence(keepalive)
+        elif left > 0:
+            self._timer = self._loop.call_later(left, self._check_answer, keepalive, pinged)
         else:
             self._timer = self._loop.call_later(_LAST_CHANCE_S, self._give_up, keepalive, pinged)
 

@@ -21,7 +21,7 @@ ACCEPTED_ENCODINGS: Final = "identity,gzip"
 
 
 class MessageError(Exception):
-    """These are no messages, or none that are taken. `code` is the gRPC status that says so, `message` goes with it."""
+    """These are no messages, or none that are taken; `code` is the gRPC status that says so."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)

@@ -28,7 +28,7 @@ class StreamsExhausted(Exception):
 
 
 class Owner(Protocol):
-    """Is told from within `feed()`, may give orders from there, must not raise, and must not call `feed()`."""
+    """Is told from within `feed()`; may give orders from there, but must not raise, nor call `feed()`."""
 
     def headers(self, stream: int, headers: list[Field], ended: bool, /) -> None:
         """Headers or trailers. `ended`: nothing more comes. Leave the list as it is: it may come again."""

@@ -1,7 +1,7 @@
 """Frames out of the bytes that a peer sends, in pieces of any size.
 
-What comes here is cut into frames; header blocks are put together; padding is taken off; and what is no frame,
-or may not come now, ends the connection. What a frame means is not known here.
+What comes here is cut into frames; header blocks are put together; padding is taken off; and what is no
+frame, or may not come now, ends the connection. What a frame means is not known here.
 """
 
 from abc import ABC, abstractmethod
@@ -64,14 +64,9 @@ class FrameReader(ABC):
         Raises:
             Http2Error: these are no frames, or not those that may come now.
         """
-        if self._partial.waiting:
-            whole = self._partial.add(data)
-            if whole is None:
-                return
-            data = whole
+        if self._partial.waiting or self._preface:
+            data = self._join(data)
         at, end, wanted = 0, len(data), frames.HEAD_BYTES
-        if self._preface:
-            at = self._skip_preface(data)
         unpack = frames.HEAD.unpack_from
         while end - at >= frames.HEAD_BYTES:
             high, low, kind, flags, number = unpack(data, at)
@@ -100,13 +95,15 @@ class FrameReader(ABC):
         if at < end:
             self._partial.keep(data[at:], wanted)
 
-    def _skip_preface(self, data: bytes) -> int:
-        """Where the frames begin."""
+    def _join(self, data: bytes) -> bytes:
+        """What there is from the beginning of a frame on; nothing, if it is not enough yet."""
+        if self._partial.waiting:
+            return self._partial.add(data) or b""
         size = min(len(self._preface), len(data))
         if data[:size] != self._preface[:size]:
             raise Http2Error(frames.PROTOCOL_ERROR, "this is not HTTP/2")
         self._preface = self._preface[size:]
-        return size
+        return data[size:]
 
     def _on_headers(self, number: int, flags: int, data: bytes, start: int, stop: int) -> None:
         if flags & _PADDING_AND_PRIORITY:

@@ -70,7 +70,7 @@ class Sender:
         return end
 
     def release(self, number: int, stream: Stream) -> bool:
-        """Send from the queue of one stream what the windows allow now. Returns whether our side has ended."""
+        """Send from the queue of one stream what the windows allow. Returns whether our side has ended."""
         while stream.queue and stream.window > 0 and self.window > 0:
             if self._one_frame(number, stream):
                 return True
@@ -79,7 +79,7 @@ class Sender:
         return False
 
     def release_all(self) -> list[int]:
-        """Send what a larger window of the connection allows. Returns the streams whose our side has ended."""
+        """Send what a larger window of the connection allows. Returns the streams that have ended by it."""
         ended: list[int] = []
         ready = self._ready
         while ready and self.window > 0:

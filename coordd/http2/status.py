@@ -29,7 +29,7 @@ _PLAIN: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != 
 
 
 def format_timeout(seconds: float) -> str:
-    """`seconds` as a value of grpc-timeout, rounded up: as exact as eight digits allow, at best microseconds."""
+    """`seconds` as a value of grpc-timeout, rounded up: as exact as eight digits allow, at best to 1 us."""
     if seconds <= 0:
         return "0n"
     for unit, per_second in (("u", 1e6), ("m", 1e3), ("S", 1.0)):
