@@ -33,6 +33,8 @@ are an error of the stream, a block that is too large is one of the connection."
 _CALM_PER_FRAME: Final = 2
 """What is forgiven for each piece of data that we send: a Go peer answers data with PINGs, to find out how
 much fits into the line."""
+_STREAMS_PER_NUISANCE: Final = 64
+"""A change of all streams' windows counts as one nuisance for so many streams that are open."""
 _UNLIMITED: Final = (1 << 32) - 1
 
 __all__ = ["Http2Connection", "Http2Error", "Owner", "Side", "StreamsExhausted"]
@@ -431,6 +433,9 @@ class Http2Connection(FrameReader):
     def _set_window(self, size: int) -> None:
         """The window of each stream changes by as much as the initial one does."""
         more = size - self._sender.initial_window
+        if not more:
+            return
+        self._bother(1 + len(self._streams) // _STREAMS_PER_NUISANCE)
         self._sender.initial_window = size
         for number, stream in list(self._streams.items()):
             stream.window += more
@@ -500,9 +505,9 @@ class Http2Connection(FrameReader):
                 frames.PROTOCOL_ERROR, f"frame type {kind} for stream {number}, which was never opened"
             )
 
-    def _bother(self) -> None:
+    def _bother(self, count: int = 1) -> None:
         """Count a frame that costs work and brings nothing."""
-        self._nuisance += 1
+        self._nuisance += count
         if self._nuisance > self._calm_limit:
             raise Http2Error(frames.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
 

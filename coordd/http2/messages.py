@@ -96,23 +96,18 @@ class MessageReader:
             raise self._too_large(str(size))
 
     def _unpack(self, packed: bytes) -> bytes:
-        """What was packed by gzip: one member or several in a row."""
-        limit = None if self._max_bytes is None else self._max_bytes + 1
-        members: list[bytes] = []
-        while packed or not members:
-            machine = zlib.decompressobj(_GZIP_WINDOW)
-            try:
-                members.append(machine.decompress(packed, limit or 0))
-            except zlib.error as error:
-                raise MessageError(status.INTERNAL, f"a message that gzip cannot unpack: {error}") from error
-            if limit is not None:
-                limit -= len(members[-1])
-                if limit <= 0:
-                    raise self._too_large(f"more than {self._max_bytes}")
-            if not machine.eof:
-                raise MessageError(status.INTERNAL, "a message that gzip cannot unpack: it is cut off")
-            packed = machine.unused_data
-        return members[0] if len(members) == 1 else b"".join(members)
+        """What was packed by gzip, in one member: more of them would be a way to make work out of nothing."""
+        machine = zlib.decompressobj(_GZIP_WINDOW)
+        limit = self._max_bytes
+        try:
+            body = machine.decompress(packed, 0 if limit is None else limit + 1)
+        except zlib.error as error:
+            raise MessageError(status.INTERNAL, f"a message that gzip cannot unpack: {error}") from error
+        if limit is not None and len(body) > limit:
+            raise self._too_large(f"more than {limit}")
+        if not machine.eof or machine.unused_data:
+            raise MessageError(status.INTERNAL, "a message that is not one whole member of gzip")
+        return body
 
     def _too_large(self, size: str) -> MessageError:
         text = f"received message larger than max ({size} vs. {self._max_bytes})"

@@ -2,33 +2,31 @@
 
 
 class Partial:
-    """Pieces that were kept until there are enough of them. Each is copied once, when they are joined.
+    """What was kept until there is enough of it, in about as much memory as it has bytes.
 
     Attributes:
-        waiting: whether there are any.
+        waiting: whether there is anything.
     """
 
-    __slots__ = ("_have", "_pieces", "_wanted", "waiting")
+    __slots__ = ("_kept", "_wanted", "waiting")
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._have = self._wanted = 0
+        self._kept = bytearray()
+        self._wanted = 0
         self.waiting = False
 
     def keep(self, beginning: bytes, wanted: int) -> None:
         """Begin: it is worth looking again once there are `wanted` bytes, more than there are now."""
-        self._pieces.append(beginning)
-        self._have = len(beginning)
+        self._kept += beginning
         self._wanted = wanted
         self.waiting = True
 
     def add(self, data: bytes) -> bytes | None:
         """Go on. Returns all of it, which then is no longer kept, or None while it is not enough."""
-        self._pieces.append(data)
-        self._have += len(data)
-        if self._have < self._wanted:
+        self._kept += data
+        if len(self._kept) < self._wanted:
             return None
-        whole = b"".join(self._pieces)
-        self._pieces.clear()
+        whole = bytes(self._kept)
+        self._kept = bytearray()
         self.waiting = False
         return whole

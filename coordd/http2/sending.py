@@ -85,6 +85,8 @@ class Sender:
         while ready and self.window > 0:
             number, stream = next(iter(ready.items()))
             del ready[number]
+            if stream.window <= 0:  # the peer has made it smaller meanwhile
+                continue
             if self._one_frame(number, stream):
                 ended.append(number)
             elif stream.queue and stream.window > 0:

@@ -53,14 +53,13 @@ def test_gzip(limit: int | None) -> None:
     reader = MessageReader(limit, "gzip")
     octets = packed(gzip.compress(b"x" * 3_000)) + frame_message(b"plain") + packed(gzip.compress(b""))
     assert reader.feed(octets) == [b"x" * 3_000, b"plain", b""]
-    assert reader.feed(packed(gzip.compress(b"one,") + gzip.compress(b"two"))) == [b"one,two"]
 
 
 @pytest.mark.parametrize(
     ("encoding", "octets", "code"),
     [
         ("gzip", packed(gzip.compress(b"x" * 3_001)), status.RESOURCE_EXHAUSTED),
-        ("gzip", packed(gzip.compress(b"x" * 2_000) * 2), status.RESOURCE_EXHAUSTED),
+        ("gzip", packed(gzip.compress(b"x") * 2), status.INTERNAL),
         ("gzip", packed(gzip.compress(b"x")[:-1]), status.INTERNAL),
         ("gzip", packed(b""), status.INTERNAL),
         ("gzip", packed(b"no gzip at all"), status.INTERNAL),
@@ -70,7 +69,7 @@ def test_gzip(limit: int | None) -> None:
     ],
     ids=[
         "a bomb",
-        "a bomb in parts",
+        "two members",
         "cut off",
         "empty",
         "not gzip",
