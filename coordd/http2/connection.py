@@ -64,6 +64,7 @@ class Http2Connection(FrameReader):
         "_accepted_up_to",
         "_allowed",
         "_calm_limit",
+        "_connection_window",
         "_decoder",
         "_given_up",
         "_last_ours",
@@ -99,6 +100,7 @@ class Http2Connection(FrameReader):
         if owner is not None:
             self.owner = owner
         self._window = window
+        self._connection_window = max(_CONNECTION_WINDOW, window)
         self._allowed = max(window, frames.DEFAULT_WINDOW)
         self._max_streams = max_streams
         self._max_header_bytes = max_header_bytes
@@ -137,7 +139,7 @@ class Http2Connection(FrameReader):
             values[frames.ENABLE_PUSH] = 0
         elif self._max_streams is not None:
             values[frames.MAX_CONCURRENT_STREAMS] = self._max_streams
-        more = self._connection_window() - frames.DEFAULT_WINDOW
+        more = self._connection_window - frames.DEFAULT_WINDOW
         self._sender.output += (frames.settings(values), frames.window_update(0, more))
 
     def calm(self) -> None:
@@ -235,7 +237,7 @@ class Http2Connection(FrameReader):
 
     def _on_data(self, number: int, size: int, payload: bytes, *, ended: bool) -> None:
         self._received += size
-        if 2 * self._received >= self._connection_window():
+        if 2 * self._received >= self._connection_window:
             self._sender.output.append(frames.window_update(0, self._received))
             self._received = 0
         stream = self._streams.get(number)
@@ -510,9 +512,6 @@ class Http2Connection(FrameReader):
         self._nuisance += count
         if self._nuisance > self._calm_limit:
             raise Http2Error(frames.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
-
-    def _connection_window(self) -> int:
-        return max(_CONNECTION_WINDOW, self._window)
 
 
 def _check_setting(name: int, value: int, *, from_server: bool) -> None:

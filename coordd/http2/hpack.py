@@ -8,7 +8,6 @@ Source of truth: RFC 7541; which names and values are malformed: RFC 9113, secti
 """
 
 import re
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -101,7 +100,7 @@ class Decoder:
     def __init__(self, max_table: int = 4096, max_header_bytes: int = 16 << 10) -> None:
         self._max_table = self._limit = max_table
         self._max_header_bytes = max_header_bytes
-        self._table: deque[Field] = deque()
+        self._table = list(STATIC)
         self._size = 0
         self._cache: dict[bytes, list[Field]] = {}
         self._largest = _LARGEST_STATIC
@@ -131,8 +130,7 @@ class Decoder:
             while at < end:
                 first = block[at]
                 if 0x80 < first < 0xFF:
-                    index = first & 0x7F
-                    fields.append(STATIC[index] if index < _FIRST_DYNAMIC else table[index - _FIRST_DYNAMIC])
+                    fields.append(table[first - 0x80])
                     at += 1
                 else:
                     at = self._other(block, at, fields)
@@ -151,7 +149,9 @@ class Decoder:
         first = block[at]
         if first & 0x80:
             index, at = _integer(block, at, 0x7F)
-            fields.append(self._field(index))
+            if not index:
+                raise HpackError("a header block uses index 0")
+            fields.append(self._table[index])
             return at
         if first & 0x40:
             field, at = self._literal(block, at, 0x3F)
@@ -167,11 +167,6 @@ class Decoder:
         fields.append(field)
         return at
 
-    def _field(self, index: int) -> Field:
-        if not index:
-            raise HpackError("a header block uses index 0")
-        return STATIC[index] if index < _FIRST_DYNAMIC else self._table[index - _FIRST_DYNAMIC]
-
     def _literal(self, block: bytes, at: int, mask: int) -> tuple[Field, int]:
         """A field that is spelled out, its name perhaps by index, and where it ends."""
         index = block[at] & mask
@@ -179,40 +174,39 @@ class Decoder:
             name, at = _string(block, at + 1)
             if not _NAME.fullmatch(name):
                 self._malformed = True
+        elif index < mask:
+            name = self._table[index][0]
+            at += 1
         else:
             index, at = _integer(block, at, mask)
-            name = self._field(index)[0]
+            name = self._table[index][0]
         value, at = _string(block, at)
-        if _BAD_IN_VALUE.search(value):
+        if not value.isprintable() and _BAD_IN_VALUE.search(value):
             self._malformed = True
         size = len(name) + len(value) + _ENTRY_OVERHEAD
         self._largest = max(self._largest, size)
         return (name, value), at
 
     def _insert(self, field: Field) -> None:
-        """Put a field at the front of the table; the oldest ones make room."""
-        self._changed()
-        size = _size(field)
-        self._evict(self._limit - size)
-        if size <= self._limit:
-            self._table.appendleft(field)
-            self._size += size
+        """Put a field at the front of the table; the oldest ones make room, at last the field itself."""
+        self._changes += 1
+        self._cache.clear()
+        self._table.insert(_FIRST_DYNAMIC, field)
+        self._size += len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
+        if self._size > self._limit:
+            self._evict()
 
     def _resize(self, limit: int) -> None:
         if limit > self._max_table:
             raise HpackError(f"a dynamic table of {limit} bytes is more than the {self._max_table} agreed on")
         self._limit = limit
-        self._changed()
-        self._evict(limit)
-
-    def _changed(self) -> None:
-        """What is remembered may mean something else now."""
         self._changes += 1
         self._cache.clear()
+        self._evict()
 
-    def _evict(self, limit: int) -> None:
-        """Drop the oldest fields until no more than `limit` bytes are left."""
-        while self._size > limit and self._table:
+    def _evict(self) -> None:
+        """Drop the oldest fields until the rest is within the limit."""
+        while self._size > self._limit:
             self._size -= _size(self._table.pop())
 
     def _check(self, fields: list[Field]) -> None:
@@ -285,7 +279,10 @@ def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
 def _string(block: bytes, at: int) -> tuple[str, int]:
     """The string at `at`, and where it ends (RFC 7541, section 5.2)."""
     first = block[at]
-    length, at = _integer(block, at, 0x7F)
+    length = first & 0x7F
+    at += 1
+    if length == 0x7F:
+        length, at = _integer(block, at - 1, 0x7F)
     end = at + length
     raw = block[at:end]
     if end > len(block):
