@@ -417,8 +417,7 @@ class Http2Connection(FrameReader):
         for name, value in dict(values).items():  # of several for one name only the last one counts
             self._set(name, value)
         self._sender.output.append(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
-        if first:
-            self.owner.settled()
+        self.owner.settled()
 
     def _set(self, name: int, value: int) -> None:
         """One setting of the peer. The size of its header table does not matter: `hpack.encode` uses none."""

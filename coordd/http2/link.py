@@ -19,6 +19,8 @@ _CALM_S: Final = 10.0
 """How often nuisances are forgiven: with the core's limit about a thousand per second are harmless."""
 _LAST_CHANCE_S: Final = 0.1
 """After a ping was not answered in time: so long may our own loop have stood still with the answer unread."""
+_LINGER_S: Final = 20.0
+"""What was written last has so long to go out when the connection is closed: a peer may never read it."""
 _KEEPALIVE_PAYLOAD: Final = b"keepaliv"
 _IPV4_MAPPED: Final = "::ffff:"
 """How a socket that takes both kinds shows an IPv4 address."""
@@ -158,6 +160,7 @@ class Link(asyncio.Protocol):
         self._stop_timer()
         if self.transport is not None:
             self.transport.close()
+            self._timer = self._loop.call_later(_LINGER_S, self.transport.abort)
 
     def abort(self, error: Exception | None = None) -> None:
         """Close at once, without writing; `error` is what `lost` is told."""
@@ -195,9 +198,12 @@ class Link(asyncio.Protocol):
             self._timer = self._loop.call_later(keepalive.time_s, self._check_silence, keepalive)
 
     def _check_answer(self, keepalive: Keepalive, pinged: float) -> None:
-        """Something must come between `pinged` and `timeout_s` later."""
+        """Something must come between `pinged` and `timeout_s` later.
+
+        uvloop's clock has milliseconds, so an answer may well come at the very time of the ping.
+        """
         left = pinged + keepalive.timeout_s - self._loop.time()
-        if self._heard > pinged:
+        if self._heard >= pinged:
             self._check_silence(keepalive)
         elif left > 0:
             self._timer = self._loop.call_later(left, self._check_answer, keepalive, pinged)
@@ -205,7 +211,7 @@ class Link(asyncio.Protocol):
             self._timer = self._loop.call_later(_LAST_CHANCE_S, self._give_up, keepalive, pinged)
 
     def _give_up(self, keepalive: Keepalive, pinged: float) -> None:
-        if self._heard > pinged:
+        if self._heard >= pinged:
             self._check_silence(keepalive)
         else:
             self.abort(PeerSilent(f"no answer to a ping for {keepalive.timeout_s} s"))

@@ -46,4 +46,4 @@ class Owner(Protocol):
         """The answer to a `ping()`."""
 
     def settled(self) -> None:
-        """The peer's first settings have arrived."""
+        """The peer's settings have arrived: its first ones, or later others (it may take more streams)."""

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvloop
 
-from coordd.http2 import frames
+from coordd.http2 import frames, link
 from coordd.http2.hpack import encode
 from coordd.http2.link import Keepalive, Link, PeerSilent, format_peer
 from coordd.http2.owner import Http2Error, Side
@@ -231,3 +232,43 @@ async def test_a_server_reads_no_more_from_who_does_not_read() -> None:
 )
 def test_addresses(address: Any, expected: str) -> None:
     assert format_peer(address) == expected
+
+
+async def stays_alive() -> int:
+    """Idle for a while, pinged all the time; the number of pings that were answered."""
+    async with serving() as (port, _):
+        client = await connect(port, keepalive=Keepalive(time_s=0.01, timeout_s=0.05, without_calls=True))
+        await asyncio.sleep(0.6)
+        assert not client.gone.done(), client.gone
+        client.link.abort()
+        return client.pongs
+
+
+@pytest.mark.parametrize(
+    "make_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+def test_answers_that_come_within_a_tick_of_the_clock_count(make_loop: Any) -> None:
+    """uvloop's clock has milliseconds: on loopback ping and answer have the same time."""
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        assert runner.run(stays_alive()) > 3
+
+
+async def test_a_peer_that_never_reads_our_last_words_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protocol error does not leave a socket and megabytes behind for as long as the peer likes."""
+    monkeypatch.setattr(link, "_LINGER_S", 0.2)
+    async with serving() as (port, peers):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        greeting = frames.PREFACE + frames.settings({frames.INITIAL_WINDOW_SIZE: frames.MAX_WINDOW})
+        writer.write(greeting + frames.window_update(0, 1 << 30))
+        await until(lambda: bool(peers))
+        for stream in (1, 3, 5, 7):
+            writer.write(frames.frame(frames.HEADERS, frames.END_HEADERS, stream, REQUEST))
+            for _ in range(256):
+                writer.write(frames.frame(frames.DATA, 0, stream, bytes(16_000)))
+            writer.write(frames.frame(frames.DATA, frames.END_STREAM, stream, b""))
+        await until(lambda: len(peers[0].bodies) > 1 and peers[0].link.transport is not None)
+        peers[0].link.close()
+        async with asyncio.timeout(10):
+            await peers[0].gone
+        writer.transport.abort()  # type: ignore[attr-defined]
