@@ -5,7 +5,8 @@ I/O and reads no clock. Whoever has a clock calls `calm()` now and then: between
 only so many frames that cost work and bring nothing (`flood_limit`).
 
 Received data is handed to the owner at once, so it is given back to the peer's windows at once as well. How
-much of it is kept is the owner's business, how much the peer may have in flight is `window`.
+much of it is kept is the owner's business, how much the peer may have in flight is `window`. An owner that
+keeps too much of one stream can let the window of that stream run dry (`hold_window`).
 
 How a stream ends:
 - A server's stream ends with our END_STREAM. If the request has not ended by then, the rest of it is not
@@ -199,6 +200,20 @@ class Http2Connection(FrameReader):
             if not state.peer_ended:
                 self._given_up.add(stream)
 
+    def hold_window(self, stream: int) -> None:
+        """Let the peer send what the stream's window has room for, and no more until `open_window`."""
+        state = self._streams.get(stream)
+        if state is not None:
+            state.held = True
+
+    def open_window(self, stream: int) -> None:
+        """Give the stream's window back to the peer again, beginning with what came meanwhile."""
+        state = self._streams.get(stream)
+        if state is not None and state.held:
+            state.held = False
+            if 2 * state.received >= self._window:
+                self._give_back(stream, state, ended=state.peer_ended)
+
     def ping(self, payload: bytes) -> None:
         """PING with eight bytes, which come back as `pong`."""
         self._sender.output.append(frames.frame(frames.PING, 0, 0, payload))
@@ -258,11 +273,12 @@ class Http2Connection(FrameReader):
 
     def _give_back(self, number: int, stream: Stream, *, ended: bool) -> bool:
         """Open the stream's window again, if anything may come. Returns whether the peer has kept to it."""
-        size, stream.received = stream.received, 0
+        size = stream.received
         if size > self._allowed:
             self._fail(number, frames.FLOW_CONTROL_ERROR)
             return False
-        if size and not ended:
+        if size and not ended and not stream.held:
+            stream.received = 0
             self._sender.output.append(frames.window_update(number, size))
         return True
 

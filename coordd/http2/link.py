@@ -8,6 +8,9 @@ answers. A client goes on reading, since two ends that wait for each other would
 """
 
 import asyncio
+import contextlib
+import math
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -29,6 +32,9 @@ _IPV4_MAPPED: Final = "::ffff:"
 @dataclass(frozen=True, slots=True)
 class Keepalive:
     """When a silent connection is pinged, and given up.
+
+    Where the system can do that (TCP_USER_TIMEOUT), the connection also ends when the peer's kernel does not
+    acknowledge for `timeout_s` what was written.
 
     Attributes:
         time_s: nothing was received for so long: PING.
@@ -99,6 +105,7 @@ class Link(asyncio.Protocol):
         self.peername = format_peer(transport.get_extra_info("peername"))
         self._heard = self._loop.time()
         if self._keepalive is not None:
+            _set_user_timeout(transport, self._keepalive.timeout_s)
             self._timer = self._loop.call_later(self._keepalive.time_s, self._check_silence, self._keepalive)
         self.core.start()
         self.flush()
@@ -223,3 +230,12 @@ def format_peer(address: Any) -> str:
         return "unix:"
     host, port = address[0].removeprefix(_IPV4_MAPPED), address[1]
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+def _set_user_timeout(transport: asyncio.BaseTransport, timeout_s: float) -> None:
+    """Have the kernel give up what is not acknowledged in time; a Unix socket knows no such thing."""
+    opened = transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None and opened is not None and opened.family in {socket.AF_INET, socket.AF_INET6}:
+        with contextlib.suppress(OSError):  # a kernel that does not know it
+            opened.setsockopt(socket.IPPROTO_TCP, option, math.ceil(timeout_s * 1000))

@@ -15,9 +15,20 @@ class Stream:
         answered: the peer's (final) headers have arrived.
         peer_ended: the peer has sent its last frame.
         received: bytes that came and were not given back to the peer's window yet.
+        held: they are not to be given back for now.
     """
 
-    __slots__ = ("answered", "ending", "known", "peer_ended", "queue", "received", "trailers", "window")
+    __slots__ = (
+        "answered",
+        "ending",
+        "held",
+        "known",
+        "peer_ended",
+        "queue",
+        "received",
+        "trailers",
+        "window",
+    )
 
     def __init__(self, window: int, *, from_peer: bool) -> None:
         self.window = window
@@ -28,6 +39,7 @@ class Stream:
         self.answered = from_peer
         self.peer_ended = False
         self.received = 0
+        self.held = False
 
 
 class GivenUp:
