@@ -2,35 +2,23 @@
 
 Requests and answers go through as bytes. A call is passed on once: if the heir cannot be reached the caller
 gets UNAVAILABLE, on which Milvus' clients look the coordinator up anew.
+
+An heir listens from before it is made one, and accepts only when it serves; calls wait for that. One that is
+gone refuses at once.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any
-
-import grpc
-import grpc.aio
+from typing import Final
 
 from coordd.clock import boottime
+from coordd.http2.client import CallFailed, ClientSettings
 from coordd.rpc.failure import RpcCode, RpcFailure
+from coordd.rpc.line import Line
 
-_CALL_CAP_S = 60.0
+_CALL_CAP_S: Final = 60.0
 """For calls without a deadline, as long as they would be held here."""
-_CONNECT_LIMIT_MS = 5_000
-"""gRPC's bound on one attempt to connect goes by the name of a back-off. An heir listens from before it is
-made one, and accepts only when it serves: on a busy machine that takes longer than the 100 ms which would do
-for a connect alone, and every call forwarded until then would fail. An heir that is gone refuses at once."""
-
-_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 20),
-    ("grpc.min_reconnect_backoff_ms", _CONNECT_LIMIT_MS),
-    ("grpc.max_reconnect_backoff_ms", 200),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),
-    ("grpc.enable_http_proxy", 0),
-]
+_OF_THE_CONNECTION: Final = frozenset({"serverid", "user-agent", "content-type", "te", "host", "connection"})
 
 
 class GrpcForwarder:
@@ -41,9 +29,8 @@ class GrpcForwarder:
         self._header = ("serverid", str(server_id))
         self._under_way = 0
         self._ended_at = boottime()
-        self._methods: dict[str, Any] = {}
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
-        self._channel.get_state(try_to_connect=True)
+        self._line = Line(address, ClientSettings())
+        self._line.begin()
 
     @property
     def idle_since(self) -> float:
@@ -58,31 +45,25 @@ class GrpcForwarder:
         Raises:
             RpcFailure: the heir's own failure, UNAVAILABLE if it cannot be reached.
         """
-        method = self._methods.get(path)
-        if method is None:
-            method = self._methods[path] = self._channel.unary_unary(
-                path, request_serializer=None, response_deserializer=None
-            )
         headers = [(name, value) for name, value in metadata.items() if _may_pass(name)]
         if "serverid" in metadata:
             headers.append(self._header)
         remaining = _CALL_CAP_S if deadline is None else max(0.0, deadline - boottime())
         self._under_way += 1
         try:
-            answer: bytes = await method(body, timeout=remaining, metadata=headers)
-        except grpc.aio.AioRpcError as error:
-            code = RpcCode(error.code().value[0])
-            raise RpcFailure(code, error.details() or "the new active replica did not answer") from error
+            return await self._line.unary(path, body, metadata=headers, timeout_s=remaining)
+        except CallFailed as error:
+            text = error.message or "the new active replica did not answer"
+            raise RpcFailure(RpcCode(error.code), text) from error
         finally:
             self._under_way -= 1
             self._ended_at = boottime()
-        return answer
 
     async def close(self) -> None:
         """Drop the connection; calls under way fail."""
-        await self._channel.close(None)
+        await self._line.close()
 
 
 def _may_pass(name: str) -> bool:
     """Headers of the caller's own; the rest belongs to its connection."""
-    return name not in {"serverid", "user-agent"} and not name.startswith(("grpc-", ":"))
+    return name not in _OF_THE_CONNECTION and not name.startswith(("grpc-", ":"))

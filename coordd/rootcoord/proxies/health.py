@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import grpc
-import grpc.aio
+from google.protobuf.message import DecodeError
 
 from coordd.errors import CoorddError
+from coordd.http2.client import CallFailed
 from coordd.pb import milvus_pb2
 from coordd.pb.common_pb2 import StateCode
+from coordd.rpc.failure import RpcCode
+from coordd.rpc.line import ask_once
 from coordd.rpc.status import is_success, not_ready
 
 COMPONENT_STATES = "/milvus.proto.proxy.Proxy/GetComponentStates"
@@ -58,25 +60,22 @@ class GrpcProxyClient:
         """Ask one proxy.
 
         Raises:
-            ProxyUnreachableError: no answer within `timeout_s` seconds, or a gRPC error.
+            ProxyUnreachableError: no answer within `timeout_s` seconds, an error, or an answer that is none.
         """
-        options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.insecure_channel(proxy.address, options=options) as channel:
-            ask = channel.unary_unary(
+        try:
+            answer = await ask_once(
+                proxy.address,
                 COMPONENT_STATES,
-                request_serializer=milvus_pb2.GetComponentStatesRequest.SerializeToString,
-                response_deserializer=milvus_pb2.ComponentStates.FromString,
+                milvus_pb2.GetComponentStatesRequest().SerializeToString(),
+                metadata=(("serverid", str(proxy.server_id)),),
+                timeout_s=timeout_s,
             )
-            try:
-                states: milvus_pb2.ComponentStates = await ask(
-                    milvus_pb2.GetComponentStatesRequest(),
-                    timeout=timeout_s,
-                    metadata=(("serverid", str(proxy.server_id)),),
-                )
-            except grpc.aio.AioRpcError as error:
-                text = f"rpc error: code = {error.code().name} desc = {error.details() or ''}"
-                raise ProxyUnreachableError(text) from error
-        return states
+            return milvus_pb2.ComponentStates.FromString(answer)
+        except CallFailed as error:
+            text = f"rpc error: code = {RpcCode(error.code).name} desc = {error.message}"
+            raise ProxyUnreachableError(text) from error
+        except DecodeError as error:
+            raise ProxyUnreachableError(f"its answer does not decode: {error}") from error
 
 
 async def unhealthy_reasons(

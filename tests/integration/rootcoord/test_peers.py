@@ -290,7 +290,7 @@ async def test_a_term_has_the_proxies_read_their_policies_and_its_end_closes_all
             [request] = proxy.requests("RefreshPolicyInfoCache")
             assert (request.opType, request.opKey) == (7, "")
             connection = root.coordinator.peers.proxies._links[1007]._connection
-        assert connection._channel._channel.closed()
+        assert connection.closed
         with pytest.raises(TermOverError):
             _ = root.coordinator.peers
 

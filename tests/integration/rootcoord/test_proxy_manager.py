@@ -128,7 +128,7 @@ async def test_a_proxy_keeps_one_connection_and_leaves_none(scene: Scene, proxy:
     await scene.forget("b")
     assert way._connection is connection
     await scene.cluster.remove("proxy-7")
-    await eventually(connection._channel._channel.closed)
+    await eventually(lambda: connection.closed)
     assert scene.manager._links == {}
 
 
@@ -141,7 +141,7 @@ async def test_the_end_of_the_term_closes_every_connection(cluster: Cluster) -> 
             under_way = asyncio.get_running_loop().create_task(scene.forget("b"))
             await eventually(lambda: "b" in names(proxy))
             connection = scene.manager._links[7]._connection
-        assert connection._channel._channel.closed()
+        assert connection.closed
         for call in (under_way, scene.forget("c")):
             with pytest.raises(RpcFailure) as caught:
                 await call

@@ -233,7 +233,7 @@ async def test_no_connection_is_left_when_the_process_moves_or_goes(cluster: Clu
             assert connections[-1] is not None
     await cluster.remove("datacoord")
     await eventually(lambda: peer._connection is None)
-    assert all(one is not None and one.retired and one._channel._channel.closed() for one in connections)
+    assert all(one is not None and one.retired and one.closed for one in connections)
 
 
 async def test_a_call_under_way_keeps_its_connection_when_another_one_fails(
@@ -255,10 +255,10 @@ async def test_a_call_under_way_keeps_its_connection_when_another_one_fails(
         with pytest.raises(PeerUnavailable):
             await ask(peer, 0.1)  # of no answer in time, which costs the connection its future
         assert first.retired
-        assert not first._channel._channel.closed()
+        assert not first.closed
         go_on.set()
         assert await call == DONE
-        assert first._channel._channel.closed()
+        assert first.closed
 
 
 async def test_a_cancelled_call_is_cancelled_and_leaves_the_client_in_order(
