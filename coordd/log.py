@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import logging.handlers
+import re
 import sys
 from collections.abc import Iterable, MutableMapping
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ LEVELS = {
     "fatal": logging.CRITICAL,
 }
 _LEVEL_NAMES = {"warning": "WARN", "critical": "FATAL"}
-_NEEDS_QUOTES = frozenset(' "[]=\\')
+_NEEDS_QUOTES = re.compile(r'[\x00-\x20"\[\]=\\]')
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
@@ -204,7 +205,7 @@ def _timestamp(moment: datetime) -> str:
 
 def _quote(value: object) -> str:
     text = value if isinstance(value, str) else _plain(value)
-    if text == "" or any(char in _NEEDS_QUOTES or ord(char) < 0x20 for char in text):
+    if text == "" or _NEEDS_QUOTES.search(text):
         return f'"{_escape(text)}"'
     return text
 

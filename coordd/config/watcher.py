@@ -50,6 +50,7 @@ class ConfigWatcher:
     ) -> None:
         self._loaded = loaded
         self._settings = loaded.settings
+        self._in_force = self._in_force_of = loaded  # made of the two above, since each call may ask for it
         self._on_change = on_change
         self._reader = reader
         self._file_interval_s = file_interval_s
@@ -65,7 +66,9 @@ class ConfigWatcher:
     @property
     def loaded(self) -> LoadedConfig:
         """The newest good configuration, but with the settings in force: other changes wait for a restart."""
-        return replace(self._loaded, settings=self._settings)
+        if self._in_force.settings is not self._settings or self._in_force_of is not self._loaded:
+            self._in_force, self._in_force_of = replace(self._loaded, settings=self._settings), self._loaded
+        return self._in_force
 
     @property
     def settings(self) -> Settings:

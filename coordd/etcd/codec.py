@@ -6,20 +6,17 @@ from typing import Any
 from aetcd import rpc
 
 from coordd.etcd.errors import RequestTooLarge, TooManyOperations
+from coordd.etcd.txn_wire import NO_KEY, encode_txn
 from coordd.etcd.types import (
     MAX_REQUEST_BYTES,
     MAX_TXN_OPS,
     REQUEST_OVERHEAD_BYTES,
     Compare,
-    CompareTarget,
-    Delete,
     DeleteResult,
     Event,
     KeyValue,
-    Nested,
     Op,
     OpResult,
-    Put,
     PutResult,
     RangeResult,
     TxnResult,
@@ -27,16 +24,8 @@ from coordd.etcd.types import (
     encode_key,
 )
 
-_TARGETS = {
-    CompareTarget.VERSION: (rpc.Compare.VERSION, "version"),
-    CompareTarget.CREATE_REVISION: (rpc.Compare.CREATE, "create_revision"),
-    CompareTarget.MOD_REVISION: (rpc.Compare.MOD, "mod_revision"),
-    CompareTarget.VALUE: (rpc.Compare.VALUE, "value"),
-    CompareTarget.LEASE: (rpc.Compare.LEASE, "lease"),
-}
-_EQUAL = rpc.Compare.EQUAL
 _DELETE = rpc.Event.DELETE
-_NO_KEY = b"\0"  # etcd's spelling of "from the first key" and, as range_end, "to the last key"
+_PUT_DONE = PutResult()
 
 
 def txn_request(compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> Any:
@@ -48,7 +37,7 @@ def txn_request(compares: Sequence[Compare], success: Sequence[Op], failure: Seq
     longest = max(len(compares), len(success), len(failure))
     if longest > MAX_TXN_OPS:
         raise TooManyOperations(f"a transaction of {longest} operations: etcd takes {MAX_TXN_OPS}")
-    request = _txn(compares, success, failure)
+    request = rpc.TxnRequest.FromString(encode_txn(compares, success, failure))
     check_size(request)
     return request
 
@@ -130,35 +119,10 @@ def event(raw: Any) -> Event:
     )
 
 
-def _txn(compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> Any:
-    return rpc.TxnRequest(
-        compare=[_compare(one) for one in compares],
-        success=[_op(one) for one in success],
-        failure=[_op(one) for one in failure],
-    )
-
-
-def _compare(compare: Compare) -> Any:
-    target, field = _TARGETS[compare.target]
-    operand = {field: compare.operand}
-    return rpc.Compare(result=_EQUAL, target=target, key=encode_key(compare.key), **operand)
-
-
-def _op(op: Op) -> Any:
-    if isinstance(op, Put):
-        return rpc.RequestOp(request_put=put_request(op.key, op.value, op.lease))
-    if isinstance(op, Delete):
-        return rpc.RequestOp(request_delete_range=delete_request(op.key, op.range_end))
-    if isinstance(op, Nested):
-        return rpc.RequestOp(request_txn=_txn(op.compares, op.success, op.failure))
-    # Never with a revision: etcd members could then apply the transaction differently (etcd issue 18667).
-    return rpc.RequestOp(request_range=range_request(op.key, op.range_end))
-
-
 def _op_result(answer: Any, revision: int) -> OpResult:
     kind = answer.WhichOneof("response")
     if kind == "response_put":
-        return PutResult()
+        return _PUT_DONE
     if kind == "response_delete_range":
         return DeleteResult(answer.response_delete_range.deleted)
     if kind == "response_txn":
@@ -173,11 +137,11 @@ def _txn_result(answer: Any, revision: int) -> TxnResult:
 
 def _start(key: str | bytes) -> bytes:
     raw = key if isinstance(key, bytes) else encode_key(key)
-    return raw or _NO_KEY
+    return raw or NO_KEY
 
 
 def _end(key: str | bytes | None) -> bytes:
     if key is None:
         return b""
     raw = key if isinstance(key, bytes) else encode_key(key)
-    return raw or _NO_KEY
+    return raw or NO_KEY

@@ -2,11 +2,14 @@
 
 Keys of one request are taken together or not at all, in order of arrival, so there is no deadlock and no
 overtaking among requests that share a key; requests without a common key do not see each other.
+
+Each key has a line of those who hold it or wait for it. Who is first in all of its lines holds its keys.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import Iterable
+from types import TracebackType
 
 from coordd.clock import boottime
 from coordd.errors import CoorddError
@@ -23,39 +26,86 @@ class KeyLocks:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._queue: list[tuple[frozenset[str], asyncio.Future[None]]] = []
+        self._count = 0
+        self._lines: dict[str, deque[_Holding]] = {}
 
     def __len__(self) -> int:
         """How many hold or wait for keys."""
-        return len(self._queue)
+        return self._count
 
-    @asynccontextmanager
-    async def hold(self, keys: Iterable[str], *, deadline: float) -> AsyncIterator[None]:
-        """Hold all `keys`; they must be free by `deadline` (CLOCK_BOOTTIME seconds). Safe to cancel.
+    def hold(self, keys: Iterable[str], *, deadline: float) -> "_Holding":
+        """Hold all `keys` in an `async with` block; they must be free by `deadline` (CLOCK_BOOTTIME seconds).
+        Safe to cancel. To enter the block raises
+
+        CommitsOverloaded: they are not, or the queue is full.
+        """
+        return _Holding(self, frozenset(keys), deadline)
+
+    def join(self, holding: "_Holding") -> bool:
+        """Put it into the lines of its keys; whether it holds them at once.
 
         Raises:
-            CommitsOverloaded: they are not, or the queue is full.
+            CommitsOverloaded: the queue is full.
         """
-        if len(self._queue) >= self._limit:
-            raise CommitsOverloaded(f"{len(self._queue)} metadata commits are waiting")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (frozenset(keys), turn)
-        self._queue.append(entry)
-        self._wake()
-        try:
-            if not turn.done():
-                await _wait(turn, deadline)
-            yield
-        finally:
-            self._queue.remove(entry)
-            self._wake()
+        if self._count >= self._limit:
+            raise CommitsOverloaded(f"{self._count} metadata commits are waiting")
+        self._count += 1
+        lines, free = self._lines, True
+        for key in holding.keys:
+            line = lines.get(key)
+            if line is None:
+                lines[key] = deque((holding,))
+            else:
+                line.append(holding)
+                free = False
+        return free
 
-    def _wake(self) -> None:
-        taken: set[str] = set()
-        for keys, turn in self._queue:
-            if not turn.done() and taken.isdisjoint(keys):
-                turn.set_result(None)
-            taken |= keys
+    def leave(self, holding: "_Holding") -> None:
+        """Take it out of all lines; those who are first now have their turn."""
+        self._count -= 1
+        next_ones: set[_Holding] = set()
+        for key in holding.keys:
+            line = self._lines[key]
+            line.remove(holding)
+            if line:
+                next_ones.add(line[0])
+            else:
+                del self._lines[key]
+        for one in next_ones:
+            if all(self._lines[key][0] is one for key in one.keys):
+                one.take_turn()
+
+
+class _Holding:
+    """The `async with` block of one request."""
+
+    __slots__ = ("_deadline", "_locks", "_turn", "keys")
+
+    def __init__(self, locks: KeyLocks, keys: frozenset[str], deadline: float) -> None:
+        self.keys = keys
+        self._locks = locks
+        self._deadline = deadline
+        self._turn: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> None:
+        if self._locks.join(self):
+            return
+        self._turn = asyncio.get_running_loop().create_future()
+        try:
+            await _wait(self._turn, self._deadline)
+        except BaseException:
+            self._locks.leave(self)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._locks.leave(self)
+
+    def take_turn(self) -> None:
+        """It is the first in all lines."""
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
 
 
 async def _wait(turn: asyncio.Future[None], deadline: float) -> None:

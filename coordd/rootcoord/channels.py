@@ -13,8 +13,7 @@ takes it away once, so that its channels tick for ever.)
 Pure. Source of truth: Milvus 2.3.5 internal/rootcoord/{dml_channels,timeticksync,create_collection_task}.go.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,13 +84,13 @@ class ChannelPool:
     def __init__(self, names: Sequence[str], stored: StoredCollections) -> None:
         self._order = {name: index for index, name in enumerate(names)}
         self._stored = stored
-        self._chosen: Counter[str] = Counter()
+        self._chosen: dict[str, int] = {}
         self._reserved: dict[int, tuple[str, ...]] = {}
         self._released: dict[int, tuple[str, ...]] = {}
-        self._released_uses: Counter[str] = Counter()
+        self._released_uses: dict[str, int] = {}
         self._counted_at: tuple[int, int] | None = None
         self._changes = 0
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
 
     def __len__(self) -> int:
         """How many channels new collections can be put on."""
@@ -118,12 +117,12 @@ class ChannelPool:
         if physical is None:
             if shards_num > len(self._order):
                 raise MilvusError(f"no enough channels, want: {shards_num}, got: 0")
-            counts = self._users()
+            counts, chosen = self._users(), self._chosen
             ranked = sorted(
-                self._order, key=lambda name: (counts[name], self._chosen[name], self._order[name])
+                self._order, key=lambda name: (counts.get(name, 0), chosen.get(name, 0), self._order[name])
             )
             physical = tuple(ranked[:shards_num])
-            self._chosen.update(physical)
+            _add(chosen, physical, 1)
             self._reserved[collection_id] = physical
             self._changes += 1
         virtual = (virtual_name(name, collection_id, shard) for shard, name in enumerate(physical))
@@ -135,12 +134,12 @@ class ChannelPool:
         row = self._stored.get(collection_id)
         if row is not None and collection_id not in self._released:
             self._released[collection_id] = row.physical_channels
-            self._released_uses.update(set(row.physical_channels))
+            _add(self._released_uses, set(row.physical_channels), 1)
         self._changes += 1
 
     def users(self, name: str) -> int:
         """How many collections use a channel."""
-        return self._users()[name]
+        return self._users().get(name, 0)
 
     def in_use(self) -> list[str]:
         """The channels that somebody uses, in the pool's order; those outside of it last, by name."""
@@ -150,7 +149,7 @@ class ChannelPool:
             key=lambda name: (self._order.get(name, last), name),
         )
 
-    def _users(self) -> Counter[str]:
+    def _users(self) -> dict[str, int]:
         """Users by channel, counted anew only when something has changed."""
         now = (self._stored.generation, self._changes)
         if self._counted_at != now:
@@ -158,15 +157,21 @@ class ChannelPool:
             self._counted_at = now
         return self._counts
 
-    def _count(self) -> Counter[str]:
-        counts = Counter(dict(self._stored.channel_uses))
+    def _count(self) -> dict[str, int]:
+        counts = dict(self._stored.channel_uses)
         for collection_id in tuple(self._reserved):
             if self._stored.get(collection_id) is None:
-                counts.update(self._reserved[collection_id])
+                _add(counts, self._reserved[collection_id], 1)
             else:
                 del self._reserved[collection_id]
         # Thousands may be being dropped: all that is done for each is to see whether it is still there.
         for collection_id in [one for one in self._released if self._stored.get(one) is None]:
-            self._released_uses.subtract(set(self._released.pop(collection_id)))
-        counts.subtract(self._released_uses)
+            _add(self._released_uses, set(self._released.pop(collection_id)), -1)
+        for name, uses in self._released_uses.items():
+            counts[name] = counts.get(name, 0) - uses
         return counts
+
+
+def _add(counts: dict[str, int], names: Iterable[str], change: int) -> None:
+    for name in names:
+        counts[name] = counts.get(name, 0) + change
