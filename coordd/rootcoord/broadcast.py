@@ -70,34 +70,31 @@ class Broadcaster:
         )
 
     async def _send_all(self, channels: Sequence[str], payload: bytes, deadline: float) -> dict[str, bytes]:
-        """Raises TimeoutError when the caller's time is up, or the guard's."""
-        async with asyncio.timeout(self._limit_s(deadline)) as limit, asyncio.TaskGroup() as group:
-            guarding = group.create_task(self._follow_guard(limit, deadline), name="rootcoord:send guard")
-            sends = [self._queue.send(channel, payload) for channel in channels]
-            try:
-                outcomes = await asyncio.gather(*sends, return_exceptions=True)
-            finally:
-                guarding.cancel()
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        return {
-            channel: outcome
-            for channel, outcome in zip(channels, outcomes, strict=True)
-            if isinstance(outcome, bytes)
-        }
+        """Raises TimeoutError when the caller's time is up, or the guard's; what is under way is given up
+        then. Until then it goes on for as long as the guard is renewed."""
+        loop = asyncio.get_running_loop()
+        sends = [
+            loop.create_task(self._queue.send(channel, payload), name=f"message:{channel}")
+            for channel in channels
+        ]
+        under_way: set[asyncio.Task[bytes]] = set(sends)
+        try:
+            while under_way:
+                limit_s = self._limit_s(deadline)
+                if limit_s <= 0:
+                    raise TimeoutError
+                _done, under_way = await asyncio.wait(under_way, timeout=min(limit_s, GUARD_EVERY_S))
+        finally:
+            for send in under_way:
+                send.cancel()
+            if under_way:
+                await asyncio.wait(under_way)  # what was not given to the network certainly will not be
+            ended = [send for send in sends if send.done() and not send.cancelled()]
+            failures = [error for send in ended if (error := send.exception()) is not None]
+        if failures:
+            raise failures[0]
+        return {channel: send.result() for channel, send in zip(channels, sends, strict=True)}
 
-    async def _follow_guard(self, limit: asyncio.Timeout, deadline: float) -> None:
-        """What is under way may go on for as long as the guard does now."""
-        while not limit.expired():
-            limit.reschedule(asyncio.get_running_loop().time() + self._limit_s(deadline))
-            await asyncio.sleep(GUARD_EVERY_S)
-
-    async def until_heard(self, channels: Collection[str], timestamp: int, *, deadline: float) -> None:
-        """Wait until a tick has told the readers of the channels that they have all up to `timestamp`.
-
-        Raises:
-            TimeoutError: not until then.
-            TermOverError: not in this term.
-        """
-        await self._ticker.until_sent(channels, timestamp, deadline)
+    def heard(self, channels: Collection[str], timestamp: int) -> bool:
+        """Whether a tick has told the readers of the channels that they have all up to `timestamp`."""
+        return self._ticker.has_sent(channels, timestamp)

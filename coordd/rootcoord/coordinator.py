@@ -392,7 +392,7 @@ class RootCoord:
         """When callers have been answered, and if there is a queue to tell others by."""
         await self._until_serving()
         if self._no_queue is None:
-            life.go_on(first_id)
+            await life.go_on(first_id)
 
     def _begin_imports(self, term: Term, oracle: Oracle) -> None:
         if self._peers is None:
@@ -407,8 +407,10 @@ class RootCoord:
         await self._until_serving()
         await asyncio.sleep(CALLERS_FIRST_S)
         if watch.active("datacoord") is not None:
-            with suppress(CoorddError):
+            try:
                 await peers.data_coord.look_anew(deadline=clock.boottime() + LOOK_ANEW_S)
+            except CoorddError as error:
+                log.debug("datacoord was not told to look for this rootcoord", reason=str(error))
 
     def _data_nodes(self) -> Collection[int] | None:
         """IDs of the data nodes that live; None: that is not known now."""
@@ -522,8 +524,6 @@ class RootCoord:
             self._operations = None
         self._life = None
         self._imports = None
-        if self._time_ticks is not None:
-            self._time_ticks.close()
         self._time_ticks = self._channels = None
         self._peers = self._quota = None
         self._bar.end_term()

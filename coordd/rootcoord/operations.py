@@ -8,14 +8,13 @@ and then finds what the first one has made.
 If a step fails, its caller is told at once, and what the earlier steps did is undone in reverse, under the
 same keys, each undo again and again until it succeeds. So a repeated call finds all of it or nothing. What
 comes *afterwards* (telling other components, cleaning up) is nobody's to wait for: it goes on when the keys
-are free again, each step until it succeeds. A term that ends in the middle leaves the states in the metadata
-behind, from which the next one goes on.
-
-Steps may be repeated, after a failure of which it is unknown how far it got, so they must be idempotent.
+are free again, each step until it succeeds, and lets callers go first (`coordd.rootcoord.chores`). A term
+that ends in the middle leaves the states in the metadata behind, from which the next one goes on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+import math
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,25 +24,16 @@ from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
 from coordd.meta.commit import FenceLost
 from coordd.meta.key_locks import KeyLocks
+from coordd.rootcoord.chores import RETRY_FIRST_S, RETRY_MAX_S, Chores
 from coordd.rootcoord.oracle import TermOverError
+from coordd.rootcoord.steps import Step
+
+__all__ = ["Decide", "Operation", "OperationUnfinished", "Operations", "Step"]
 
 log = get_logger("coordd.rootcoord.operations")
 
 QUEUE_MAX = 10_240
 """Operations under way or waiting; Milvus' queue is as long."""
-RETRY_FIRST_S = 0.1
-RETRY_MAX_S = 5.0
-
-Action: TypeAlias = Callable[[], Awaitable[object]]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """`do`, and what takes it back if it fails itself, perhaps half done, or a later step does."""
-
-    name: str
-    do: Action
-    undo: Action | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +61,8 @@ class Operations:
         self._start = start
         self._locks = KeyLocks(QUEUE_MAX)
         self._under_way: set[asyncio.Future[None]] = set()
+        self._quiet_since = -math.inf
+        self._chores = Chores(start, self._quiet_s)
         self._over = False
 
     def __len__(self) -> int:
@@ -94,29 +86,32 @@ class Operations:
         self._under_way.add(outcome)
         outcome.add_done_callback(self._ended)
         self._start(self._run(name, frozenset(keys), decide, outcome, deadline), name)
-        try:
-            async with asyncio.timeout(deadline - boottime()):
-                await asyncio.shield(outcome)
-        except TimeoutError as error:
-            if outcome.done():
-                return outcome.result()
-            raise OperationUnfinished(f"{name} takes longer than the caller waits; it goes on") from error
+        await asyncio.wait((outcome,), timeout=max(0.0, deadline - boottime()))
+        if not outcome.done():
+            raise OperationUnfinished(f"{name} takes longer than the caller waits; it goes on")
+        outcome.result()
 
     def in_background(self, name: str, steps: Sequence[Step]) -> None:
         """Do `steps` in order, each until it succeeds or the term ends."""
-        if steps and not self._over:
-            self._start(_all_until_done(name, steps), f"{name} in the background")
+        if not self._over:
+            self._chores.add(name, steps)
 
     def close(self) -> None:
         """The term is over: whoever waits is told."""
         self._over = True
+        self._chores.close()
         for outcome in list(self._under_way):
             _settle(outcome, TermOverError("the term of this rootcoord is over"))
 
     def _ended(self, outcome: asyncio.Future[None]) -> None:
         self._under_way.discard(outcome)
+        self._quiet_since = boottime()
         if not outcome.cancelled():
             outcome.exception()  # the caller may have left: nobody need look
+
+    def _quiet_s(self) -> float:
+        """For how long no caller has waited."""
+        return 0.0 if self._under_way else boottime() - self._quiet_since
 
     async def _run(
         self, name: str, keys: frozenset[str], decide: Decide, outcome: asyncio.Future[None], deadline: float
@@ -153,7 +148,8 @@ class Operations:
                 )
                 _settle(outcome, error)
                 undo = [Step(one.name, one.undo) for one in reversed(begun) if one.undo is not None]
-                await _all_until_done(f"undo {name}", undo)
+                for step in undo:
+                    await _until_done(f"undo {name}", step)
                 raise
             return operation.afterwards
 
@@ -169,11 +165,6 @@ def _settle(outcome: asyncio.Future[None], error: Exception | None) -> None:
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-async def _all_until_done(name: str, steps: Sequence[Step]) -> None:
-    for step in steps:
-        await _until_done(name, step)
 
 
 async def _until_done(name: str, step: Step) -> None:

@@ -46,10 +46,11 @@ from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.ddl import Asked, Ddl
 from coordd.rootcoord.errors import elsewhere
 from coordd.rootcoord.handlers.changing import asked_by, deadline_of
-from coordd.rootcoord.operations import Operation, Operations, Step
+from coordd.rootcoord.operations import Operation, Operations
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies.manager import SessionsNotKnown
+from coordd.rootcoord.steps import Lane, Step
 from coordd.rpc.call import Call
 from coordd.rpc.gate import ServeGate
 from coordd.rpc.status import MilvusError, ServiceUnavailable, success
@@ -195,7 +196,7 @@ class AlterationHandlers:
         try:
             await self._tell_data_coord(collection_id)
         except CoorddError:
-            step = Step("tell DataCoord", lambda: self._tell_data_coord(collection_id))
+            step = Step("tell DataCoord", lambda: self._tell_data_coord(collection_id), lane=Lane.DATA_COORD)
             self._operations().in_background(f"{alteration.name} {collection_id}", [step])
             raise
 

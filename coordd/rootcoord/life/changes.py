@@ -1,7 +1,9 @@
 """The four changes that clients ask for, and what a new term finds begun."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeAlias
 
 from coordd.log import get_logger
@@ -28,6 +30,9 @@ from coordd.rootcoord.life.planned import Planned, collection_end, dropping, mak
 from coordd.rootcoord.operations import Operation
 
 log = get_logger("coordd.rootcoord.life")
+
+SLICE_ENDS = 200
+"""Ends that a new term takes up between two yields to the event loop: a few milliseconds of work."""
 
 Request: TypeAlias = (
     CreateCollectionRequest | DropCollectionRequest | CreatePartitionRequest | DropPartitionRequest
@@ -96,23 +101,24 @@ class Life:
         drop = Planned(means, plan, partition_end, deadline)
         await self._carry_out("drop partition", request, lambda: dropping(drop), deadline)
 
-    def go_on(self, first_id: int) -> None:
-        """Finish, or undo, what earlier terms left. `first_id`: the first that this one may hand out, so what
-        is being created with a later one is its own. To finish a drop of its own twice does no harm.
+    async def go_on(self, first_id: int) -> None:
+        """Take up what earlier terms left, to be finished or undone. `first_id`: the first that this one may
+        hand out, so what is being created with a later one is its own. To finish a drop of its own twice does
+        no harm.
 
         Of what was dropped the proxies are told first: the term may have ended before it did that.
         """
         means, left = self._means, unfinished(self._means.tables)
-        for collection_id in left.creating:
-            if collection_id < first_id:
-                CollectionEnd(means, collection_id).undo()
-        for collection_id in left.dropping:
-            CollectionEnd(means, collection_id).finish(told=False)
-        for collection_id, partition_id in left.creating_partitions:
-            if partition_id < first_id:
-                PartitionEnd(means, collection_id, partition_id).undo()
-        for collection_id, partition_id in left.dropping_partitions:
-            PartitionEnd(means, collection_id, partition_id).finish(told=False)
+        beginnings: list[Callable[[], None]] = [
+            *(CollectionEnd(means, one).undo for one in left.creating if one < first_id),
+            *(partial(CollectionEnd(means, one).finish, told=False) for one in left.dropping),
+            *(PartitionEnd(means, *ids).undo for ids in left.creating_partitions if ids[1] < first_id),
+            *(partial(PartitionEnd(means, *ids).finish, told=False) for ids in left.dropping_partitions),
+        ]
+        for number, begin in enumerate(beginnings, 1):
+            begin()
+            if number % SLICE_ENDS == 0:
+                await asyncio.sleep(0)
         creating = len(left.creating) + len(left.creating_partitions)
         dropped = len(left.dropping) + len(left.dropping_partitions)
         if creating or dropped:

@@ -14,7 +14,7 @@ from coordd.rootcoord.collections import (
     watch_channels,
 )
 from coordd.rootcoord.life.ends import CollectionEnd
-from coordd.rootcoord.life.means import Means
+from coordd.rootcoord.life.means import Means, both
 from coordd.rootcoord.operations import Operation, Step
 from coordd.rpc.peer import PeerUnavailable
 
@@ -42,7 +42,7 @@ class Creation:
             [
                 Step("announce", self._announce, self._undo),
                 Step("write", self._write),
-                Step("watch", self._watch),
+                Step("proxies forget, watch", self._forget_and_watch),
                 Step("finish", self._finish),
             ]
         )
@@ -84,16 +84,18 @@ class Creation:
         )
 
     async def _write(self) -> None:
-        means, done = self.means, 0
-        while True:
+        means, done, count = self.means, 0, 1
+        while done < count:
             transactions = plan_begin(means.tables, means.layout, self.definition, self._placed)
             if not transactions:
                 raise NotMade
-            if done == len(transactions):
-                break
             await means.write(transactions[done], self.deadline)
-            done += 1
-        await means.forget(Change((), self.definition.db_name, (self.definition.name,)), 0)
+            done, count = done + 1, len(transactions)
+
+    async def _forget_and_watch(self) -> None:
+        """At the same time; see the package."""
+        change = Change((), self.definition.db_name, (self.definition.name,))
+        await both(lambda: self.means.forget(change, 0), self._watch)
 
     async def _watch(self) -> None:
         if self.means.others_are_asked:

@@ -1,7 +1,8 @@
 """The end of a collection or a partition: of one that was dropped, or that was begun and did not come to be.
 
 Nobody waits for it. Each step is done until it succeeds, and finds nothing to do if it is done once more; a
-term that ends in the middle leaves what is not purged yet to the next one.
+term that ends in the middle leaves what is not purged yet to the next one. Callers go first, and of thousands
+of ends few are at work at a time (`coordd.rootcoord.chores`).
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from coordd.rootcoord import messages
 from coordd.rootcoord.collections import Change, plan_purge, plan_purge_partition
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.life.means import Means, soon
-from coordd.rootcoord.operations import Step
+from coordd.rootcoord.life.waits import Message, Segments
+from coordd.rootcoord.steps import Lane, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +29,44 @@ class CollectionEnd:
         return f"collection {self.collection_id}"
 
     @property
+    def made(self) -> bool:
+        """Whether it is in the metadata, and everybody sees it."""
+        row = self.means.tables.collections.get(self.collection_id)
+        return row is not None and row.available
+
+    @property
     def dropping(self) -> bool:
         """Whether it is in the metadata, and nobody sees it."""
         row = self.means.tables.collections.get(self.collection_id)
         return row is not None and not row.available
 
     def undo(self, *, watched: bool = True) -> None:
-        """Take back what was made of it. `watched`: DataCoord, and so the data nodes, may know of it."""
-        message = [Step("send message", self._send_message)] if watched else []
-        purge = [Step("release channels", self._release_channels), Step("purge", self._purge)]
-        self.means.operations.in_background(f"undo {self}", message + purge)
+        """Take back what was made of it, unless it turns out that everybody sees it: what became of the last
+        write need not be known yet. `watched`: DataCoord, and so the data nodes, may know of it.
+        """
+        self.means.operations.in_background(
+            f"undo {self}",
+            [
+                Step("settle", self.means.settle),
+                *(self._tell_readers() if watched else ()),
+                Step("release channels", self._release_channels, lane=Lane.LOOK),
+                Step("purge", self._purge),
+            ],
+        )
 
     def finish(self, *, told: bool = True) -> None:
         """Do what is left of its drop, once that is written. `told`: the proxies have forgotten it."""
+        segments = Segments(self.means, self.collection_id)
         self.means.operations.in_background(
             f"drop {self}",
             [
-                *(() if told else (Step("proxies forget", self._tell_proxies),)),
-                Step("release", self._release),
-                Step("drop indexes", self._drop_indexes),
-                Step("send message", self._send_message),
-                Step("release channels", self._release_channels),
-                Step("no segments", self._no_segments),
+                *(() if told else (Step("proxies forget", self._tell_proxies, lane=Lane.PROXIES),)),
+                Step("release", self._release, lane=Lane.QUERY_COORD),
+                Step("drop indexes", self._drop_indexes, lane=Lane.DATA_COORD),
+                *self._tell_readers(),
+                Step("release channels", self._release_channels, lane=Lane.LOOK),
+                Step("wait for segments", segments.wait, lane=Lane.LOOK),
+                Step("no segments", segments.gone, lane=Lane.DATA_COORD),
                 Step("purge", self._purge),
             ],
         )
@@ -65,11 +83,18 @@ class CollectionEnd:
         if self.means.others_are_asked:
             await self.means.peers.data_coord.drop_indexes(self.collection_id, deadline=soon())
 
-    async def _send_message(self) -> None:
+    def _tell_readers(self) -> Sequence[Step]:
+        message = Message(self.means)
+        return (
+            Step("send message", lambda: self._send(message), lane=Lane.QUEUE),
+            Step("message heard", message.heard, lane=Lane.LOOK),
+        )
+
+    async def _send(self, message: Message) -> None:
         row = self.means.tables.collections.get(self.collection_id)
-        if row is not None:
+        if row is not None and not row.available:
             name = row.name
-            await self.means.tell_channels(
+            await message.send(
                 row.physical_channels,
                 lambda timestamp: messages.drop_collection(
                     timestamp,
@@ -80,16 +105,16 @@ class CollectionEnd:
             )
 
     async def _release_channels(self) -> None:
-        self.means.pool.release(self.collection_id)
-
-    async def _no_segments(self) -> None:
-        await self.means.until_no_segments(self.collection_id)
+        if not self.made:
+            self.means.pool.release(self.collection_id)
 
     async def _purge(self) -> None:
         while await self.means.commit(self._next_purge):
             pass
 
     def _next_purge(self, stamp: Stamp) -> Sequence[Write]:
+        if self.made:
+            return ()
         transactions = plan_purge(self.means.tables, self.means.layout, self.collection_id, stamp.timestamp)
         return next(iter(transactions), ())
 
@@ -111,19 +136,37 @@ class PartitionEnd:
         partition = self._partition()
         return partition is not None and not partition.available
 
+    @property
+    def made(self) -> bool:
+        """Whether it is in the metadata, and everybody sees it."""
+        partition = self._partition()
+        return partition is not None and partition.available
+
     def undo(self, *, loaded: bool = True) -> None:
-        """Take back what was made of it. `loaded`: QueryCoord may know of it."""
-        release = [Step("release", self._release)] if loaded else []
-        self.means.operations.in_background(f"undo {self}", [*release, Step("purge", self._purge)])
+        """Take back what was made of it, unless it turns out that everybody sees it. `loaded`: QueryCoord may
+        know of it.
+        """
+        self.means.operations.in_background(
+            f"undo {self}",
+            [
+                Step("settle", self.means.settle),
+                *((Step("release", self._release, lane=Lane.QUERY_COORD),) if loaded else ()),
+                Step("purge", self._purge),
+            ],
+        )
 
     def finish(self, *, told: bool = True) -> None:
         """Do what is left of its drop, once that is written. `told`: the proxies have forgotten it."""
+        message = Message(self.means)
+        segments = Segments(self.means, self.collection_id, self.partition_id)
         self.means.operations.in_background(
             f"drop {self}",
             [
-                *(() if told else (Step("proxies forget", self._tell_proxies),)),
-                Step("send message", self._send_message),
-                Step("no segments", self._no_segments),
+                *(() if told else (Step("proxies forget", self._tell_proxies, lane=Lane.PROXIES),)),
+                Step("send message", lambda: self._send(message), lane=Lane.QUEUE),
+                Step("message heard", message.heard, lane=Lane.LOOK),
+                Step("wait for segments", segments.wait, lane=Lane.LOOK),
+                Step("no segments", segments.gone, lane=Lane.DATA_COORD),
                 Step("purge", self._purge),
             ],
         )
@@ -132,16 +175,16 @@ class PartitionEnd:
         await self.means.forget(Change((), "", (), self.collection_id), 0)
 
     async def _release(self) -> None:
-        if self.means.others_are_asked:
+        if self.means.others_are_asked and not self.made:
             await self.means.peers.query_coord.release_partitions(
                 self.collection_id, [self.partition_id], deadline=soon()
             )
 
-    async def _send_message(self) -> None:
+    async def _send(self, message: Message) -> None:
         row, partition = self.means.tables.collections.get(self.collection_id), self._partition()
         if row is not None and partition is not None:
             name = partition.name
-            await self.means.tell_channels(
+            await message.send(
                 row.physical_channels,
                 lambda timestamp: messages.drop_partition(
                     timestamp,
@@ -152,19 +195,14 @@ class PartitionEnd:
                 ),
             )
 
-    async def _no_segments(self) -> None:
-        await self.means.until_no_segments(self.collection_id, self.partition_id)
-
     async def _purge(self) -> None:
-        await self.means.commit(
-            lambda stamp: plan_purge_partition(
-                self.means.tables,
-                self.means.layout,
-                self.collection_id,
-                self.partition_id,
-                stamp.timestamp,
-            )
-        )
+        await self.means.commit(self._next_purge)
+
+    def _next_purge(self, stamp: Stamp) -> Sequence[Write]:
+        if self.made:
+            return ()
+        ids = self.collection_id, self.partition_id
+        return plan_purge_partition(self.means.tables, self.means.layout, *ids, stamp.timestamp)
 
     def _partition(self) -> Partition | None:
         view = self.means.tables.collections.view(self.collection_id)

@@ -18,15 +18,16 @@ from coordd.rootcoord.collections import Change, Limits
 from coordd.rootcoord.ddl import Ddl, Decide
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
-from coordd.rootcoord.peers import ALL_PARTITIONS, Peers
+from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies.manager import SessionsNotKnown
+from coordd.rootcoord.steps import Action
 
 log = get_logger("coordd.rootcoord.life")
 
 STEP_TIMEOUT_S = 10.0
 """What a step in the background may take before it is begun anew."""
 SEGMENTS_EVERY_S = 60.0
-"""Between two questions whether segments of what was dropped are left."""
+"""Until it is first asked whether segments of what was dropped are left; the pauses grow from there."""
 STEP_MARGIN_S = 0.1
 """Kept back of a caller's time, so that a step that ran out of it is told as what it was, and undone."""
 
@@ -84,6 +85,10 @@ class Means:
         """Commit what was decided before; see `commit`."""
         await self.commit(lambda _stamp: writes, deadline)
 
+    async def settle(self) -> None:
+        """Return when it is known what has become of all earlier writes."""
+        await self.commit(lambda _stamp: ())
+
     async def forget(self, change: Change, revision: int, *, drops_collection: bool = False) -> None:
         """Have the proxies forget what the change is about, and their producers if that is its end.
 
@@ -101,21 +106,6 @@ class Means:
             )
             await self._tell_proxies(request, revision)
 
-    async def tell_channels(self, channels: Sequence[str], build: Callable[[int], bytes]) -> None:
-        """Send a message and wait until the readers of the channels are told that they have it."""
-        if self.broadcaster is None:
-            return
-        deadline = soon()
-        timestamp, _ids = await self.broadcaster.send(channels, build, deadline=deadline)
-        await self.broadcaster.until_heard(channels, timestamp, deadline=deadline)
-
-    async def until_no_segments(self, collection_id: int, partition_id: int = ALL_PARTITIONS) -> None:
-        """Wait until DataCoord confirms that no segment of a collection, or of its partition, is left."""
-        gone = not self.others_are_asked
-        while not gone:
-            await asyncio.sleep(self.segments_every_s)
-            gone = await self.peers.data_coord.gc_confirm(collection_id, partition_id, deadline=soon())
-
     async def _tell_proxies(self, request: InvalidateCollMetaCacheRequest, revision: int) -> None:
         while True:
             try:
@@ -129,3 +119,23 @@ class Means:
 def soon() -> float:
     """Until when a step in the background may take, in seconds on CLOCK_BOOTTIME."""
     return boottime() + STEP_TIMEOUT_S
+
+
+async def both(first: Action, second: Action) -> None:
+    """Do two things at the same time; raises what failed first.
+
+    The failure of one does not cut the other short: what has become of it must be known for the undoing.
+    """
+    failures: list[Exception] = []
+
+    async def do(action: Action) -> None:
+        try:
+            await action()
+        except Exception as error:  # noqa: BLE001 - raised when both have ended
+            failures.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(do(second), name="rootcoord:at the same time")
+        await do(first)
+    if failures:
+        raise failures[0]

@@ -10,6 +10,7 @@ from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
 from coordd.rootcoord.life.means import Means
 from coordd.rootcoord.operations import Operation, Step
+from coordd.rootcoord.steps import Lane
 from coordd.rpc.peer import PeerUnavailable
 
 End = TypeVar("End", CollectionEnd, PartitionEnd)
@@ -41,7 +42,7 @@ class Planned(Generic[End]):
     deadline: float
     drops_collection: bool = False
     _change: Change = field(default=Change((), ""), init=False)  # planned last, written or not
-    _revision: int = field(default=0, init=False)  # at which it was written; 0: not, or not known
+    revision: int = field(default=0, init=False)  # at which it was written last; 0: not, or not known
 
     @property
     def end(self) -> End | None:
@@ -52,14 +53,14 @@ class Planned(Generic[End]):
         """Carry the plan out."""
 
         def decide(stamp: Stamp) -> Sequence[Write]:
-            self._change, self._revision = self.plan(stamp), 0
+            self._change, self.revision = self.plan(stamp), 0
             return self._change.writes
 
-        self._revision = await self.means.commit(decide, self.deadline)
+        self.revision = await self.means.commit(decide, self.deadline)
 
     async def forget(self) -> None:
         """Tell the proxies."""
-        await self.means.forget(self._change, self._revision, drops_collection=self.drops_collection)
+        await self.means.forget(self._change, self.revision, drops_collection=self.drops_collection)
 
 
 def dropping(drop: Planned[End]) -> Operation:
@@ -74,9 +75,6 @@ def dropping(drop: Planned[End]) -> Operation:
         if drop.end is not None:
             drop.end.finish()
 
-    async def settle() -> None:
-        await means.commit(lambda _stamp: ())
-
     async def finish_if_written() -> None:
         if drop.end is not None and drop.end.dropping:
             drop.end.finish()
@@ -84,9 +82,9 @@ def dropping(drop: Planned[End]) -> Operation:
     async def resume() -> None:
         if drop.end is not None:
             steps = [
-                Step("settle", settle),
-                Step("proxies forget", drop.forget),
-                Step("finish", finish_if_written),
+                Step("settle", means.settle),
+                Step("proxies forget", drop.forget, lane=Lane.PROXIES),
+                Step("finish", finish_if_written, lane=Lane.LOOK),
             ]
             means.operations.in_background(f"resume drop of {drop.end}", steps)
 
@@ -95,7 +93,12 @@ def dropping(drop: Planned[End]) -> Operation:
 
 
 def making(partition: Planned[PartitionEnd]) -> Operation:
-    """Written so that nobody sees it, made known to QueryCoord, then made visible; undone if that fails."""
+    """Written so that nobody sees it, made known to QueryCoord, then made visible; undone if that fails.
+
+    Only then the proxies are told: one that forgets before can learn the old list of partitions again, and
+    keeps it. If one refuses to hear of it, the partition is there all the same, and a repeated call tells
+    them anew.
+    """
     means, maybe_loaded = partition.means, False
 
     async def undo() -> None:
@@ -120,15 +123,15 @@ def making(partition: Planned[PartitionEnd]) -> Operation:
         made = partition.end
         if made is not None:
             ids = made.collection_id, made.partition_id
-            await means.commit(
+            partition.revision = await means.commit(
                 lambda _stamp: plan_finish_partition(means.tables, means.layout, *ids), partition.deadline
             )
 
     return Operation(
         [
             Step("write", partition.write, undo),
-            Step("proxies forget", partition.forget),
             Step("load", load),
             Step("finish", finish),
+            Step("proxies forget", partition.forget),
         ]
     )

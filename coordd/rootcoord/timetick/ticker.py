@@ -25,7 +25,6 @@ from coordd.log import get_logger
 from coordd.mq.types import MessageQueue
 from coordd.pb.internal_pb2 import ChannelTimeTickMsg
 from coordd.rootcoord.messages import time_tick
-from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.timetick.holds import DdlHolds
 from coordd.rootcoord.timetick.protocol import Report, TimeTicks, UnknownSourceError
 from coordd.rootcoord.tso import Wait, physical_of
@@ -117,10 +116,8 @@ class TimeTicker:
         self._conditions = conditions
         self._sending: dict[str, _Send] = {}
         self._due = asyncio.Event()
-        self._progress: dict[str, asyncio.Event] = {}
         self._progress_at = clock.boottime()
         self._trouble = Trouble()
-        self._closed = False
 
     @property
     def sends(self) -> bool:
@@ -155,26 +152,11 @@ class TimeTicker:
         self._ticks.set_proxies(self._proxies.ids(), now)
         return self._ticks.silent(now, for_s)
 
-    async def until_sent(self, channels: Iterable[str], timestamp: int, deadline: float) -> None:
-        """Wait until every channel has got a tick of `timestamp` or above: its readers have then heard all
-        up to it. At once if no ticks are sent at all. `deadline`: seconds on CLOCK_BOOTTIME.
-
-        Raises:
-            TimeoutError: not until then.
-            TermOverError: not in this term.
+    def has_sent(self, channels: Iterable[str], timestamp: int) -> bool:
+        """Whether every channel has got a tick of `timestamp` or above: its readers have then heard all up to
+        it. So they have if no ticks are sent at all.
         """
-        async with asyncio.timeout(max(0.0, deadline - clock.boottime())):
-            for channel in set(channels):
-                while self.sends and self._ticks.last_sent(channel) < timestamp:
-                    if self._closed:
-                        raise TermOverError("the term of this rootcoord is over")
-                    await self._progress.setdefault(channel, asyncio.Event()).wait()
-
-    def close(self) -> None:
-        """The term is over: whoever waits goes on at once."""
-        self._closed = True
-        for channel in tuple(self._progress):
-            self._tell_progress(channel)
+        return not self.sends or all(self._ticks.last_sent(channel) >= timestamp for channel in channels)
 
     async def run(self) -> None:
         """Task of the term: send ticks until cancelled, whatever becomes of the queue."""
@@ -223,7 +205,7 @@ class TimeTicker:
         else:
             self._ticks.sent(channel, tick)
             self.lag_ms[channel] = float(clock.unix_ms() - physical_of(tick))
-            self._tell_progress(channel)
+            self._progress_at = clock.boottime()
             part_of.outstanding -= 1
             if not part_of.outstanding:
                 self._trouble.over()
@@ -237,13 +219,6 @@ class TimeTicker:
         for send in map(self._sending.__getitem__, channels):
             if send.limit is not None and not send.limit.expired():
                 send.limit.reschedule(min(until, send.end_by))
-
-    def _tell_progress(self, channel: str) -> None:
-        """Wakes those who wait for this channel only: thousands of drops may wait at once."""
-        self._progress_at = clock.boottime()
-        waited_for = self._progress.pop(channel, None)
-        if waited_for is not None:
-            waited_for.set()
 
     def _complain_if_stalled(self) -> None:
         now = clock.boottime()

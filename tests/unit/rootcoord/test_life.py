@@ -25,6 +25,7 @@ from coordd.pb.common_pb2 import MsgBase, MsgType
 from coordd.pb.etcd_meta_pb2 import DatabaseInfo, DatabaseState
 from coordd.pb.schema_pb2 import DataType
 from coordd.rootcoord.channels import ChannelPool, pool_names
+from coordd.rootcoord.chores import AT_ONCE
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.life import Life, Means
@@ -43,7 +44,8 @@ NAME = "books"
 @dataclass
 class Effects:
     """Everything that leaves the process, numbered. At number `crash_at` the process is dead: before the
-    effect, or `after` it. `failing` are refused; of `absent` it is said whether they were reached."""
+    effect, or `after` it. `failing` are refused; of `absent` it is said whether they were reached. `held`
+    ones wait until they are `let_go`. `ticks`: the readers of the channels hear what is sent."""
 
     crash_at: int = -1
     after: bool = False
@@ -51,12 +53,17 @@ class Effects:
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
     failing: set[str] = field(default_factory=set)
     absent: dict[str, bool] = field(default_factory=dict)
+    ticks: bool = True
+    held: set[str] = field(default_factory=set)
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def happen(self, name: str, effect: Callable[[], Any] = lambda: None) -> Any:
         number = len(self.done)
         self.done.append(name)
         if self.crashed.is_set() or (number == self.crash_at and not self.after):
             await self._die()
+        if name in self.held:
+            await self.let_go.wait()
         if name in self.failing:
             raise MilvusError(f"{name} refused")
         if name in self.absent:
@@ -123,8 +130,8 @@ class Outside:
         await self.effects.happen(f"send {kind}")
         return timestamp, dict.fromkeys(channels, b"position")
 
-    async def until_heard(self, _channels: Any, _timestamp: int, *, deadline: float) -> None:
-        await self.effects.happen("tick")
+    def heard(self, _channels: Any, _timestamp: int) -> bool:
+        return self.effects.ticks
 
 
 def _header(payload: bytes) -> MsgBase:
@@ -304,10 +311,10 @@ ORDER = {
     ],
     "drop collection": [
         *("txn", "forget", "release collection", "drop indexes"),
-        *("send DropCollection", "tick", "confirm", "txn"),
+        *("send DropCollection", "confirm", "txn"),
     ],
-    "create partition": ["txn", "forget", "sync partition", "txn"],
-    "drop partition": ["txn", "forget", "send DropPartition", "tick", "confirm", "txn"],
+    "create partition": ["txn", "sync partition", "txn", "forget"],
+    "drop partition": ["txn", "forget", "send DropPartition", "confirm", "txn"],
 }  # fmt: skip
 
 
@@ -334,7 +341,7 @@ async def test_a_crash_at_any_effect_leaves_all_or_nothing(what: str, number: in
         answered = asked.done() and asked.exception() is None
         asked.cancel()
     async with running(etcd, Effects()) as term:
-        term.life.go_on(term.first_id)
+        await term.life.go_on(term.first_id)
         await term.quiet()
         now = seen(term.place)
         assert now in (DONE[what], UNDONE[what])
@@ -359,7 +366,7 @@ async def test_a_refused_step_of_a_creation_is_told_and_leaves_nothing(step: str
         assert seen(term.place) == {}
         assert leftovers(term.place) == 0
         assert term.pool.in_use() == []
-        assert ("send DropCollection" in effects.done) == (step == "watch channels")
+        assert ("send DropCollection" in effects.done) == (step != "send CreateCollection")
         effects.failing.clear()
         await ASK["create collection"](term.life)
         assert seen(term.place) == DONE["create collection"]
@@ -439,7 +446,7 @@ async def test_a_new_term_does_not_undo_what_it_makes_itself() -> None:
         await eventually(term.effects.crashed.is_set)
         assert leftovers(term.place) == 1
         term.effects.crashed.clear()
-        term.life.go_on(term.first_id)
+        await term.life.go_on(term.first_id)
         await term.quiet()
         assert leftovers(term.place) == 1, "it is being made"
         asked.cancel()
@@ -455,7 +462,7 @@ async def test_what_an_earlier_term_dropped_the_proxies_hear_first(what: str) ->
         asked.cancel()
     effects = Effects()
     async with running(etcd, effects) as term:
-        term.life.go_on(term.first_id)
+        await term.life.go_on(term.first_id)
         await term.quiet()
         assert effects.done == ["forget", *ORDER[what][2:]]
 
@@ -476,3 +483,81 @@ async def test_who_was_never_asked_need_not_take_back(reached: bool) -> None:
             assert (undo in effects.done) == reached
             assert seen(term.place) == UNDONE[what]
             assert leftovers(term.place) == 0
+
+
+@pytest.mark.parametrize("what", ["drop collection", "drop partition"])
+async def test_segments_are_asked_for_when_readers_have_heard_of_the_drop(what: str) -> None:
+    etcd = await prepared(what)
+    effects = Effects(ticks=False)
+    async with running(etcd, effects) as term:
+        await ASK[what](term.life)
+        await term.quiet()
+        message = next(number for number, one in enumerate(ORDER[what]) if one.startswith("send"))
+        assert effects.done == ORDER[what][: message + 1]
+        assert len(term.pool.in_use()) == 2
+        effects.ticks = True
+        await eventually(lambda: effects.done == ORDER[what], 10)
+        await eventually(lambda: leftovers(term.place) == 0, 10)
+
+
+async def test_of_many_ends_few_are_at_work_at_a_time() -> None:
+    etcd = await prepared("create collection")
+    async with running(etcd, Effects()) as term:
+        for number in range(3 * AT_ONCE):
+            await term.life.create_collection(create(f"c{number}"), soon())
+    held = Effects(held={"release collection"})
+    async with running(etcd, held) as term:
+        for number in range(3 * AT_ONCE):
+            await term.life.drop_collection(drop(f"c{number}"), soon())
+        await term.quiet()
+        assert seen(term.place) == {}
+        assert held.done.count("release collection") == AT_ONCE
+    effects = Effects(held={"release collection"})
+    async with running(etcd, effects) as term:
+        await term.life.go_on(term.first_id)
+        await term.quiet()
+        assert effects.done.count("release collection") == AT_ONCE, "a successor begins with as many"
+        effects.held.clear()
+        effects.let_go.set()
+        await eventually(lambda: leftovers(term.place) == 0, 15)
+        assert effects.done.count("release collection") == 3 * AT_ONCE
+        assert term.pool.in_use() == []
+
+
+@pytest.mark.parametrize("what", ["create collection", "create partition"])
+async def test_what_turns_out_to_be_made_is_not_taken_back(what: str) -> None:
+    """The last write is applied, and nobody hears so until the caller's time is up."""
+    etcd = await prepared(what)
+    async with running(etcd, Effects()) as term:
+        lost = Fault(after=OutcomeUnknown("not answered"))
+        term.place.etcd.faults.extend([Fault(), *[lost] * 100])
+        life = term.life
+        with suppress(CoorddError):
+            if what == "create collection":
+                await life.create_collection(create(), boottime() + 1.0)
+            else:
+                await life.create_partition(create_partition("p"), boottime() + 1.0)
+        term.place.etcd.faults.clear()
+        assert seen(term.place) == UNDONE[what], "not known yet"
+        term.place.fold.load(await term.place.etcd.range("", "\x7f"))  # what the watch does
+        await term.quiet()
+        await eventually(lambda: leftovers(term.place) == 0, 15)
+        assert seen(term.place) == DONE[what]
+        assert len(term.pool.in_use()) == 2
+        assert "release partitions" not in term.effects.done
+        assert "send DropCollection" not in term.effects.done
+
+
+async def test_a_partition_that_a_proxy_refuses_to_hear_of_is_there() -> None:
+    """They are told last, so nothing is taken back; the repeated call tells them anew."""
+    etcd = await prepared("create partition")
+    effects = Effects(failing={"forget"})
+    async with running(etcd, effects) as term:
+        with pytest.raises(MilvusError, match="forget refused"):
+            await ASK["create partition"](term.life)
+        await term.quiet()
+        assert seen(term.place) == DONE["create partition"]
+        effects.failing.clear()
+        effects.done.clear()
+        await ASK["create partition"](term.life)
+        assert effects.done == ["forget"]

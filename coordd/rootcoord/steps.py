@@ -1,0 +1,42 @@
+"""One step of something that takes several. Pure.
+
+Steps may be repeated, after a failure of which it is unknown how far it got, so they must be idempotent.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+Action: TypeAlias = Callable[[], Awaitable[object]]
+
+
+class Lane(Enum):
+    """Whom a step in the background needs; one who does not answer holds up no steps that need others."""
+
+    LOOK = "nobody: it looks at what is in memory"
+    METADATA = "etcd"
+    PROXIES = "the proxies"
+    QUEUE = "the message queue"
+    DATA_COORD = "DataCoord"
+    QUERY_COORD = "QueryCoord"
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """What a step in the background returns that has to be taken up again, in so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`do`, and what takes it back if it fails itself, perhaps half done, or a later step does.
+
+    `lane`: whom it needs; matters only in the background.
+    """
+
+    name: str
+    do: Action
+    undo: Action | None = None
+    lane: Lane = Lane.METADATA
