@@ -12,6 +12,7 @@ Milvus is refused if it is no idempotent one (the database exists already). So t
 calls of that kind were carried out last. One that is refused, is found there, and has what it asks for, was
 carried out by an earlier term, or by this one without knowing it: it is answered with success. The clients of
 Milvus repeat a call byte for byte, with the ID that it has of its own; another call for the same is refused.
+Of a call that makes several changes each is known by itself: its repetition goes on where it was broken off.
 
 Not promised: that a change whose outcome is unknown shows in the tables at once; it does when the watch
 tells of it.
@@ -49,11 +50,13 @@ Decide: TypeAlias = Callable[[Stamp], Sequence[Write]]
 class Asked:
     """A call that is refused when it is repeated, though it has been carried out.
 
-    `fingerprint`: what it is recognised by. `holds`: whether what it asks for is so, by the tables.
+    `fingerprint`: what it is recognised by. `holds`: whether what it asks for is so, by the tables. `more`:
+    the call makes further changes after this one, may be broken off in between, and `holds` is of this one.
     """
 
     fingerprint: str
     holds: Callable[[], bool]
+    more: bool = False
 
 
 class Ddl:
@@ -66,7 +69,7 @@ class Ddl:
         self._turns = KeyLocks(QUEUE_MAX)
         self._settled = True  # no transaction of ours may still be on its way
         self._inherited = mark.calls
-        self._unsure: set[str] = set()  # calls of which it was not known what became of them
+        self._unsure: set[str] = set()  # calls that were broken off, or whose outcome was not known
 
     async def carry_out(self, decide: Decide, *, deadline: float, asked: Asked | None = None) -> int:
         """Commit what `decide` says; returns the revision, 0 if there was nothing to write.
@@ -93,7 +96,7 @@ class Ddl:
     def is_repetition(self, asked: Asked, timestamp: int) -> bool:
         """Whether this very call was carried out, and its caller need not have learnt of it.
 
-        That is so if an earlier term did it, or this one without knowing the outcome, less than
+        That is so if an earlier term did it, or this one in part or without knowing the outcome, less than
         `CALLS_KEPT_S` before `timestamp` (hybrid), and if what it asks for is still so.
         """
         made_s = self._inherited.get(asked.fingerprint)
@@ -113,8 +116,7 @@ class Ddl:
                 raise
             log.info("a repeated call finds what it has made", refusal=str(refusal))
             return 0
-        call = "" if asked is None else asked.fingerprint
-        return await self._commit(writes, stamp, deadline, call) if writes else 0
+        return await self._commit(writes, stamp, deadline, asked) if writes else 0
 
     async def _stamp(self, deadline: float) -> Stamp:
         return Stamp(
@@ -122,11 +124,15 @@ class Ddl:
             id=await self._oracle.wait_ids(1, deadline),
         )
 
-    async def _commit(self, writes: Sequence[Write], stamp: Stamp, deadline: float, call: str = "") -> int:
+    async def _commit(
+        self, writes: Sequence[Write], stamp: Stamp, deadline: float, asked: Asked | None = None
+    ) -> int:
         """Commit the writes and the mark. Up to the transaction nothing here waits: the decision is fresh."""
+        call, more = (asked.fingerprint, asked.more) if asked else ("", False)
         value = self._mark.next_value(stamp.timestamp, _seconds(stamp.timestamp), call)
         expect = {self._mark.key: self._mark.revision}
         settled, self._settled = self._settled, False
+        unsure = set(self._unsure)
         self._unsure |= {call} - {""}
         try:
             revision = await self._committer.commit(
@@ -136,10 +142,11 @@ class Ddl:
             raise
         except CoorddError:  # nothing was written
             self._settled = settled
-            self._unsure.discard(call)
+            self._unsure = unsure
             raise
         self._settled = True
-        self._unsure.discard(call)
+        if not more:
+            self._unsure.discard(call)
         self._unsure &= self._mark.calls.keys()  # what was under way is in the mark now, or never will be
         return revision
 

@@ -3,9 +3,9 @@
 The backup leaves out `root`, `admin` and `public` with its grants, which every cluster has; passwords go with
 it as bcrypt hashes. A restore refuses names that exist. Its writes are ordered so that it can be broken off
 between any two transactions and then simply be repeated: first grants and users' roles, which nobody looks at
-as long as their role or user does not exist; then the names themselves, a hundred in one transaction. (So no
-repeat meets a name of its own unless there are more.) The limits on users and roles are not applied, as in
-Milvus.
+as long as their role or user does not exist; then the names themselves, a hundred in one transaction. A
+repetition finds each hundred made (`is_made`), or makes it. The limits on users and roles are not applied, as
+in Milvus.
 
 Better than Milvus: all is checked before anything is written, so nothing has to be rolled back; a grant of
 `*`, which a backup may contain, is restored.
@@ -26,6 +26,7 @@ from coordd.pb.milvus_pb2 import (
     GrantorEntity,
     ObjectEntity,
     PrivilegeEntity,
+    PrivilegeGroupInfo,
     RBACMeta,
     RoleEntity,
     UserEntity,
@@ -113,11 +114,18 @@ def plan_names(tables: RootCoordTables, layout: MetaLayout, part: RBACMeta) -> S
     _check_absent(tables, part)
     return (
         *(Put(layout.role(role.name), EMPTY) for role in part.roles),
-        *(
-            put_group(layout, group.group_name, dict.fromkeys(one.name for one in group.privileges))
-            for group in part.privilege_groups
-        ),
+        *(put_group(layout, group.group_name, _members(group)) for group in part.privilege_groups),
         *(Put(layout.user(user.user), encode_credential(user.password)) for user in part.users),
+    )
+
+
+def is_made(tables: RootCoordTables, part: RBACMeta) -> bool:
+    """Whether the roles, groups and users of one part are there, as it says them."""
+    groups, users = tables.privilege_groups, tables.users
+    return (
+        all(role.name in tables.roles for role in part.roles)
+        and all(groups.get(one.group_name) == _members(one) for one in part.privilege_groups)
+        and all(users.encrypted_password(user.user) == user.password for user in part.users)
     )
 
 
@@ -131,6 +139,10 @@ def _check_absent(tables: RootCoordTables, meta: RBACMeta) -> None:
     for user in meta.users:
         if user.user in tables.users or tables.users.is_damaged(user.user):
             raise grant_refused(f"user [{user.user}] already exists")
+
+
+def _members(group: PrivilegeGroupInfo) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(privilege.name for privilege in group.privileges))
 
 
 def _names_in(part: RBACMeta) -> int:

@@ -3,6 +3,8 @@
 Source of truth: Milvus branch 2.5 internal/rootcoord/{root_coord,rbac_task}.go.
 """
 
+from dataclasses import replace
+
 from coordd.log import get_logger
 from coordd.pb.common_pb2 import Status
 from coordd.pb.milvus_pb2 import (
@@ -17,7 +19,8 @@ from coordd.pb.milvus_pb2 import (
     RestoreRBACMetaRequest,
 )
 from coordd.rootcoord.access import groups
-from coordd.rootcoord.access.backup import backup, check, cut, plan_early, plan_names
+from coordd.rootcoord.access.backup import backup, check, cut, is_made, plan_early, plan_names
+from coordd.rootcoord.ddl import Asked
 from coordd.rootcoord.handlers.access_changes import AccessChanges, Groups
 from coordd.rootcoord.handlers.changing import asked_by
 from coordd.rootcoord.permission_caches import PolicyChange
@@ -74,7 +77,10 @@ class PrivilegeGroupHandlers(AccessChanges):
         return BackupRBACMetaResponse(status=success(), RBAC_meta=backup(self._tables))
 
     async def restore_rbac(self, request: RestoreRBACMetaRequest, call: Call) -> Status:
-        """Make everything of a backup, unless something of it exists; then nothing."""
+        """Make everything of a backup, unless something of it exists; then nothing.
+
+        A repetition goes on where the call was broken off.
+        """
         meta = request.RBAC_meta
         first, *rest = cut(meta)
 
@@ -84,12 +90,20 @@ class PrivilegeGroupHandlers(AccessChanges):
             early = plan_early(self._tables, self._layout, meta)
             return [*((write,) for write in early), plan_names(self._tables, self._layout, first)]
 
-        revision = await self._change_in_steps(call, plan)
-        for part in rest:
-            revision = await self._make_names(call, part)
+        revision = await self._change_in_steps(call, plan, asked=self._asked(call, first, more=bool(rest)))
+        for number, part in enumerate(rest, start=1):
+            asked = self._asked(call, part, more=number < len(rest))
+            revision = await self._make_names(call, part, asked)
         log.info("permissions restored", users=len(meta.users), roles=len(meta.roles), revision=revision)
         await self._tell_policy(call, PolicyChange.REFRESH)
         return success()
 
-    async def _make_names(self, call: Call, part: RBACMeta) -> int:
-        return await self._change_access(call, lambda _stamp: plan_names(self._tables, self._layout, part))
+    def _asked(self, call: Call, part: RBACMeta, *, more: bool) -> Asked:
+        """Known by the whole request, with or without an ID: the same bytes ask for the very same state."""
+        asked = asked_by(call, lambda: is_made(self._tables, part), identity=call.body)
+        return replace(asked, more=more)
+
+    async def _make_names(self, call: Call, part: RBACMeta, asked: Asked) -> int:
+        return await self._change_access(
+            call, lambda _stamp: plan_names(self._tables, self._layout, part), asked=asked
+        )

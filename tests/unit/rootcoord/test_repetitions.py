@@ -6,13 +6,14 @@ from typing import Any, cast
 import pytest
 
 from coordd.clock import boottime
-from coordd.etcd import Compare, EtcdClient
+from coordd.etcd import MAX_TXN_OPS, Compare, EtcdClient, Put
 from coordd.etcd.errors import OutcomeUnknown
 from coordd.meta import commit as commit_module
 from coordd.meta.commit import FencedCommitter
 from coordd.meta.fold import Fold
 from coordd.meta.tables import RootCoordTables
 from coordd.meta.tables.ddl_mark import CALLS_KEPT, CALLS_KEPT_S, DdlMark
+from coordd.meta.transaction import TransactionTooLarge
 from coordd.pb import milvus_pb2
 from coordd.pb.common_pb2 import MsgBase, MsgType, Status
 from coordd.pb.internal_pb2 import CredentialInfo
@@ -24,6 +25,7 @@ from coordd.rpc.call import Call
 from coordd.rpc.status import MilvusError
 from tests.unit.meta.fake_etcd import FakeEtcd, delay_request
 from tests.unit.meta.samples import LAYOUT, put
+from tests.unit.rootcoord.memory_etcd import LOST_REQUEST, Fault
 from tests.unit.rootcoord.recorded import World, world
 from tests.unit.rootcoord.term import begin_term, start_oracle
 from tests.unit.rootcoord.test_ddl import ACTIVE, NOW_MS, SHORTLY_S, SOON_S, Scene, following, new_scene
@@ -59,11 +61,13 @@ def is_there(scene: Scene, name: str) -> Callable[[], bool]:
     return lambda: scene.tables.databases.by_name(name) is not None
 
 
-async def create(scene: Scene, name: str, call: str = ONE, *, within_s: float = SOON_S) -> int:
+async def create(
+    scene: Scene, name: str, call: str = ONE, *, within_s: float = SOON_S, more: bool = False
+) -> int:
     return await scene.ddl.carry_out(
         lambda stamp: plan_create(scene.tables, LAYOUT, name, stamp, limit=scene.limit, now_ns=7),
         deadline=boottime() + within_s,
-        asked=Asked(call, is_there(scene, name)),
+        asked=Asked(call, is_there(scene, name), more),
     )
 
 
@@ -115,6 +119,23 @@ async def test_what_has_been_undone_since_is_refused(scene: Scene) -> None:
         await create(heir, "a")
 
 
+async def test_a_call_of_several_changes_is_known_until_the_last_of_them(scene: Scene) -> None:
+    assert await create(scene, "a", more=True) > 0
+    assert await create(scene, "a", more=True) == 0, "broken off, and begun again"
+    with pytest.raises(TransactionTooLarge):
+        await scene.ddl.carry_out(
+            lambda _stamp: [Put(f"{ACTIVE}-{number}", b"") for number in range(MAX_TXN_OPS)],
+            deadline=boottime() + SOON_S,
+            asked=Asked(ONE, lambda: False),
+        )
+    assert await create(scene, "a", more=True) == 0, "so far nothing but the first has been made"
+    assert await create(scene, "b") > 0
+    for name in ("a", "b"):
+        with pytest.raises(MilvusError, match="already exist"):
+            await create(scene, name)
+    assert scene.in_etcd() == ["a", "b"]
+
+
 async def test_after_a_while_it_is_another_call(scene: Scene) -> None:
     await create(scene, "a")
     heir = await next_term(scene.etcd, now_ms=NOW_MS + 1000 * (CALLS_KEPT_S + 2))
@@ -152,6 +173,20 @@ class TestMark:
         assert mark.calls == {}
 
 
+def restore(users: int) -> milvus_pb2.RestoreRBACMetaRequest:
+    """Of users, a role that all of them have, and a group; without an ID."""
+    role = milvus_pb2.RoleEntity(name="writer")
+    group = milvus_pb2.PrivilegeGroupInfo(
+        group_name="writers", privileges=[milvus_pb2.PrivilegeEntity(name="Insert")] * 2
+    )
+    meta = milvus_pb2.RBACMeta(
+        users=[milvus_pb2.UserInfo(user=f"u{n}", password=f"$2a${n}", roles=[role]) for n in range(users)],
+        roles=[role],
+        privilege_groups=[group],
+    )
+    return milvus_pb2.RestoreRBACMetaRequest(RBAC_meta=meta)
+
+
 NOT_IDEMPOTENT: dict[str, Any] = {
     "create_database": milvus_pb2.CreateDatabaseRequest(base=MsgBase(msgID=7), db_name="a"),
     "create_role": milvus_pb2.CreateRoleRequest(
@@ -162,12 +197,13 @@ NOT_IDEMPOTENT: dict[str, Any] = {
         base=MsgBase(timestamp=7), group_name="a"
     ),
     "drop_role": milvus_pb2.DropRoleRequest(base=MsgBase(targetID=7), role_name="reader"),
+    "restore_rbac": restore(1),
 }
 
 
-async def ask(place: World, name: str, request: Any = None) -> int:
+async def ask(place: World, name: str, request: Any = None, within_s: float = 10) -> int:
     request = NOT_IDEMPOTENT[name] if request is None else request
-    call = Call(method=name, metadata={}, deadline=boottime() + 10, body=request.SerializeToString())
+    call = Call(method=name, metadata={}, deadline=boottime() + within_s, body=request.SerializeToString())
     status: Status = await getattr(place.handlers, name)(request, call)
     return status.code
 
@@ -205,3 +241,37 @@ async def test_without_an_id_of_its_own_a_call_is_any_call_for_the_same() -> Non
     async with start_oracle(place, begin_term(place)):
         with pytest.raises(MilvusError, match="already exist"):
             await ask(place, "create_database", request)
+
+
+@pytest.mark.parametrize("made", [1, 2, 3, 4])
+@pytest.mark.parametrize("takeover", [False, True])
+async def test_a_restore_of_many_names_goes_on_where_it_was_broken_off(made: int, *, takeover: bool) -> None:
+    """250 users: two transactions for the roles that they have, then three for the names."""
+    request = restore(250)
+    place = await world({})
+    async with start_oracle(place, begin_term(place)):
+        place.etcd.faults.extend([*[Fault()] * made, *[LOST_REQUEST] * 1000])
+        with pytest.raises(OutcomeUnknown):
+            await ask(place, "restore_rbac", request, within_s=0.5)
+        place.etcd.faults.clear()
+        assert len(place.tables.users.names()) < 250
+        if not takeover:
+            assert await ask(place, "restore_rbac", request) == 0
+    if takeover:
+        async with start_oracle(place, begin_term(place)):
+            assert await ask(place, "restore_rbac", request) == 0
+    assert len(place.tables.users.names()) == 250
+    assert len(place.tables.user_roles.users_of("writer")) == 250
+
+
+async def test_a_restore_is_refused_if_a_name_is_taken_by_another() -> None:
+    """What was made meanwhile under a name of the backup, and differs, was not made by the call."""
+    request = restore(2)
+    place = await world({})
+    async with start_oracle(place, begin_term(place)):
+        assert await ask(place, "restore_rbac", request) == 0
+    async with start_oracle(place, begin_term(place)):
+        other = CredentialInfo(username="u1", encrypted_password="$2a$other")
+        assert await ask(place, "update_credential", other) == 0
+        with pytest.raises(MilvusError, match="already exists"):
+            await ask(place, "restore_rbac", request)
