@@ -44,6 +44,7 @@ from tests.lab.cluster import MilvusLab
 from tests.lab.proxy_calls import CALLS, ProxyCalls
 from tests.support.etcd import eventually
 from tests.support.peers import OPTIONS, Acting, Cluster, cluster_in, refusal
+from tests.unit.rootcoord.quota.support import whole
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
@@ -100,9 +101,11 @@ async def test_milvus_own_processes_take_what_they_are_told(tmp_path: Path) -> N
             assert read_proxy(load.response) == ProxyLoad()
             await peers.proxies.ask(proxy, "SetRates", SetRatesRequest(), Status, deadline=soon())
 
-            data = read_data_coord(await peers.data_coord.metrics(deadline=soon()), now() >> 18)
+            said = await peers.data_coord.metrics(deadline=soon())
+            data = whole(read_data_coord(said, now() >> 18))
             assert data == DataSide(nodes=(), binlog_bytes=0, collection_binlog_bytes={})
-            assert read_query_coord(await peers.query_coord.metrics(deadline=soon()), now() >> 18) == ()
+            said = await peers.query_coord.metrics(deadline=soon())
+            assert whole(read_query_coord(said, now() >> 18)) == ()
             assert await peers.data_coord.gc_confirm(5, deadline=soon())
             await peers.data_coord.drop_indexes(5, deadline=soon())
             await peers.data_coord.mark_segments_dropped([], deadline=soon())

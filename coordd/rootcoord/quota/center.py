@@ -13,9 +13,10 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/quota_center.go (syncMetrics, s
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Hashable
+from collections.abc import Awaitable, Callable, Collection, Generator, Hashable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from coordd.clock import boottime
 from coordd.config.quota import QuotaAndLimitsSettings
@@ -44,6 +45,8 @@ from coordd.rootcoord.quota.state import QuotaState, changes
 from coordd.rootcoord.tso import LOGICAL_BITS
 
 log = get_logger("coordd.rootcoord.quota")
+
+T = TypeVar("T")
 
 PATIENCE_S = 1.0
 """How long a round waits for answers. A coordinator asks its nodes in turn; one that hangs holds it up."""
@@ -138,8 +141,7 @@ class QuotaCenter:
         measures = self._said.measures()
         if measures is None:
             return
-        for _pause in self._own.look():
-            await asyncio.sleep(0)
+        await _bit_by_bit(self._own.look())
         judgement = judge(measures, settings, self._own.by(settings))
         request = await self._request(judgement, len(proxies))
         self._note(QuotaState.of(judgement))
@@ -179,11 +181,11 @@ class QuotaCenter:
 
     async def _ask_data_coord(self) -> None:
         text = await self._around.peers.data_coord.metrics(deadline=boottime() + TIMEOUT_S)
-        self._said.data = read_data_coord(text, self._around.now_ms())
+        self._said.data = await _bit_by_bit(read_data_coord(text, self._around.now_ms()))
 
     async def _ask_query_coord(self) -> None:
         text = await self._around.peers.query_coord.metrics(deadline=boottime() + TIMEOUT_S)
-        self._said.query_nodes = read_query_coord(text, self._around.now_ms())
+        self._said.query_nodes = await _bit_by_bit(read_query_coord(text, self._around.now_ms()))
 
     async def _ask_proxy(self, server_id: int) -> None:
         request = GetMetricsRequest(base=MsgBase(msg_type=MsgType.SystemInfo), request=SYSTEM_INFO)
@@ -220,6 +222,17 @@ class QuotaCenter:
         for change in changes(self.state, state):
             log.warning("what the quota centre denies has changed", **change)
         self.state = state
+
+
+async def _bit_by_bit(work: Generator[None, None, T]) -> T:
+    """What `work` comes to; other tasks get their turn whenever it yields."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)
 
 
 def _load_of(server_id: int) -> str:

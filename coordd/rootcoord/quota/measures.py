@@ -1,20 +1,29 @@
 """What the other processes say of their nodes in GetMetrics, as far as limits follow from it.
 
-Pure. The texts are JSON with Go's names; what is not needed is passed over.
+Pure. The texts are JSON with Go's names; what is not needed is passed over. Those of the coordinators are
+long where there are many collections, so they are read bit by bit: other work may be done whenever such a
+reading yields.
 
 Source of truth: Milvus 2.3.5 pkg/util/metricsinfo/{quota_metric,metrics_info,topology}.go.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from coordd.errors import CoorddError
+from coordd.rootcoord.quota.bit_by_bit import parse
 from coordd.rootcoord.tso import physical_of
 
+T = TypeVar("T")
+
 NS_PER_S = 1_000_000_000
+
+_IDS = "CollectionIDs"
+_SIZES = "CollectionBinlogSize"
+_LONG = (_IDS, _SIZES)
 
 
 class UnreadableMetrics(CoorddError):
@@ -92,36 +101,34 @@ class Measures:
         return frozenset(collection_id for node in nodes for collection_id in node.collections)
 
 
-def read_data_coord(text: str, now_ms: int) -> DataSide:
+def read_data_coord(text: str, now_ms: int) -> Generator[None, None, DataSide]:
     """DataCoord's answer. `now_ms`: Unix milliseconds by the clock of timestamps.
 
     Raises:
         UnreadableMetrics: it is something else.
     """
     with _readable("datacoord"):
-        cluster = json.loads(text)["cluster"]
+        cluster = (yield from parse(text, _LONG))["cluster"]
         disk = cluster["self"].get("quota_metrics") or {}
-        sizes = disk.get("CollectionBinlogSize")
         return DataSide(
             nodes=tuple(
                 Node(**_common(node_id, said, now_ms))
                 for node_id, said in _nodes(cluster["connected_data_nodes"])
             ),
             binlog_bytes=int(disk.get("TotalBinlogSize") or 0),
-            collection_binlog_bytes=None
-            if sizes is None
-            else dict(zip(map(int, sizes), map(int, sizes.values()), strict=True)),
+            collection_binlog_bytes=_if_any(disk.get(_SIZES), dict),
         )
 
 
-def read_query_coord(text: str, now_ms: int) -> tuple[QueryNode, ...]:
+def read_query_coord(text: str, now_ms: int) -> Generator[None, None, tuple[QueryNode, ...]]:
     """QueryCoord's answer. `now_ms`: Unix milliseconds by the clock of timestamps.
 
     Raises:
         UnreadableMetrics: it is something else.
     """
     with _readable("querycoord"):
-        nodes = _nodes(json.loads(text)["cluster"]["connected_nodes"])
+        cluster = (yield from parse(text, _LONG))["cluster"]
+        nodes = _nodes(cluster["connected_nodes"])
         return tuple(_query_node(node_id, said, now_ms) for node_id, said in nodes)
 
 
@@ -160,6 +167,13 @@ def _nodes(entries: Any) -> Iterator[tuple[int, Any]]:
             yield int(entry["id"]), said
 
 
+def _if_any(value: Any, kind: type[T]) -> T | None:
+    """A value that may be left out."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__} instead of {kind.__name__}")
+    return value
+
+
 def _common(node_id: int, said: Any, now_ms: int) -> dict[str, Any]:
     """The fields of a `Node`."""
     memory, ticks = said["Hms"], said["Fgm"]
@@ -168,7 +182,7 @@ def _common(node_id: int, said: Any, now_ms: int) -> dict[str, Any]:
         delay_s = max(0.0, (now_ms - physical_of(int(ticks["MinFlowGraphTt"]))) / 1000)
     return {
         "node_id": node_id,
-        "collections": tuple(map(int, said["Effect"]["CollectionIDs"] or ())),
+        "collections": tuple(_if_any(said["Effect"][_IDS], list) or ()),
         "memory_bytes": int(memory["memory"]),
         "used_bytes": int(memory["memory_usage"]),
         "tick_delay_s": delay_s,

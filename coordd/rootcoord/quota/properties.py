@@ -4,7 +4,7 @@ They are looked for anew only when collections have changed, and that bit by bit
 collections has to be looked at, though most have no such properties.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from types import MappingProxyType
 
 from coordd.config.quota import QuotaAndLimitsSettings
@@ -29,7 +29,7 @@ class OwnCeilings:
         self._settings: QuotaAndLimitsSettings | None = None
         self._found: Mapping[int, Ceilings] = MappingProxyType({})
 
-    def look(self) -> Iterator[None]:
+    def look(self) -> Generator[None, None, None]:
         """Look through the tables if they have changed; other work may be done whenever this yields."""
         generation = self._collections.generation
         if generation == self._generation:

@@ -1,13 +1,26 @@
 """Measures and settings for the tests of the quota centre."""
 
 import json
-from typing import Any
+from collections.abc import Generator
+from typing import Any, TypeVar
 
 from coordd.config.quota import QuotaAndLimitsSettings
 from coordd.rootcoord.quota.measures import DataSide, Measures, Node, ProxyLoad, QueryNode
 
+T = TypeVar("T")
+
 NOW_MS = 1_700_000_000_000
 MIB = 1_048_576
+
+
+def whole(work: Generator[None, None, T]) -> T:
+    """What work that pauses in between comes to."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def settings(**sections: Any) -> QuotaAndLimitsSettings:

@@ -24,13 +24,14 @@ from tests.unit.rootcoord.quota.support import (
     query_coord_text,
     quota_of_node,
     quota_of_query_node,
+    whole,
 )
 
 
 def test_data_nodes_and_the_disk() -> None:
     disk = {"TotalBinlogSize": 300, "CollectionBinlogSize": {"445": 100, "446": 200}}
     text = data_coord_text((7, quota_of_node([445, 446], age_s=1.5)), (8, quota_of_node(None)), disk=disk)
-    assert read_data_coord(text, NOW_MS) == DataSide(
+    assert whole(read_data_coord(text, NOW_MS)) == DataSide(
         nodes=(Node(7, (445, 446), 1000, 250, 1.5), Node(8, (), 1000, 250, None)),
         binlog_bytes=300,
         collection_binlog_bytes={445: 100, 446: 200},
@@ -55,19 +56,19 @@ def test_query_nodes() -> None:
     said = quota_of_query_node(
         [445], age_s=0.25, SearchQueue=searches, QueryQueue=queries, GrowingSegmentsSize=77
     )
-    assert read_query_coord(query_coord_text((9, said)), NOW_MS) == (
+    assert whole(read_query_coord(query_coord_text((9, said)), NOW_MS)) == (
         QueryNode(9, (445,), 1000, 250, 0.25, growing_bytes=77, queued=4321, waited_s=1.5),
     )
 
 
 def test_a_node_that_did_not_answer_its_coordinator_is_left_out() -> None:
-    assert read_query_coord(query_coord_text((9, None)), NOW_MS) == ()
-    assert read_data_coord(data_coord_text((7, None)), NOW_MS) == DataSide()
+    assert whole(read_query_coord(query_coord_text((9, None)), NOW_MS)) == ()
+    assert whole(read_data_coord(data_coord_text((7, None)), NOW_MS)) == DataSide()
 
 
 def test_a_tick_from_the_future_is_not_late() -> None:
     text = data_coord_text((7, quota_of_node([1], age_s=-5)))
-    assert read_data_coord(text, NOW_MS).nodes[0].tick_delay_s == 0
+    assert whole(read_data_coord(text, NOW_MS)).nodes[0].tick_delay_s == 0
 
 
 def test_the_load_of_a_proxy() -> None:
@@ -95,13 +96,14 @@ def test_shares_of_unknown_memory_are_none() -> None:
         '{"cluster": 5}',
         '{"cluster": {"connected_nodes": [7], "connected_data_nodes": 7, "self": {}}}',
         query_coord_text((9, {"Hms": None})),
+        query_coord_text((9, {**quota_of_query_node([1]), "Effect": {"CollectionIDs": "7"}})),
         query_coord_text((9, {**quota_of_query_node([1]), "SearchQueue": {}})),
         query_coord_text((9, quota_of_query_node([1], Hms={"memory": "much", "memory_usage": 1}))),
     ],
 )
 def test_anything_else_is_an_error_of_ours_to_expect(text: str) -> None:
     with pytest.raises(UnreadableMetrics, match="querycoord"):
-        read_query_coord(text, NOW_MS)
+        whole(read_query_coord(text, NOW_MS))
 
 
 VALUES = st.recursive(
@@ -124,8 +126,8 @@ VALUES = st.recursive(
 def test_no_text_raises_anything_but_that(value: object) -> None:
     text = json.dumps(value)
     for read in (
-        lambda: read_query_coord(text, NOW_MS),
-        lambda: read_data_coord(text, NOW_MS),
+        lambda: whole(read_query_coord(text, NOW_MS)),
+        lambda: whole(read_data_coord(text, NOW_MS)),
         lambda: read_proxy(text),
     ):
         with suppress(UnreadableMetrics):
