@@ -7,8 +7,7 @@ Source of truth for the order of activation: Milvus 2.3.5 internal/rootcoord/roo
 """
 
 import asyncio
-import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import bcrypt
@@ -19,8 +18,6 @@ from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient, Op, OpResult, TxnResult, prefix_end
 from coordd.ha.coordinator import Claim, Term
 from coordd.ha.follower import Follower
-from coordd.ha.gate import LeadershipGate
-from coordd.ha.leadership import SessionTable
 from coordd.ha.replica import Replica
 from coordd.ha.session_watch import SessionWatch
 from coordd.log import get_logger
@@ -30,28 +27,21 @@ from coordd.meta.tables import RootCoordTables
 from coordd.mq.choice import QueueType, choose, queue_maker
 from coordd.mq.lazy import LazyQueue
 from coordd.mq.types import MessageQueue
-from coordd.rootcoord import bootstrap, inherited
-from coordd.rootcoord.broadcast import Broadcaster
+from coordd.rootcoord import bootstrap
 from coordd.rootcoord.channels import ChannelPool, pool_names
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.figures import Figures
 from coordd.rootcoord.first_windows import FirstWindows, WindowTable
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
-from coordd.rootcoord.imports.driver import Imports
-from coordd.rootcoord.imports.records import ImportRecords
 from coordd.rootcoord.known import KnownInTables
-from coordd.rootcoord.life import Life, Means
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
-from coordd.rootcoord.peers import Peers
-from coordd.rootcoord.proxies import BarRecords, Departures, GrpcProxyClient, ProxyManager, TimestampBar
-from coordd.rootcoord.quota.center import QuotaCenter, Surroundings
+from coordd.rootcoord.parts import TermParts
+from coordd.rootcoord.proxies import Departures, GrpcProxyClient, TimestampBar
+from coordd.rootcoord.serving import Serving
 from coordd.rootcoord.snapshots import HOURLY, Pace, SnapshotCollector, SnapshotFigures
 from coordd.rootcoord.system_info import Component
-from coordd.rootcoord.timetick import TimeTicker
-from coordd.rootcoord.timetick.assembly import begin_time_ticks
 from coordd.rootcoord.timetick.sessions import ProxySessions
-from coordd.rpc.connection import ClientOptions
 from coordd.rpc.table import DispatchTable
 from coordd.version import coordd_version
 
@@ -64,9 +54,6 @@ BCRYPT_COST = 4
 BEQUEST_PATIENCE_S = 0.01
 """How long a new term waits for the watch to tell what was bequeathed, before it reads for itself."""
 FIRST_TIMESTAMP_PATIENCE_S = 5.0
-CALLERS_FIRST_S = 0.02
-LOOK_ANEW_S = 2.0
-"""For which DataCoord is asked to look for the new RootCoord; later it has done so by itself."""
 
 
 class RootCoord:
@@ -97,22 +84,9 @@ class RootCoord:
             client, Fold([self._windows]), layout.window_prefix, prefix_end(layout.window_prefix)
         )
         self._claimed: tuple[int, FirstWindows] | None = None
-        self._oracle: Oracle | None = None
-        self._ddl: Ddl | None = None
-        self._operations: Operations | None = None
-        self._life: Life | None = None
-        self._imports: Imports | None = None
-        self._no_queue: CoorddError | None = None
-        self._channels: ChannelPool | None = None
-        self._time_ticks: TimeTicker | None = None
-        self._gate: LeadershipGate | None = None
-        self._sessions: SessionTable | None = None
-        self._watch: SessionWatch | None = None
+        self._parts: TermParts | None = None
+        self._serving: Serving | None = None
         self._bar = TimestampBar()
-        self._peers: Peers | None = None
-        self._quota: QuotaCenter | None = None
-        self._access: Ddl | None = None
-        self._epoch = 0
         self._snapshots = SnapshotFigures()
         with suppress(CoorddError):  # said when a term begins
             queue_maker(config())  # loads the client library now, not during a takeover
@@ -129,112 +103,29 @@ class RootCoord:
         return self.metadata.tables
 
     @property
-    def oracle(self) -> Oracle:
-        """Timestamps and IDs of the present term.
+    def parts(self) -> TermParts:
+        """What belongs to the present term.
 
         Raises:
             TermOverError: there is no term.
         """
-        if self._oracle is None:
+        if self._parts is None:
             raise TermOverError("this rootcoord is not active")
-        return self._oracle
-
-    @property
-    def ddl(self) -> Ddl:
-        """Metadata changes of the present term.
-
-        Raises:
-            TermOverError: there is no term.
-        """
-        if self._ddl is None:
-            raise TermOverError("this rootcoord is not active")
-        return self._ddl
-
-    @property
-    def operations(self) -> Operations:
-        """Changes of the present term that take several steps.
-
-        Raises:
-            TermOverError: there is no term.
-        """
-        if self._operations is None:
-            raise TermOverError("this rootcoord is not active")
-        return self._operations
-
-    @property
-    def life(self) -> Life:
-        """Making and dropping collections and partitions in the present term.
-
-        Raises:
-            TermOverError: there is no term, or nothing is served in it.
-            CoorddError: there is no message queue, though one is wanted; says why.
-        """
-        if self._no_queue is not None:
-            raise self._no_queue
-        if self._life is None:
-            raise TermOverError("this rootcoord is not active")
-        return self._life
-
-    @property
-    def imports(self) -> Imports:
-        """Bulk inserts of the present term.
-
-        Raises:
-            TermOverError: there is no term, or nothing is served in it.
-        """
-        if self._imports is None:
-            raise TermOverError("this rootcoord is not active")
-        return self._imports
-
-    @property
-    def channels(self) -> ChannelPool:
-        """The physical channels of the present term.
-
-        Raises:
-            TermOverError: there is no term.
-        """
-        if self._channels is None:
-            raise TermOverError("this rootcoord is not active")
-        return self._channels
-
-    @property
-    def time_ticks(self) -> TimeTicker:
-        """The time ticks of the present term.
-
-        Raises:
-            TermOverError: there is no term, or nothing is served in it.
-        """
-        if self._time_ticks is None:
-            raise TermOverError("this rootcoord is not active")
-        return self._time_ticks
-
-    @property
-    def peers(self) -> Peers:
-        """The other processes as the present term sees them.
-
-        Raises:
-            TermOverError: there is no term, or nothing is served in it.
-        """
-        if self._peers is None:
-            raise TermOverError("this rootcoord is not active")
-        return self._peers
-
-    @property
-    def access(self) -> Ddl:
-        """Changes of users, roles and privileges of the present term.
-
-        Raises:
-            TermOverError: there is no term.
-        """
-        if self._access is None:
-            raise TermOverError("this rootcoord is not active")
-        return self._access
+        return self._parts
 
     def add_services(self, table: DispatchTable, replica: Replica) -> None:
         """Serve RootCoord's methods through `table`, for as long as the process lives."""
-        self._gate, self._sessions = replica.gate, replica.sessions
-        self._watch = SessionWatch(replica.sessions, replica.follower)
-        self._watch.listen(Departures(ProxySessions(replica.sessions).registered, self._bar).look)
+        watch = SessionWatch(replica.sessions, replica.follower)
+        watch.listen(Departures(ProxySessions(replica.sessions).registered, self._bar).look)
+        self._serving = Serving(
+            config=self._config,
+            layout=self._layout,
+            tables=self.metadata,
+            bar=self._bar,
+            gate=replica.gate,
+            sessions=replica.sessions,
+            watch=watch,
+        )
 
         def component() -> Component:
             return Component(
@@ -253,19 +144,19 @@ class RootCoord:
             tables=self.metadata,
             layout=self._layout,
             client=self._client,
-            oracle=lambda: self.oracle,
-            ddl=lambda: self.ddl,
-            operations=lambda: self.operations,
-            access=lambda: self.access,
-            life=lambda: self.life,
-            imports=lambda: self.imports,
+            oracle=lambda: self.parts.oracle,
+            ddl=lambda: self.parts.ddl,
+            operations=lambda: self.parts.operations,
+            access=lambda: self.parts.access,
+            life=lambda: self.parts.life,
+            imports=lambda: self.parts.services.imports,
             gate=replica.gate,
             sessions=replica.sessions,
             proxies=GrpcProxyClient(),
-            time_ticks=lambda: self.time_ticks,
-            peers=lambda: self.peers,
+            time_ticks=lambda: self.parts.services.time_ticks,
+            peers=lambda: self.parts.services.peers,
             bar=self._bar,
-            caches=lambda: self.peers.proxies,
+            caches=lambda: self.parts.services.peers.proxies,
             config=self._config,
             component=component,
         )
@@ -273,15 +164,7 @@ class RootCoord:
 
     def figures(self, replica: Replica) -> Figures:
         """Milvus' metrics of a root coordinator."""
-        return Figures(
-            self.metadata,
-            replica.sessions,
-            lambda: self._oracle,
-            lambda: self._channels,
-            lambda: self._time_ticks,
-            lambda: self._quota,
-            self._snapshots,
-        )
+        return Figures(self.metadata, replica.sessions, lambda: self._parts, self._snapshots)
 
     async def follow(self) -> None:
         """Follow the saved windows, which lie outside the metadata."""
@@ -317,64 +200,42 @@ class RootCoord:
             FenceLost: the term is over.
             CoorddError: etcd cannot be used.
         """
-        if self._oracle is None or self._epoch != term.epoch:
-            oracle = await self._start_oracle(term)
-            self._oracle, self._epoch = oracle, term.epoch
-            self._ddl = Ddl(term.committer, oracle, self.metadata.ddl_mark)
-            self._operations = Operations(term.start_task)
-            self._access = Ddl(term.committer, oracle, self.metadata.access_mark)
-            term.start_task(oracle.keep_timestamps(), "timestamp window")
-            term.start_task(oracle.keep_ids(), "id window")
-            queue = self._message_queue(term)
-            self._begin_time_ticks(term, oracle, queue)
-            self._meet_peers(term)
-            self._begin_quota(term, oracle)
-            self._begin_life(term, oracle, self._ddl, self._operations, queue)
-            self._begin_imports(term, oracle)
-            term.start_task(self._snapshot_collector(term, oracle).run(), "old snapshots")
-        await self._bootstrap(term, self._oracle)
+        if self._parts is None or self._parts.epoch != term.epoch:
+            self._begin(term, await self._start_oracle(term))
+        await self._bootstrap(term, self.parts.oracle)
 
-    def _message_queue(self, term: Term) -> MessageQueue | None:
-        """The queue of the term, opened with its first message; None: there is none."""
-        self._no_queue = None
+    def _begin(self, term: Term, oracle: Oracle) -> None:
+        """All of it is in the tables: nothing is read for this."""
+        queue, no_queue = self._message_queue(term)
+        self._parts = parts = TermParts(
+            epoch=term.epoch,
+            oracle=oracle,
+            ddl=Ddl(term.committer, oracle, self.metadata.ddl_mark),
+            access=Ddl(term.committer, oracle, self.metadata.access_mark),
+            operations=Operations(term.start_task),
+            channels=self._channel_pool(),
+            no_queue=no_queue,
+        )
+        term.start_task(oracle.keep_timestamps(), "timestamp window")
+        term.start_task(oracle.keep_ids(), "id window")
+        if self._serving is not None:
+            parts.served = self._serving.begin(term, parts, queue)
+        term.start_task(self._snapshot_collector(term, oracle).run(), "old snapshots")
+
+    def _message_queue(self, term: Term) -> tuple[MessageQueue | None, CoorddError | None]:
+        """The queue of the term, opened with its first message, or why there is none though one is wanted."""
         if self._queue is not None:
-            return self._queue
+            return self._queue, None
         try:
             if choose(self._config()) is QueueType.NONE:
-                return None
+                return None, None
             make = queue_maker(self._config())
         except CoorddError as error:
             log.error("no message queue: collections cannot be made or dropped", reason=str(error))
-            self._no_queue = error
-            return None
+            return None, error
         queue = LazyQueue(make)
         term.start_task(_close_at_the_end(queue), "message queue")
-        return queue
-
-    def _begin_life(
-        self, term: Term, oracle: Oracle, ddl: Ddl, operations: Operations, queue: MessageQueue | None
-    ) -> None:
-        if self._channels is None or self._time_ticks is None or self._peers is None:
-            return  # nothing is served, so nothing is asked for
-        broadcaster = None
-        if queue is not None:
-            broadcaster = Broadcaster(queue, self._time_ticks, oracle, self._may_send_s)
-        means = Means(
-            tables=self.metadata,
-            layout=self._layout,
-            config=self._config,
-            ddl=ddl,
-            oracle=oracle,
-            pool=self._channels,
-            peers=self._peers,
-            operations=operations,
-            broadcaster=broadcaster,
-            server_id=term.server_id,
-        )
-        self._life = Life(means)
-        term.start_task(self._go_on(self._life, oracle.ids.next_id), "unfinished changes")
-        news = self._tell_proxies(self._peers.proxies, term.committer.recent_keys(), term.server_id)
-        term.start_task(news, "news of earlier terms")
+        return queue, None
 
     def _snapshot_collector(self, term: Term, oracle: Oracle) -> SnapshotCollector:
         return SnapshotCollector(
@@ -388,70 +249,6 @@ class RootCoord:
             pace=self._pace,
         )
 
-    async def _go_on(self, life: Life, first_id: int) -> None:
-        """When callers have been answered, and if there is a queue to tell others by."""
-        await self._until_serving()
-        if self._no_queue is None:
-            await life.go_on(first_id)
-
-    def _begin_imports(self, term: Term, oracle: Oracle) -> None:
-        if self._peers is None:
-            return  # nothing is served, so nothing is asked for
-        ddl = Ddl(term.committer, oracle, self.metadata.import_mark)
-        records = ImportRecords(self.metadata, self._layout, self._config, ddl)
-        self._imports = Imports(records, self._peers.data_coord, self._data_nodes, self._may_send_s)
-        term.start_task(self._drive(self._imports), "import tasks")
-
-    async def _tell_data_coord(self, peers: Peers, watch: SessionWatch) -> None:
-        """Early in a term, but after the first callers; whatever comes of it."""
-        await self._until_serving()
-        await asyncio.sleep(CALLERS_FIRST_S)
-        if watch.active("datacoord") is not None:
-            try:
-                await peers.data_coord.look_anew(deadline=clock.boottime() + LOOK_ANEW_S)
-            except CoorddError as error:
-                log.debug("datacoord was not told to look for this rootcoord", reason=str(error))
-
-    def _data_nodes(self) -> Collection[int] | None:
-        """IDs of the data nodes that live; None: that is not known now."""
-        watch = self._watch
-        return watch.nodes("datanode") if watch is not None and watch.synced else None
-
-    async def _drive(self, imports: Imports) -> None:
-        await self._until_serving()
-        await imports.run()
-
-    async def _tell_proxies(self, proxies: ProxyManager, changed: Sequence[str], server_id: int) -> None:
-        """When callers have been answered: this may take a while. `changed`: keys."""
-        await self._until_serving()
-        await inherited.tell(proxies, inherited.notices(self.metadata, self._layout, changed, server_id))
-
-    async def _until_serving(self) -> None:
-        while self._gate is not None and self._may_send_s() <= 0:
-            await self._gate.wait_change(math.inf)
-
-    def _may_send_s(self) -> float:
-        """For how many seconds this replica may act outward, 0 for not now."""
-        gate = self._gate
-        return gate.guard_remaining_s() if gate is not None and gate.serving() else 0.0
-
-    def _begin_time_ticks(self, term: Term, oracle: Oracle, queue: MessageQueue | None) -> None:
-        """Who uses which channel is in the tables, so nothing is read for this."""
-        self._channels = self._channel_pool()
-        sessions = self._sessions
-        if sessions is None:
-            return  # nothing is served, so nobody reports
-        self._time_ticks = begin_time_ticks(
-            term,
-            oracle=oracle,
-            pool=self._channels,
-            sessions=sessions,
-            queue=queue,
-            config=self._config,
-            may_send_s=self._may_send_s,
-            barred=lambda: self._bar.ids,
-        )
-
     def _channel_pool(self) -> ChannelPool:
         settings, collections = self._config().settings, self.metadata.collections
         if settings.common.pre_created_topic.enabled:
@@ -459,43 +256,6 @@ class RootCoord:
         prefix = f"{settings.common.cluster}-{settings.common.root_coord_dml}"
         number = settings.root_coord.dml_channel_num
         return ChannelPool(pool_names(prefix, number, collections.channel_uses), collections)
-
-    def _meet_peers(self, term: Term) -> None:
-        if self._watch is None:
-            return  # nothing is served, so nobody is called
-        settings = self._config().settings
-        options = ClientOptions(
-            cluster=settings.common.cluster,
-            max_receive_bytes=settings.root_coord.client_max_recv_size,
-            max_send_bytes=settings.root_coord.client_max_send_size,
-            keepalive_time_ms=settings.grpc.client_keep_alive_time_ms,
-            keepalive_timeout_ms=settings.grpc.client_keep_alive_timeout_ms,
-        )
-        self._peers = Peers(
-            self._watch,
-            options,
-            self._bar,
-            term.server_id,
-            BarRecords(term.committer, self._layout),
-            users=self.metadata.users.known_names,
-        )
-        for name, task in self._peers.tasks().items():
-            term.start_task(task, name)
-        term.start_task(self._tell_data_coord(self._peers, self._watch), "datacoord looks anew")
-
-    def _begin_quota(self, term: Term, oracle: Oracle) -> None:
-        if self._peers is None:
-            return  # nobody is called
-        surroundings = Surroundings(
-            peers=self._peers,
-            collections=self.metadata.collections,
-            settings=lambda: self._config().settings.quota_and_limits,
-            now_ms=lambda: max(oracle.timestamps.physical_ms, clock.unix_ms()),
-            may_send_s=self._may_send_s,
-            server_id=term.server_id,
-        )
-        self._quota = QuotaCenter(surroundings)
-        term.start_task(self._quota.run(), "quota centre")
 
     async def _start_oracle(self, term: Term) -> Oracle:
         first = await self._first_windows(term.epoch)
@@ -514,18 +274,9 @@ class RootCoord:
 
     def deactivate(self) -> None:
         """Hand out nothing any more; the tables go on being followed."""
-        if self._oracle is not None:
-            self._oracle.close()
-            self._oracle = None
-            self._ddl = None
-            self._access = None
-        if self._operations is not None:
-            self._operations.close()
-            self._operations = None
-        self._life = None
-        self._imports = None
-        self._time_ticks = self._channels = None
-        self._peers = self._quota = None
+        if self._parts is not None:
+            self._parts.close()
+            self._parts = None
         self._bar.end_term()
 
     async def _bootstrap(self, term: Term, oracle: Oracle) -> None:

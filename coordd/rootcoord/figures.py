@@ -10,13 +10,11 @@ from typing import cast
 from coordd.ha.leadership import SessionTable
 from coordd.meta.tables import RootCoordTables
 from coordd.pb.common_pb2 import ErrorCode
-from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.oracle import Oracle
-from coordd.rootcoord.quota.center import QuotaCenter
+from coordd.rootcoord.parts import Services, TermParts
 from coordd.rootcoord.quota.state import QuotaState
 from coordd.rootcoord.quota.writing import Reason
 from coordd.rootcoord.snapshots import SnapshotFigures
-from coordd.rootcoord.timetick import TimeTicker
 from coordd.rpc.stats import MethodStats
 
 _SHOWN_REASONS = (Reason.MEMORY, Reason.DISK, Reason.TICKS)
@@ -25,14 +23,11 @@ _SHOWN_REASONS = (Reason.MEMORY, Reason.DISK, Reason.TICKS)
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Implements `coordd.management.metrics.RootCoordFigures`; the parts of a term are None outside one."""
+    """Implements `coordd.management.metrics.RootCoordFigures`. `parts`: of the present term, None outside one."""
 
     tables: RootCoordTables
     sessions: SessionTable
-    oracle: Callable[[], Oracle | None]
-    channels: Callable[[], ChannelPool | None]
-    time_ticks: Callable[[], TimeTicker | None]
-    quota: Callable[[], QuotaCenter | None]
+    parts: Callable[[], TermParts | None]
     snapshots: SnapshotFigures = field(default_factory=SnapshotFigures)
 
     def collection_num(self) -> int:
@@ -57,33 +52,34 @@ class Figures:
 
     def last_timestamp(self) -> int | None:
         """The hybrid timestamp handed out last; None before the first of this term."""
-        oracle = self.oracle()
+        oracle = self._oracle()
         return None if oracle is None or oracle.timestamps.last < 0 else oracle.timestamps.last
 
     def saved_timestamp_s(self) -> float | None:
         """End of the saved window of timestamps, Unix seconds."""
-        oracle = self.oracle()
+        oracle = self._oracle()
         return None if oracle is None else oracle.timestamps.window_end_ms / 1000
 
     def ids_allocated(self) -> int | None:
         """IDs handed out in this term."""
-        oracle = self.oracle()
+        oracle = self._oracle()
         return None if oracle is None else oracle.ids.handed_out
 
     def dml_channel_num(self) -> int | None:
         """Physical channels that new collections can get."""
-        channels = self.channels()
-        return None if channels is None else len(channels)
+        parts = self.parts()
+        return None if parts is None else len(parts.channels)
 
     def tick_lags_ms(self) -> Mapping[str, float]:
         """By channel, how old the newest time tick was when the message queue had taken it."""
-        ticks = self.time_ticks()
-        return {} if ticks is None else ticks.lag_ms
+        served = self._served()
+        return {} if served is None else served.time_ticks.lag_ms
 
     def tick_latency(self) -> MethodStats | None:
         """How long time ticks took to be sent to all channels; None before the first."""
-        ticks = self.time_ticks()
-        return None if ticks is None or not ticks.latency.answered else ticks.latency
+        served = self._served()
+        latency = None if served is None else served.time_ticks.latency
+        return latency if latency is not None and latency.answered else None
 
     def quota_states(self) -> Mapping[str, bool]:
         """By Milvus' name of a reason, whether writing is denied somewhere because of it."""
@@ -113,9 +109,17 @@ class Figures:
         """Rounds of deletion by their outcome."""
         return {"done": self.snapshots.rounds, "failed": self.snapshots.failures}
 
+    def _oracle(self) -> Oracle | None:
+        parts = self.parts()
+        return None if parts is None else parts.oracle
+
+    def _served(self) -> Services | None:
+        parts = self.parts()
+        return None if parts is None else parts.served
+
     def _quota_state(self) -> QuotaState | None:
-        quota = self.quota()
-        return None if quota is None else quota.state
+        served = self._served()
+        return None if served is None else served.quota.state
 
 
 def _name(reason: Reason) -> str:

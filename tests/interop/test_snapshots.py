@@ -38,7 +38,7 @@ async def delete_history(lab: MilvusLab) -> SnapshotFigures:
             collector = SnapshotCollector(
                 client=client,
                 committer=begun.committer,
-                oracle=coordinator.oracle,
+                oracle=coordinator.parts.oracle,
                 tables=coordinator.metadata,
                 layout=LAYOUT,
                 config=lambda: loaded,

@@ -60,7 +60,7 @@ async def ask(served: Dispatcher, method: str, request: Any) -> Any:
 
 
 async def change(coordinator: RootCoord, decide: Any) -> int:
-    return await coordinator.access.carry_out(decide, deadline=clock.boottime() + 10)
+    return await coordinator.parts.access.carry_out(decide, deadline=clock.boottime() + 10)
 
 
 async def make_user(coordinator: RootCoord, layout: MetaLayout, name: str) -> int:

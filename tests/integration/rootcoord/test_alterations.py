@@ -70,9 +70,9 @@ async def scene(cluster: Cluster) -> AsyncIterator[Scene]:
 
 async def make(root: Running, cluster: Cluster, name: str) -> None:
     """A collection, written step by step as CreateCollection will write it."""
-    tables, layout, ddl = root.coordinator.metadata, cluster.layout, root.coordinator.ddl
+    tables, layout, ddl = root.coordinator.metadata, cluster.layout, root.coordinator.parts.ddl
     wanted = define(tables, create_request(name), limits=LIMITS, default_partition="_default")
-    oracle, until = root.coordinator.oracle, boottime() + 10
+    oracle, until = root.coordinator.parts.oracle, boottime() + 10
     first_id, ts = await oracle.wait_ids(2, until), await oracle.wait_timestamps(1, until)
     placement = Placement(first_id, first_id + 1, ts, (f"dml_0_{first_id}v0",), ("dml_0",), ())
     await ddl.carry_out(lambda _: plan_begin(tables, layout, wanted, placement)[0], deadline=until)
@@ -166,7 +166,7 @@ async def test_it_goes_on_when_the_caller_leaves(scene: Scene) -> None:
     assert "it goes on" in status.reason
     assert scene.forgotten() == [("default", "a", scene.id_of("a"))]
     scene.data.resume()
-    await eventually(lambda: len(scene.root.coordinator.operations) == 0)
+    await eventually(lambda: len(scene.root.coordinator.parts.operations) == 0)
     assert await scene.call("AlterCollection", collection_name="a", properties=properties) == Status()
 
 

@@ -57,12 +57,18 @@ def barred(member: Member) -> set[int]:
     return member.coordinator._bar.ids
 
 
+def epoch_of(member: Member) -> int:
+    """Of its present term, 0 if it has none."""
+    parts = member.coordinator._parts
+    return 0 if parts is None else parts.epoch
+
+
 async def take_over(client: EtcdClient, layout: MetaLayout, group: list[Member]) -> Member:
     """End the term without a word; returns who is active next, which may be the same replica."""
     before = active(group)
-    epoch = before.coordinator._epoch
+    epoch = epoch_of(before)
     await client.delete(layout.session("rootcoord"))
-    await eventually(lambda: any(one.serving and one.coordinator._epoch > epoch for one in group), PATIENCE_S)
+    await eventually(lambda: any(one.serving and epoch_of(one) > epoch for one in group), PATIENCE_S)
     return active(group)
 
 
@@ -105,7 +111,7 @@ async def test_a_bar_is_on_record_before_the_change_counts_as_done_and_goes_with
         await known(member, 7)
         before = (await client.get(key)).kv
         proxy.hang()
-        await member.coordinator.peers.proxies.invalidate_collection_meta_cache(REQUEST)
+        await member.coordinator.parts.services.peers.proxies.invalidate_collection_meta_cache(REQUEST)
         assert barred(member) == {7}
         assert await is_marked(client, key)
         proxy.resume()
@@ -125,11 +131,11 @@ async def test_a_successor_bars_whoever_was_barred_and_no_answer_lifts_that(
         key = await register(client, layout, 7, proxy.address)
         await known(active(group), 7)
         proxy.hang()
-        await active(group).coordinator.peers.proxies.invalidate_collection_meta_cache(REQUEST)
+        await active(group).coordinator.parts.services.peers.proxies.invalidate_collection_meta_cache(REQUEST)
         heir = await take_over(client, layout, group)
         assert barred(heir) == {7}
         proxy.resume()
-        proxies = heir.coordinator.peers.proxies
+        proxies = heir.coordinator.parts.services.peers.proxies
         await eventually(lambda: proxies._links and not proxies._links[7]._outbox.pending(), PATIENCE_S)
         await proxies.invalidate_collection_meta_cache(REQUEST)
         assert barred(heir) == {7}
@@ -158,10 +164,10 @@ async def test_one_that_reports_is_made_to_start_anew_and_ticks_wait_until_it_ha
         async with members(client, layout, log) as [member]:
             key = await register(client, layout, 7, address)
             await known(member, 7)
-            promised = member.coordinator.oracle.timestamps_now(1)
+            promised = member.coordinator.parts.oracle.timestamps_now(1)
             assert isinstance(promised, int)
             async with reporting([member], 7, promised):
-                await member.coordinator.peers.proxies.invalidate_collection_meta_cache(REQUEST)
+                await member.coordinator.parts.services.peers.proxies.invalidate_collection_meta_cache(REQUEST)
                 assert barred(member) == {7}
                 await wait_ended(client, key)
                 await eventually(lambda: member.replica.sessions.get("proxy-7") is None, PATIENCE_S)
@@ -192,7 +198,7 @@ async def test_a_takeover_lets_no_tick_pass_what_a_barred_proxy_may_send(
         async with members(client, layout, log, 2) as group:
             await register(client, layout, 7, address)
             await known(active(group), 7)
-            sent_late = active(group).coordinator.oracle.timestamps_now(1)
+            sent_late = active(group).coordinator.parts.oracle.timestamps_now(1)
             assert isinstance(sent_late, int)
             report(active(group), 7, sent_late - 1)  # it is about to send a message with that timestamp
             active(group).coordinator._bar.owes(7)  # in memory only, as if the replica had died at once

@@ -31,7 +31,7 @@ def layout() -> MetaLayout:
 
 
 async def create(coordinator: RootCoord, layout: MetaLayout, name: str, within_s: float = 10) -> int:
-    return await coordinator.ddl.carry_out(
+    return await coordinator.parts.ddl.carry_out(
         lambda stamp: plan_create(
             coordinator.metadata, layout, name, stamp, limit=64, now_ns=clock.unix_ns()
         ),
@@ -40,7 +40,7 @@ async def create(coordinator: RootCoord, layout: MetaLayout, name: str, within_s
 
 
 async def drop(coordinator: RootCoord, layout: MetaLayout, name: str) -> int:
-    return await coordinator.ddl.carry_out(
+    return await coordinator.parts.ddl.carry_out(
         lambda stamp: plan_drop(coordinator.metadata, layout, name, stamp), deadline=clock.boottime() + 10
     )
 

@@ -289,10 +289,10 @@ async def test_a_term_has_the_proxies_read_their_policies_and_its_end_closes_all
             await eventually(lambda: proxy.requests("RefreshPolicyInfoCache"))
             [request] = proxy.requests("RefreshPolicyInfoCache")
             assert (request.opType, request.opKey) == (7, "")
-            connection = root.coordinator.peers.proxies._links[1007]._connection
+            connection = root.coordinator.parts.services.peers.proxies._links[1007]._connection
         assert connection.closed
         with pytest.raises(TermOverError):
-            _ = root.coordinator.peers
+            _ = root.coordinator.parts.services.peers
 
 
 async def test_invalidate_collection_meta_cache_reaches_the_proxies(cluster: Cluster) -> None:

@@ -42,7 +42,7 @@ class Scene:
 
     async def create(self, name: str) -> None:
         tables, layout = self.coordinator.metadata, self.layout
-        await self.coordinator.ddl.carry_out(
+        await self.coordinator.parts.ddl.carry_out(
             lambda stamp: plan_create(tables, layout, name, stamp, limit=100, now_ns=clock.unix_ns()),
             deadline=boottime() + 10,
         )
@@ -51,13 +51,13 @@ class Scene:
         request = AlterDatabaseRequest(
             db_name=name, properties=[KeyValuePair(key="number", value=str(value))]
         )
-        await self.coordinator.ddl.carry_out(
+        await self.coordinator.parts.ddl.carry_out(
             lambda stamp: plan_alter(self.coordinator.metadata, self.layout, request, stamp),
             deadline=boottime() + 10,
         )
 
     async def drop(self, name: str) -> None:
-        await self.coordinator.ddl.carry_out(
+        await self.coordinator.parts.ddl.carry_out(
             lambda stamp: plan_drop(self.coordinator.metadata, self.layout, name, stamp),
             deadline=boottime() + 10,
         )
@@ -76,7 +76,7 @@ class Scene:
 
     async def until_old(self) -> None:
         """Until a millisecond has come that is later than all that was written."""
-        oracle = self.coordinator.oracle
+        oracle = self.coordinator.parts.oracle
         now = last = await oracle.wait_timestamps(1, boottime() + 10)
         while now >> 18 == last >> 18:
             await asyncio.sleep(0.001)
@@ -93,7 +93,7 @@ async def scene(client: EtcdClient) -> AsyncIterator[tuple[Scene, Term]]:
         collector = SnapshotCollector(
             client=client,
             committer=begun.committer,
-            oracle=coordinator.oracle,
+            oracle=coordinator.parts.oracle,
             tables=coordinator.metadata,
             layout=layout,
             config=lambda: loaded,

@@ -134,7 +134,7 @@ async def test_a_new_cluster_gets_its_keys_and_a_second_term_adds_none(
 async def test_what_is_handed_out_lies_below_what_is_saved(client: EtcdClient, layout: MetaLayout) -> None:
     coordinator = root_coord(client, layout)
     async with term(client, layout, coordinator):
-        oracle = coordinator.oracle
+        oracle = coordinator.parts.oracle
         deadline = clock.boottime() + 2.5
         while clock.boottime() < deadline:
             stamp = await oracle.wait_timestamps(10, clock.boottime() + 2)
@@ -152,8 +152,8 @@ async def test_replicas_follow_each_other_without_repeating(client: EtcdClient, 
             await eventually(lambda: any(member.serving for member in group), 10)
             [active] = [member for member in group if member.serving]
             assert active.coordinator.metadata.users.names() == ["root"]
-            stamps.append(await active.coordinator.oracle.wait_timestamps(5, clock.boottime() + 2))
-            blocks.append(await active.coordinator.oracle.wait_ids(5, clock.boottime() + 2))
+            stamps.append(await active.coordinator.parts.oracle.wait_timestamps(5, clock.boottime() + 2))
+            blocks.append(await active.coordinator.parts.oracle.wait_ids(5, clock.boottime() + 2))
             await active.stop()
     assert stamps == sorted(set(stamps))
     assert blocks == sorted(set(blocks))
@@ -166,7 +166,7 @@ async def test_the_transaction_that_makes_a_term_saves_its_windows(
     async with members(client, layout, 2) as group:
         await eventually(lambda: any(member.serving for member in group), 10)
         first, second = sorted(group, key=lambda member: not member.serving)
-        oracle = first.coordinator.oracle
+        oracle = first.coordinator.parts.oracle
         stamp = await oracle.wait_timestamps(1, clock.boottime() + 2)
         block = await oracle.wait_ids(1, clock.boottime() + 2)
         await eventually(lambda: second.replica.follower.synced and second.coordinator.claim(), 10)
@@ -179,14 +179,14 @@ async def test_the_transaction_that_makes_a_term_saves_its_windows(
         epoch = heir.replica.epoch
         made = [(await client.get(key, revision=epoch)).kv for key in (layout.timestamp, layout.id_window)]
         assert [kv.mod_revision for kv in made if kv is not None] == [epoch, epoch]
-        assert await heir.coordinator.oracle.wait_timestamps(1, clock.boottime() + 2) > stamp
-        assert await heir.coordinator.oracle.wait_ids(1, clock.boottime() + 2) > block
+        assert await heir.coordinator.parts.oracle.wait_timestamps(1, clock.boottime() + 2) > stamp
+        assert await heir.coordinator.parts.oracle.wait_ids(1, clock.boottime() + 2) > block
 
 
 async def test_a_deposed_term_cannot_move_the_window(client: EtcdClient, layout: MetaLayout) -> None:
     coordinator = root_coord(client, layout)
     async with term(client, layout, coordinator) as begun:
-        oracle = coordinator.oracle
+        oracle = coordinator.parts.oracle
         await client.put(layout.session("rootcoord"), b"another")
         window = (await client.get(layout.timestamp)).kv
         await eventually(lambda: isinstance(oracle.timestamps_now(1), Wait), 10)
@@ -200,7 +200,7 @@ async def test_a_corrupt_window_is_mended_from_history(client: EtcdClient, layou
     await client.put(layout.timestamp, b"oops")
     coordinator = root_coord(client, layout)
     async with term(client, layout, coordinator):
-        first = await coordinator.oracle.wait_timestamps(1, clock.boottime() + 2)
+        first = await coordinator.parts.oracle.wait_timestamps(1, clock.boottime() + 2)
         assert first >> LOGICAL_BITS == far + 1
         assert await saved_ms(client, layout.timestamp) > far
 
@@ -216,7 +216,7 @@ async def test_a_corrupt_window_whose_history_is_gone_refuses_every_term_until_m
                 pass
         await client.delete(layout.timestamp)
         async with term(client, layout, coordinator):
-            assert isinstance(coordinator.oracle.timestamps_now(1), int)
+            assert isinstance(coordinator.parts.oracle.timestamps_now(1), int)
 
 
 async def test_an_etcd_that_stops_costs_no_timestamp_until_the_window_ends() -> None:
@@ -224,7 +224,7 @@ async def test_an_etcd_that_stops_costs_no_timestamp_until_the_window_ends() -> 
     async with etcd_cluster() as cluster, EtcdClient(cluster.settings()) as client:
         coordinator = root_coord(client, layout)
         async with term(client, layout, coordinator):
-            oracle = coordinator.oracle
+            oracle = coordinator.parts.oracle
             before = await oracle.wait_timestamps(1, clock.boottime() + 2)
             [member] = cluster.members
             with paused(member):

@@ -135,10 +135,10 @@ async def register(client: EtcdClient, layout: MetaLayout, server_id: int, addre
 
 def report(member: Member, server_id: int, default: int | None = None) -> None:
     """What a proxy with nothing to send reports: a fresh timestamp."""
-    stamp = member.coordinator.oracle.timestamps_now(1) if default is None else default
+    stamp = member.coordinator.parts.oracle.timestamps_now(1) if default is None else default
     assert isinstance(stamp, int)
     base = MsgBase(msg_type=MsgType.TimeTick, sourceID=server_id)
-    member.coordinator.time_ticks.report(ChannelTimeTickMsg(base=base, default_timestamp=stamp))
+    member.coordinator.parts.services.time_ticks.report(ChannelTimeTickMsg(base=base, default_timestamp=stamp))
 
 
 async def known(member: Member, server_id: int) -> None:
@@ -244,7 +244,7 @@ class TestPitfall7DeadProxyFreezesNoTicks:
         async with members(client, layout, log) as [member], proxy_port(7) as address:
             key = await register(client, layout, 7, address)
             await known(member, 7)
-            promised = member.coordinator.oracle.timestamps_now(1)
+            promised = member.coordinator.parts.oracle.timestamps_now(1)
             assert isinstance(promised, int)
             report(member, 7, promised)
             await asyncio.sleep(3.0)
@@ -308,6 +308,6 @@ async def keep_reporting(group: list[Member], proxies: list[int]) -> None:
                 continue
             with suppress(MilvusError, NotHandedOutError):
                 for server_id in proxies:
-                    stamp = await member.coordinator.oracle.wait_timestamps(1, clock.boottime() + 0.1)
+                    stamp = await member.coordinator.parts.oracle.wait_timestamps(1, clock.boottime() + 0.1)
                     report(member, server_id, stamp)
         await asyncio.sleep(0.02)

@@ -97,10 +97,10 @@ async def test_terms_follow_each_other_in_one_process() -> None:
     timestamps, ids = [], []
     for _ in range(3):
         async with process.term():
-            timestamps.append(await process.coordinator.oracle.wait_timestamps(1, clock.boottime() + 1))
-            ids.append(await process.coordinator.oracle.wait_ids(1, clock.boottime() + 1))
+            timestamps.append(await process.coordinator.parts.oracle.wait_timestamps(1, clock.boottime() + 1))
+            ids.append(await process.coordinator.parts.oracle.wait_ids(1, clock.boottime() + 1))
         with pytest.raises(TermOverError):
-            process.coordinator.oracle.timestamps_now(1)
+            process.coordinator.parts.oracle.timestamps_now(1)
     assert timestamps == sorted(set(timestamps))
     assert ids == sorted(set(ids))
 
@@ -116,9 +116,9 @@ async def test_an_activation_that_failed_goes_on_in_the_same_term() -> None:
         process.etcd.faults.extend([Fault(), Fault(), Fault(), Fault(before=NoLeaderForGood("election"))])
         with pytest.raises(NoLeaderForGood):
             await process.coordinator.activate(term)
-        oracle = process.coordinator.oracle
+        oracle = process.coordinator.parts.oracle
         await process.coordinator.activate(term)
-        assert process.coordinator.oracle is oracle
+        assert process.coordinator.parts.oracle is oracle
         assert process.coordinator.metadata.users.names() == ["root"]
         process.coordinator.deactivate()
 
@@ -191,16 +191,16 @@ async def test_a_term_has_the_channels_that_the_metadata_uses() -> None:
     used = {channel for row in rows for channel in row.physical_channels}
     for _ in range(2):
         async with process.term():
-            channels = process.coordinator.channels
+            channels = process.coordinator.parts.channels
             assert len(channels) == 16
             assert set(channels.in_use()) == used
             most = max(used, key=channels.users)
             assert channels.users(most) == sum(most in row.physical_channels for row in rows)
             assert channels.reserve(1, 1).physical[0] not in used or len(used) == 16
         with pytest.raises(TermOverError):
-            _ = process.coordinator.channels
+            _ = process.coordinator.parts.channels
         with pytest.raises(TermOverError):
-            _ = process.coordinator.time_ticks
+            _ = process.coordinator.parts.services.time_ticks
 
 
 async def test_channels_that_were_created_beforehand_replace_the_numbered_ones(tmp_path: Path) -> None:
@@ -208,4 +208,4 @@ async def test_channels_that_were_created_beforehand_replace_the_numbered_ones(t
     process = Process(MemoryEtcd(), load_config(tmp_path / "milvus.yaml", env={}, cwd=tmp_path))
     await process.follow()
     async with process.term():
-        assert process.coordinator.channels.reserve(1, 2).virtual == ("one_1v0", "two_1v1")
+        assert process.coordinator.parts.channels.reserve(1, 2).virtual == ("one_1v0", "two_1v1")
