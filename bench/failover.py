@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -27,13 +26,11 @@ from statistics import median
 from typing import Any
 
 from bench import children, failover_report, proc
-from bench.children import ChildError
 from bench.faults import BY_NAME, FAULTS, Fault
 from bench.group import Group, open_group
-from bench.outage import NoAnswersError, Notes, quantile
+from bench.outage import Notes, quantile
+from bench.program import run_or_report, when_and_where
 from bench.side import ACTIVE_KEY, LIMIT_S, BenchError
-from coordd.log import configure
-from tests.lab.install import LabError
 
 PERIOD_MS = 5
 DEADLINE_MS = 1000
@@ -199,34 +196,22 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, or report what was measured."""
     options = _arguments(argv)
-    if options.report:
-        results = [json.loads(path.read_text()) for path in options.report]
-    else:
-        try:
-            results = [_measured(options)]
-        except (BenchError, ChildError, LabError, NoAnswersError) as error:
-            sys.stderr.write("\n".join([f"bench: {error}", *getattr(error, "__notes__", []), ""]))
-            return 1
-        except KeyboardInterrupt:
-            sys.stderr.write("bench: interrupted\n")
-            return 130
-    print(failover_report.markdown(results))
-    if options.plot:
-        from bench.plot import draw  # noqa: PLC0415 - needs the extra `bench`
 
-        draw(results, options.plot)
-    return 0
+    def report(results: list[dict[str, Any]]) -> None:
+        print(failover_report.markdown(results))
+        if options.plot:
+            from bench.plot import draw  # noqa: PLC0415 - needs the extra `bench`
+
+            draw(results, options.plot)
+
+    return run_or_report(options.report, lambda: _measured(options), report)
 
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
     plan = Plan(options.count, options.slow_count, options.requests, options.clients, options.ttl)
     faults = [BY_NAME[name] for name in options.event] if options.event else list(FAULTS)
-    configure(level="error", stream=sys.stderr)
-    # Ends like Ctrl-C does, with all processes.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results: dict[str, Any] = {
-        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "machine": proc.machine(),
+        **when_and_where(),
         "collections": options.collections,
         "series": [],
     }

@@ -45,30 +45,57 @@ def run(
     ``failed``: whether what was measured must not be.
     """
     options = parser.parse_args(argv)
+    results: dict[str, Any] = {
+        "command": f"{parser.prog} {shlex.join(sys.argv[1:] if argv is None else argv)}".rstrip(),
+        **when_and_where(),
+        "options": {name: value for name, value in vars(options).items() if name != "json"},
+    }
+
+    def work() -> int:
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="coordd-bench-", ignore_cleanup_errors=True) as folder:
+            results.update(measure(options, Path(folder)))
+        results["seconds"] = time.monotonic() - began
+        print(report(results))
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1))
+        return int(failed(results))
+
+    return exit_code(work)
+
+
+def run_or_report(
+    files: Sequence[Path] | None,
+    measure: Callable[[], dict[str, Any]],
+    report: Callable[[list[dict[str, Any]]], None],
+) -> int:
+    """Report what was measured in earlier runs, by these files, or else now; returns the exit code."""
+
+    def work() -> int:
+        report([json.loads(path.read_text()) for path in files] if files else [measure()])
+        return 0
+
+    return exit_code(work)
+
+
+def exit_code(work: Callable[[], int]) -> int:
+    """That of ``work``, which is quiet and ended by SIGTERM like by Ctrl-C; another if it could not be done."""
     configure(level="error", stream=sys.stderr)
     # Ends like Ctrl-C does, with all processes.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    began = time.monotonic()
-    results: dict[str, Any] = {
-        "command": f"{parser.prog} {shlex.join(sys.argv[1:] if argv is None else argv)}".rstrip(),
-        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "machine": proc.machine(),
-        "options": {name: value for name, value in vars(options).items() if name != "json"},
-    }
     try:
-        with tempfile.TemporaryDirectory(prefix="coordd-bench-", ignore_cleanup_errors=True) as work:
-            results |= measure(options, Path(work))
+        return work()
     except (BenchError, ChildError, LabError, NoAnswersError) as error:
         sys.stderr.write("\n".join([f"bench: {error}", *getattr(error, "__notes__", []), ""]))
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("bench: interrupted\n")
         return _INTERRUPTED
-    results["seconds"] = time.monotonic() - began
-    print(report(results))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
-    return int(failed(results))
+
+
+def when_and_where() -> dict[str, Any]:
+    """The time and the machine of a measurement."""
+    return {"when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "machine": proc.machine()}
 
 
 def conditions(results: dict[str, Any]) -> list[str]:

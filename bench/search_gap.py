@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -28,11 +27,9 @@ from typing import Any
 from bench import proc, search_gap_report
 from bench.faults import BY_NAME
 from bench.group import Group
-from bench.outage import NoAnswersError
-from bench.side import LIMIT_S, BenchError
-from coordd.log import configure
+from bench.program import run_or_report, when_and_where
+from bench.side import LIMIT_S
 from tests.lab.cluster import MilvusLab
-from tests.lab.install import LabError
 from tests.lab.load import Load, LoadPlan
 
 KILL = BY_NAME["kill -9"]
@@ -118,29 +115,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, or report what was measured."""
     options = _arguments(argv)
-    if options.report:
-        results = [json.loads(path.read_text()) for path in options.report]
-    else:
-        try:
-            results = [_measured(options)]
-        except (BenchError, LabError, NoAnswersError) as error:
-            sys.stderr.write("\n".join([f"bench: {error}", *getattr(error, "__notes__", []), ""]))
-            return 1
-        except KeyboardInterrupt:
-            sys.stderr.write("bench: interrupted\n")
-            return 130
-    print(search_gap_report.markdown(results))
-    return 0
+    return run_or_report(
+        options.report,
+        lambda: _measured(options),
+        lambda results: print(search_gap_report.markdown(results)),
+    )
 
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
     load = LoadPlan(rows=options.rows, period_ms=options.period_ms, ddl=options.ddl)
-    configure(level="error", stream=sys.stderr)
-    # Ends like Ctrl-C does, with all processes.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     found = {
-        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "machine": proc.machine(),
+        **when_and_where(),
         "product": options.product,
         "ttl_s": options.ttl,
         "period_ms": options.period_ms,

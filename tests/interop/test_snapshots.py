@@ -10,7 +10,7 @@ from coordd.etcd import EtcdClient
 from coordd.meta.codecs import TOMBSTONE
 from coordd.meta.layout import MetaLayout
 from coordd.rootcoord import RootCoord
-from coordd.rootcoord.snapshots import HOURLY, SnapshotCollector, SnapshotFigures
+from coordd.rootcoord.snapshots import SnapshotFigures
 from tests.integration.rootcoord.test_terms import term
 from tests.interop.scenario import Answers, ask_again, metadata
 from tests.interop.test_recorded import ABOUT_THE_PROCESS, RECORDING
@@ -31,23 +31,12 @@ async def delete_history(lab: MilvusLab) -> SnapshotFigures:
             "METASTORE_SNAPSHOT_RESERVETIME": "0",
         }
     )
-    figures = SnapshotFigures()
     async with EtcdClient(loaded.settings.etcd) as client:
         coordinator = RootCoord(lambda: loaded, LAYOUT, client)
         async with term(client, LAYOUT, coordinator) as begun:
-            collector = SnapshotCollector(
-                client=client,
-                committer=begun.committer,
-                oracle=coordinator.parts.oracle,
-                tables=coordinator.metadata,
-                layout=LAYOUT,
-                config=lambda: loaded,
-                figures=figures,
-                pace=HOURLY,
-            )
-            await collector.collect()
+            await coordinator._snapshot_collector(begun, coordinator.parts.oracle).collect()
         await client.delete(LAYOUT.session("rootcoord"))
-    return figures
+    return coordinator._snapshots
 
 
 def of_the_present(answers: Answers, newest: int) -> Answers:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient, Op
@@ -13,6 +14,25 @@ from coordd.ha.settings import ReplicaSettings
 from coordd.meta.fold import Table
 from coordd.meta.layout import MetaLayout
 from coordd.rpc.forward import GrpcForwarder
+
+
+def quick_settings(number: int, **changes: Any) -> ReplicaSettings:
+    """Of a rootcoord whose trouble is noticed soon. `number` tells it from the others of its group."""
+    usual = ReplicaSettings(
+        role="rootcoord",
+        address=f"127.0.0.1:{number}",
+        active_standby=True,
+        ttl_s=30,
+        registration_attempts=1,
+        heartbeat_interval_ms=100,
+        serve_guard_ms=600,
+        margin_ms=200,
+        forward_grace_ms=500,
+        drain_s=lambda: 0.1,
+        milvus_version="2.3.5",
+        switch_key="rootCoord.enableActiveStandby",
+    )
+    return replace(usual, **changes)
 
 
 class CannotActivate(CoorddError):
@@ -125,19 +145,13 @@ class Group:
             servers.append(SilentServer(listen_errors=errors))
             return servers[-1]
 
-        settings = ReplicaSettings(
-            role="rootcoord",
-            address=f"127.0.0.1:{len(self.members) + 1}",
+        settings = quick_settings(
+            len(self.members) + 1,
             active_standby=active_standby,
             ttl_s=ttl_s,
-            registration_attempts=1,
-            heartbeat_interval_ms=100,
             serve_guard_ms=serve_guard_ms,
             margin_ms=margin_ms,
             forward_grace_ms=forward_grace_ms,
-            drain_s=lambda: 0.1,
-            milvus_version="2.3.5",
-            switch_key="rootCoord.enableActiveStandby",
         )
         replica = Replica(
             settings, client or self.client, self.layout, coordinator, new_server, GrpcForwarder

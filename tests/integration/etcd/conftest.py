@@ -1,18 +1,8 @@
 """Fixtures of the etcd client's tests."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
-from coordd.etcd import EtcdClient
-from tests.support.etcd import EtcdCluster, unique_root
-
-
-@pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    """A client of the session's etcd."""
-    async with EtcdClient(etcd_server.settings()) as client:
-        yield client
+from tests.support.etcd import unique_root
 
 
 @pytest.fixture

@@ -53,12 +53,6 @@ class Following:
         self.proxy.cut()
 
 
-@pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(etcd_server.settings()) as connected:
-        yield connected
-
-
 @asynccontextmanager
 async def following(cluster: EtcdCluster) -> AsyncIterator[Following]:
     table = Values(f"{unique_root()}/")

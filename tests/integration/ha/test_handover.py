@@ -31,12 +31,6 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(etcd_server.settings()) as connected:
-        yield connected
-
-
-@pytest.fixture
 async def faulty(etcd_server: EtcdCluster) -> AsyncIterator[FaultyEtcd]:
     """For the replica that is active first."""
     async with FaultyEtcd(etcd_server.settings()) as connected:

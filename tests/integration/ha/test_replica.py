@@ -15,12 +15,6 @@ from tests.support.replicas import Group, replica_group
 
 
 @pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(etcd_server.settings()) as connected:
-        yield connected
-
-
-@pytest.fixture
 async def group(client: EtcdClient) -> AsyncIterator[Group]:
     async with replica_group(client, unique_root()) as started:
         yield started

@@ -18,12 +18,6 @@ from tests.support.replicas import Group, replica_group
 
 
 @pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(etcd_server.settings()) as connected:
-        yield connected
-
-
-@pytest.fixture
 async def faulty(etcd_server: EtcdCluster) -> AsyncIterator[FaultyEtcd]:
     async with FaultyEtcd(etcd_server.settings()) as connected:
         yield connected

@@ -29,17 +29,6 @@ SERVICE = root_coord_pb2.DESCRIPTOR.services_by_name["RootCoord"]
 ADD = milvus_pb2.OperateUserRoleType.AddUserToRole
 
 
-@pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(etcd_server.settings()) as connected:
-        yield connected
-
-
-@pytest.fixture
-def layout() -> MetaLayout:
-    return MetaLayout(unique_root(), "meta", "kv")
-
-
 def dispatcher(coordinator: RootCoord, layout: MetaLayout) -> Dispatcher:
     """The coordinator's methods, behind a gate that is always open."""
     gate = FakeGate()

@@ -29,23 +29,9 @@ from tests.support.etcd import EtcdCluster, eventually, unique_root
 from tests.support.peers import Acting
 from tests.unit.meta.samples import collection_value
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("one_collection")]
 
 REQUEST = InvalidateCollMetaCacheRequest(base=MsgBase(sourceID=4), db_name="default", collection_name="c")
-
-
-@pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(etcd_server.settings()) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def layout(client: EtcdClient) -> MetaLayout:
-    """A cluster with one collection, which uses one channel."""
-    made = MetaLayout(unique_root(), "meta", "kv")
-    await client.put(made.collection(1, 50), collection_value(50, "c"))
-    return made
 
 
 def active(group: list[Member]) -> Member:

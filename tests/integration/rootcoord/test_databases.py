@@ -19,17 +19,6 @@ from tests.integration.rootcoord.test_terms import Member, members, paused, root
 from tests.support.etcd import EtcdCluster, etcd_cluster, eventually, unique_root
 
 
-@pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(etcd_server.settings()) as connected:
-        yield connected
-
-
-@pytest.fixture
-def layout() -> MetaLayout:
-    return MetaLayout(unique_root(), "meta", "kv")
-
-
 async def create(coordinator: RootCoord, layout: MetaLayout, name: str, within_s: float = 10) -> int:
     return await coordinator.parts.ddl.carry_out(
         lambda stamp: plan_create(

@@ -15,12 +15,6 @@ from tests.support.peers import Acting
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(etcd_server.settings()) as connected:
-        yield connected
-
-
 async def test_data_coord_is_had_to_look_for_the_new_root_coord(client: EtcdClient) -> None:
     layout = MetaLayout(unique_root(), "meta", "kv")
     async with Acting("datacoord", 9) as data:

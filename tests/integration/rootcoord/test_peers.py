@@ -12,7 +12,6 @@ from coordd.clock import boottime
 from coordd.config import load_config
 from coordd.etcd import EtcdClient
 from coordd.ha.replica import Replica
-from coordd.ha.settings import ReplicaSettings
 from coordd.ha.tasks import TaskScope
 from coordd.pb import common_pb2, data_coord_pb2, index_coord_pb2, milvus_pb2, proxy_pb2, query_coord_pb2
 from coordd.pb.common_pb2 import ErrorCode, MsgBase, MsgType
@@ -28,7 +27,7 @@ from coordd.rpc.peer import PeerUnavailable
 from coordd.rpc.status import MilvusError
 from tests.support.etcd import EtcdCluster, eventually, unique_root
 from tests.support.peers import OPTIONS, Acting, Cluster, cluster_in, refusal
-from tests.support.replicas import SilentServer
+from tests.support.replicas import SilentServer, quick_settings
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -254,20 +253,7 @@ class Running:
 async def running(cluster: Cluster) -> AsyncIterator[Running]:
     loaded = load_config(env={})
     coordinator = RootCoord(lambda: loaded, cluster.layout, cluster.client)
-    settings = ReplicaSettings(
-        role="rootcoord",
-        address="127.0.0.1:1",
-        active_standby=True,
-        ttl_s=30,
-        registration_attempts=1,
-        heartbeat_interval_ms=100,
-        serve_guard_ms=2_000,
-        margin_ms=200,
-        forward_grace_ms=500,
-        drain_s=lambda: 0.1,
-        milvus_version="2.3.5",
-        switch_key="rootCoord.enableActiveStandby",
-    )
+    settings = quick_settings(1, serve_guard_ms=2000)
     replica = Replica(settings, cluster.client, cluster.layout, coordinator, SilentServer, GrpcForwarder)
     table = DispatchTable()
     coordinator.add_services(table, replica)

@@ -88,25 +88,11 @@ async def scene(client: EtcdClient) -> AsyncIterator[tuple[Scene, Term]]:
     """A term that keeps no history at all."""
     layout = MetaLayout(unique_root(), "meta", "kv")
     loaded = load_config(env={"METASTORE_SNAPSHOT_TTL": "0", "METASTORE_SNAPSHOT_RESERVETIME": "0"})
-    coordinator, figures = RootCoord(lambda: loaded, layout, client), SnapshotFigures()
+    pace = Pace(page_keys=40, page_pause_s=0.0, transaction_pause_s=0.0)
+    coordinator = RootCoord(lambda: loaded, layout, client, pace=pace)
     async with term(client, layout, coordinator) as begun:
-        collector = SnapshotCollector(
-            client=client,
-            committer=begun.committer,
-            oracle=coordinator.parts.oracle,
-            tables=coordinator.metadata,
-            layout=layout,
-            config=lambda: loaded,
-            figures=figures,
-            pace=Pace(page_keys=40, page_pause_s=0.0, transaction_pause_s=0.0),
-        )
-        yield Scene(client, layout, coordinator, collector, figures), begun
-
-
-@pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(etcd_server.settings()) as connected:
-        yield connected
+        collector = coordinator._snapshot_collector(begun, coordinator.parts.oracle)
+        yield Scene(client, layout, coordinator, collector, coordinator._snapshots), begun
 
 
 async def test_only_what_exists_is_left_and_is_as_it_was(client: EtcdClient) -> None:

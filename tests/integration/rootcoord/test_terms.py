@@ -12,7 +12,6 @@ from coordd.config import load_config
 from coordd.etcd import Compare, EtcdClient
 from coordd.ha.coordinator import Term
 from coordd.ha.replica import Replica
-from coordd.ha.settings import ReplicaSettings
 from coordd.ha.tasks import TaskScope
 from coordd.meta.codecs import decode_time_ns, encode_time_ns
 from coordd.meta.commit import FencedCommitter
@@ -24,18 +23,7 @@ from coordd.rootcoord.tso import LOGICAL_BITS, NS_PER_MS, Wait
 from coordd.rootcoord.windows import WindowCorruptError
 from coordd.rpc.forward import GrpcForwarder
 from tests.support.etcd import EtcdCluster, EtcdMember, etcd_cluster, eventually, unique_root
-from tests.support.replicas import SilentServer
-
-
-@pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(etcd_server.settings()) as connected:
-        yield connected
-
-
-@pytest.fixture
-def layout() -> MetaLayout:
-    return MetaLayout(unique_root(), "meta", "kv")
+from tests.support.replicas import SilentServer, quick_settings
 
 
 def root_coord(client: EtcdClient, layout: MetaLayout) -> RootCoord:
@@ -66,20 +54,7 @@ async def members(client: EtcdClient, layout: MetaLayout, count: int) -> AsyncIt
     started: list[Member] = []
     for number in range(count):
         coordinator = root_coord(client, layout)
-        settings = ReplicaSettings(
-            role="rootcoord",
-            address=f"127.0.0.1:{number + 1}",
-            active_standby=True,
-            ttl_s=30,
-            registration_attempts=1,
-            heartbeat_interval_ms=100,
-            serve_guard_ms=600,
-            margin_ms=200,
-            forward_grace_ms=500,
-            drain_s=lambda: 0.1,
-            milvus_version="2.3.5",
-            switch_key="rootCoord.enableActiveStandby",
-        )
+        settings = quick_settings(number + 1)
         replica = Replica(settings, client, layout, coordinator, SilentServer, GrpcForwarder)
         member = Member(coordinator, replica)
         member.task = asyncio.get_running_loop().create_task(member.replica.run(), name=settings.address)

@@ -16,7 +16,6 @@ from coordd.config import load_config
 from coordd.etcd import EtcdClient
 from coordd.ha.replica import Replica
 from coordd.ha.session import SessionRecord
-from coordd.ha.settings import ReplicaSettings
 from coordd.meta.layout import MetaLayout
 from coordd.pb import milvus_pb2, msg_pb2
 from coordd.pb.common_pb2 import MsgBase, MsgType, StateCode
@@ -29,25 +28,13 @@ from coordd.rpc.forward import GrpcForwarder
 from coordd.rpc.status import MilvusError
 from coordd.rpc.table import DispatchTable
 from tests.support.etcd import EtcdCluster, eventually, free_ports, unique_root
-from tests.support.replicas import SilentServer
+from tests.support.replicas import SilentServer, quick_settings
 from tests.unit.meta.samples import collection_value
+
+pytestmark = pytest.mark.usefixtures("one_collection")
 
 CHANNEL = "by-dev-rootcoord-dml_0"
 PATIENCE_S = 15.0
-
-
-@pytest.fixture
-async def client(etcd_server: EtcdCluster) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient(etcd_server.settings()) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def layout(client: EtcdClient) -> MetaLayout:
-    """A cluster with one collection, which uses one channel."""
-    made = MetaLayout(unique_root(), "meta", "kv")
-    await client.put(made.collection(1, 50), collection_value(50, "c"))
-    return made
 
 
 @dataclass
@@ -96,20 +83,7 @@ async def members(
     loaded = load_config(env={})
     for number in range(count):
         coordinator = RootCoord(lambda: loaded, layout, client, log)
-        settings = ReplicaSettings(
-            role="rootcoord",
-            address=f"127.0.0.1:{number + 1}",
-            active_standby=True,
-            ttl_s=30,
-            registration_attempts=1,
-            heartbeat_interval_ms=100,
-            serve_guard_ms=2000,
-            margin_ms=500,
-            forward_grace_ms=100,
-            drain_s=lambda: 0.1,
-            milvus_version="2.3.5",
-            switch_key="rootCoord.enableActiveStandby",
-        )
+        settings = quick_settings(number + 1, serve_guard_ms=2000, margin_ms=500, forward_grace_ms=100)
         replica = Replica(settings, client, layout, coordinator, SilentServer, GrpcForwarder)
         coordinator.add_services(DispatchTable(), replica)
         member = Member(coordinator, replica)
