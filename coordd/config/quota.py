@@ -140,41 +140,31 @@ class TtProtectionSettings(Section):
     """
 
 
+class MemoryLevelSettings(Section):
+    """From where to where the memory of a kind of node runs out."""
+
+    low: Annotated[float, _share(_MEMORY_LOW), Key("{role}LowWaterLevel", live=True)] = _MEMORY_LOW
+    """Used share of a node's memory up to which nothing is done, above 0, at most 1."""
+    high: Annotated[float, _share(_MEMORY_HIGH), Key("{role}HighWaterLevel", live=True)] = _MEMORY_HIGH
+    """Used share of a node's memory from which on writing to its collections is denied, above 0, at most 1,
+    and not below the low level.
+    """
+
+    @property
+    def levels(self) -> WaterLevels:
+        """The levels in force."""
+        return _levels(self.low, self.high, _MEMORY_HIGH)
+
+
 class MemProtectionSettings(Section):
     """Slower writing while the memory of nodes runs out."""
 
     enabled: Annotated[bool, Key(f"{_MEMORY}.enabled", live=True)] = True
     """Whether writing is slowed down, and denied in the end, while the memory of a node runs out."""
-    data_node_low: Annotated[
-        float, _share(_MEMORY_LOW), Key(f"{_MEMORY}.dataNodeMemoryLowWaterLevel", live=True)
-    ] = _MEMORY_LOW  # fmt: skip
-    """Used share of a data node's memory up to which nothing is done, above 0, at most 1."""
-    data_node_high: Annotated[
-        float, _share(_MEMORY_HIGH), Key(f"{_MEMORY}.dataNodeMemoryHighWaterLevel", live=True)
-    ] = _MEMORY_HIGH  # fmt: skip
-    """Used share of a data node's memory from which on writing to its collections is denied, above 0, at
-    most 1, and not below the low level.
-    """
-    query_node_low: Annotated[
-        float, _share(_MEMORY_LOW), Key(f"{_MEMORY}.queryNodeMemoryLowWaterLevel", live=True)
-    ] = _MEMORY_LOW  # fmt: skip
-    """Used share of a query node's memory up to which nothing is done, above 0, at most 1."""
-    query_node_high: Annotated[
-        float, _share(_MEMORY_HIGH), Key(f"{_MEMORY}.queryNodeMemoryHighWaterLevel", live=True)
-    ] = _MEMORY_HIGH  # fmt: skip
-    """Used share of a query node's memory from which on writing to its collections is denied, above 0, at
-    most 1, and not below the low level.
-    """
-
-    @property
-    def data_node_levels(self) -> WaterLevels:
-        """The levels of data nodes that are in force."""
-        return _levels(self.data_node_low, self.data_node_high, _MEMORY_HIGH)
-
-    @property
-    def query_node_levels(self) -> WaterLevels:
-        """The levels of query nodes that are in force."""
-        return _levels(self.query_node_low, self.query_node_high, _MEMORY_HIGH)
+    data_node: Annotated[MemoryLevelSettings, Role(f"{_MEMORY}.dataNodeMemory")] = MemoryLevelSettings()
+    """The memory of data nodes."""
+    query_node: Annotated[MemoryLevelSettings, Role(f"{_MEMORY}.queryNodeMemory")] = MemoryLevelSettings()
+    """The memory of query nodes."""
 
 
 class GrowingProtectionSettings(Section):

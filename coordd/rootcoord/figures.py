@@ -23,7 +23,7 @@ _SHOWN_REASONS = (Reason.MEMORY, Reason.DISK, Reason.TICKS)
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Implements `coordd.management.metrics.RootCoordFigures`. `parts`: of the present term, None outside one."""
+    """Implements `coordd.management.metrics.RootCoordFigures`. `parts`: of a term, None outside one."""
 
     tables: RootCoordTables
     sessions: SessionTable

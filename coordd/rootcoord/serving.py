@@ -53,7 +53,7 @@ class Serving:
     watch: SessionWatch
 
     def begin(self, term: Term, parts: TermParts, queue: MessageQueue | None) -> Services:
-        """The services of `term`, whose oracle must not have handed out anything yet; their tasks are started.
+        """Put together and start what serves in `term`, whose oracle must not have handed out anything yet.
 
         `queue`: None if there is none.
         """

@@ -1,7 +1,7 @@
 """A pymilvus 2.3.5 client that is told what to do: one JSON object per line in, one per line out.
 
-Runs inside the lab's own environment (pymilvus pins an old grpcio) and imports nothing of the project.
-Request ``{"op": NAME, "args": {...}}``, reply ``{"ok": true, "result": ...}`` or
+Runs inside the lab's own environment (pymilvus pins an old grpcio) and imports nothing of the project but
+`surface.raw`. Request ``{"op": NAME, "args": {...}}``, reply ``{"ok": true, "result": ...}`` or
 ``{"ok": false, "error": TEXT}``; a mistake in this program ends it with a traceback. So does, without one,
 the end of the input.
 
@@ -21,6 +21,7 @@ from grpc import RpcError
 from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, Role, connections, db, utility
 from pymilvus.exceptions import MilvusException
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
+from surface.raw import with_defaults
 
 TIMEOUT_S = 30
 USING = "default"
@@ -139,18 +140,9 @@ def _default_db() -> int:
 
 
 def _defaults_and_float16() -> None:
-    schema = schema_pb2.CollectionSchema(name="default_values", description="raw request")
-    schema.fields.add(name="pk", data_type=DataType.INT64, is_primary_key=True)
-    schema.fields.add(name="b", data_type=DataType.BOOL, default_value={"bool_data": True})
-    schema.fields.add(name="i", data_type=DataType.INT32, default_value={"int_data": -7})
-    schema.fields.add(name="l", data_type=DataType.INT64, default_value={"long_data": 1 << 40})
-    schema.fields.add(name="f", data_type=DataType.FLOAT, default_value={"float_data": 0.5})
-    schema.fields.add(name="d", data_type=DataType.DOUBLE, default_value={"double_data": 2.25})
-    text = schema.fields.add(name="s", data_type=DataType.VARCHAR, default_value={"string_data": "né"})
-    text.type_params.add(key="max_length", value="16")
-    vector = schema.fields.add(name="v", data_type=DataType.FLOAT_VECTOR)
-    vector.type_params.add(key="dim", value="4")
-    vector.index_params.add(key="index_type", value="FLAT")
+    schema = with_defaults("default_values", dim=4)
+    schema.description = "raw request"
+    schema.fields[-1].index_params.add(key="index_type", value="FLAT")
     _create_raw(schema, shards_num=1, consistency_level=common_pb2.Eventually)
     half = schema_pb2.CollectionSchema(name="float16")
     half.fields.add(name="pk", data_type=DataType.INT64, is_primary_key=True, autoID=True)

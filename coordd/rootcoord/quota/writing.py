@@ -58,8 +58,8 @@ def _ticks(measures: Measures, settings: LimitWritingSettings) -> Iterator[tuple
 def _memory(measures: Measures, settings: LimitWritingSettings) -> Iterator[tuple[Node, Brake]]:
     if not settings.memory.enabled:
         return
-    yield from _full(measures.query_nodes, settings.memory.query_node_levels)
-    yield from _full(measures.data.nodes, settings.memory.data_node_levels)
+    yield from _full(measures.query_nodes, settings.memory.query_node.levels)
+    yield from _full(measures.data.nodes, settings.memory.data_node.levels)
 
 
 def _full(nodes: Iterable[Node], levels: WaterLevels) -> Iterator[tuple[Node, Brake]]:

@@ -4,7 +4,8 @@ from typing import Any
 
 from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, utility
 from pymilvus.client.utils import check_status
-from pymilvus.grpc_gen import milvus_pb2, schema_pb2
+from pymilvus.grpc_gen import milvus_pb2
+from raw import with_defaults
 from steps import TIMEOUT_S, USING, WITHIN, handler
 
 DIM = 8
@@ -83,17 +84,7 @@ def create(
 
 def create_with_defaults(name: str) -> None:
     """A collection whose fields have default values, for which pymilvus 2.3.5 has no words."""
-    schema = schema_pb2.CollectionSchema(name=name)
-    schema.fields.add(name="pk", data_type=DataType.INT64, is_primary_key=True)
-    schema.fields.add(name="b", data_type=DataType.BOOL, default_value={"bool_data": True})
-    schema.fields.add(name="i", data_type=DataType.INT32, default_value={"int_data": -7})
-    schema.fields.add(name="l", data_type=DataType.INT64, default_value={"long_data": 1 << 40})
-    schema.fields.add(name="f", data_type=DataType.FLOAT, default_value={"float_data": 0.5})
-    schema.fields.add(name="d", data_type=DataType.DOUBLE, default_value={"double_data": 2.25})
-    text = schema.fields.add(name="s", data_type=DataType.VARCHAR, default_value={"string_data": "né"})
-    text.type_params.add(key="max_length", value="16")
-    place_of = schema.fields.add(name="v", data_type=DataType.FLOAT_VECTOR)
-    place_of.type_params.add(key="dim", value="2")
+    schema = with_defaults(name, dim=2)
     request = milvus_pb2.CreateCollectionRequest(collection_name=name, schema=schema.SerializeToString())
     check_status(handler()._stub.CreateCollection(request, timeout=TIMEOUT_S))
 

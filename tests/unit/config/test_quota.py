@@ -70,8 +70,8 @@ def test_levels_of_memory(directory: Directory, low: str, high: str, levels: Wat
     path = "quotaAndLimits.limitWriting.memProtection."
     values = {f"{path}queryNodeMemoryLowWaterLevel": low, f"{path}queryNodeMemoryHighWaterLevel": high}
     settings = directory.load("", etcd=values).settings.quota_and_limits.writing
-    assert settings.memory.query_node_levels == levels
-    assert settings.memory.data_node_levels == WaterLevels(0.85, 0.95)
+    assert settings.memory.query_node.levels == levels
+    assert settings.memory.data_node.levels == WaterLevels(0.85, 0.95)
     assert settings.growing.levels == WaterLevels(0.2, 0.4)
 
 

@@ -1,6 +1,7 @@
 """A RootCoord over the etcd keys of a recorded Milvus 2.3.5 cluster, or over others."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,8 +18,6 @@ from coordd.pb import milvus_pb2
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers import RootCoordHandlers
 from coordd.rootcoord.imports.driver import Imports
-from coordd.rootcoord.life import Life
-from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.permission_caches import PolicyChange
@@ -118,58 +117,35 @@ async def world(
     fold.load(await etcd.range("", "\x7f"))
     gate = FakeGate()
     loaded = config or no_config()
+    bar, caches = TimestampBar(), ToldCaches()
     made: World
 
-    def oracle() -> Oracle:
-        assert made.oracle is not None
-        return made.oracle
+    def of_term(name: str) -> Callable[[], Any]:
+        """What the world holds under this name, once a test has put it there."""
 
-    def ddl() -> Ddl:
-        assert made.ddl is not None
-        return made.ddl
+        def get() -> Any:
+            part = getattr(made, name, None)
+            if part is None:
+                raise TermOverError("this rootcoord is not active")
+            return part
 
-    def time_ticks() -> TimeTicker:
-        assert made.time_ticks is not None
-        return made.time_ticks
+        return get
 
-    def operations() -> Operations:
-        raise TermOverError("this rootcoord is not active")
-
-    def life() -> Life:
-        raise TermOverError("this rootcoord is not active")
-
-    def imports() -> Imports:
-        if made.imports is None:
-            raise TermOverError("this rootcoord is not active")
-        return made.imports
-
-    def peers() -> Peers:
-        if made.peers is None:
-            raise TermOverError("this rootcoord is not active")
-        return made.peers
-
-    bar = TimestampBar()
-
-    def access() -> Ddl:
-        assert made.access is not None
-        return made.access
-
-    caches = ToldCaches()
     handlers = RootCoordHandlers(
         tables=tables,
         layout=LAYOUT,
         client=cast("EtcdClient", etcd),
-        oracle=oracle,
-        ddl=ddl,
-        operations=operations,
-        access=access,
-        life=life,
-        imports=imports,
+        oracle=of_term("oracle"),
+        ddl=of_term("ddl"),
+        operations=of_term("operations"),
+        access=of_term("access"),
+        life=of_term("life"),
+        imports=of_term("imports"),
         gate=gate,
         sessions=sessions,
         proxies=proxies or AllHealthy(),
-        time_ticks=time_ticks,
-        peers=peers,
+        time_ticks=of_term("time_ticks"),
+        peers=of_term("peers"),
         bar=bar,
         caches=lambda: caches,
         config=lambda: loaded,

@@ -235,7 +235,11 @@ SETTINGS = st.fixed_dictionaries(
                 "force_deny": SWITCH,
                 "ticks": st.fixed_dictionaries({"enabled": SWITCH, "max_delay_s": RATE}),
                 "memory": st.fixed_dictionaries(
-                    {"enabled": SWITCH, "data_node_low": SHARE, "query_node_high": SHARE}
+                    {
+                        "enabled": SWITCH,
+                        "data_node": st.fixed_dictionaries({"low": SHARE}),
+                        "query_node": st.fixed_dictionaries({"high": SHARE}),
+                    }
                 ),
                 "growing": st.fixed_dictionaries({"enabled": SWITCH, "low": SHARE, "high": SHARE}),
                 "disk": st.fixed_dictionaries({"quota_mb": RATE, "quota_per_collection_mb": RATE}),

@@ -63,7 +63,7 @@ def test_rates_fall_with_the_memory_that_is_left(used: int, factor: float | None
 
 
 def test_data_nodes_and_query_nodes_have_levels_of_their_own() -> None:
-    memory = {"data_node_low": 0.2, "data_node_high": 0.6, "query_node_low": 0.4, "query_node_high": 0.8}
+    memory = {"data_node": {"low": 0.2, "high": 0.6}, "query_node": {"low": 0.4, "high": 0.8}}
     query_node = QueryNode(9, (2,), memory_bytes=1000, used_bytes=500)
     found = factors(measures(full(7, 500, 1), query_nodes=(query_node,)), memory=memory)
     assert {one: brake.factor for one, brake in found.items()} == pytest.approx({1: 0.25, 2: 0.75})
