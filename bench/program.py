@@ -79,7 +79,7 @@ def run_or_report(
 
 
 def exit_code(work: Callable[[], int]) -> int:
-    """That of ``work``, which is quiet and ended by SIGTERM like by Ctrl-C; another if it could not be done."""
+    """That of ``work``, or another if it could not be done. SIGTERM ends it as Ctrl-C does."""
     configure(level="error", stream=sys.stderr)
     # Ends like Ctrl-C does, with all processes.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -8,19 +8,28 @@ Not Milvus': the new properties are written (2.3.5 keeps them in memory until it
 were first set; nothing is written if nothing changes; a collection from before databases may be renamed while
 it has aliases; a request that sets properties of a field and deletes others does both (2.5 only sets).
 
+Of what 2.5 does here this is not done, since it takes other processes of 2.5, or more than metadata:
+
+* numbers of replicas and resource groups (`….replica.number`, `….resource_groups`) are kept as any property:
+  the QueryCoord of 2.3 has no UpdateLoadConfig to be told by;
+* `replicate.id` is kept: the message that ends a replication is for a reader outside the cluster;
+* `UpdateTimestamp` of a collection stays: clients of 2.5 compare it, unless it is 0.
+
 Source of truth: Milvus 2.3.5 internal/rootcoord/{alter_collection_task,rename_collection_task,meta_table}.go;
-texts recorded from a running 2.3.5; branch 2.5 internal/rootcoord/alter_collection_task.go for fields and for
-keys to delete.
+texts recorded from a running 2.3.5; branch 2.5 internal/rootcoord/alter_collection_task.go for fields, keys
+to delete and consistency levels.
 """
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from coordd.meta.codecs import encode_proto
 from coordd.meta.layout import MetaLayout
 from coordd.meta.snapshot import plan_put
 from coordd.meta.tables import DEFAULT_DB_NAME, CollectionRow, RootCoordTables
 from coordd.meta.transaction import Write
-from coordd.pb.common_pb2 import KeyValuePair, MsgType
+from coordd.pb.common_pb2 import ConsistencyLevel, KeyValuePair, MsgType
+from coordd.pb.etcd_meta_pb2 import CollectionInfo
 from coordd.pb.milvus_pb2 import (
     AlterCollectionFieldRequest,
     AlterCollectionRequest,
@@ -33,11 +42,17 @@ from coordd.rootcoord.errors import check_msg_type
 from coordd.rootcoord.lookup import CollectionLookup
 from coordd.rpc.status import MilvusError, ParameterInvalid
 
+CONSISTENCY_LEVEL: Final = "consistency_level"
+"""The property that also sets the level of searches that name none (2.5)."""
+
 
 def plan_alter(
     tables: RootCoordTables, layout: MetaLayout, request: AlterCollectionRequest, timestamp: int
 ) -> Change:
     """Set properties of a collection, or delete some (2.5); the others stay. The type is not checked.
+
+    What a property means, and which values it may have, is for others to say, who are told all of them; but
+    `CONSISTENCY_LEVEL` is for RootCoord.
 
     Raises:
         MilvusError: refused.
@@ -52,12 +67,7 @@ def plan_alter(
     db_name = request.db_name or DEFAULT_DB_NAME
     row = collection_named(tables, db_name, request.collection_name, timestamp)
     info = info_of(row)
-    properties = _changed(info.properties, asked, gone)
-    writes: tuple[Write, ...] = ()
-    if properties is not None:
-        del info.properties[:]
-        info.properties.extend(properties)
-        writes = put_collection(layout, row, info, timestamp)
+    writes = put_collection(layout, row, info, timestamp) if _alter(info, asked, gone) else ()
     return Change(writes, db_name, (row.name,), row.collection_id)
 
 
@@ -125,6 +135,25 @@ def plan_rename(
         *tombstones(layout, dead_alias_keys(tables, target.id, new_name), timestamp),
     )
     return Change(writes, db_name, (old_name,), row.collection_id)
+
+
+def _alter(info: CollectionInfo, asked: Collection[KeyValuePair], gone: Collection[str]) -> bool:
+    """Set and delete properties, and the consistency level if it is one of them; whether anything changes."""
+    properties, level = _changed(info.properties, asked, gone), _level_in(asked)
+    if properties is not None:
+        del info.properties[:]
+        info.properties.extend(properties)
+    if level is None or level == info.consistency_level:
+        return properties is not None
+    info.consistency_level = level
+    return True
+
+
+def _level_in(asked: Iterable[KeyValuePair]) -> ConsistencyLevel | None:
+    """The level that the properties ask for, by name or number; None if by neither, as in Milvus."""
+    said = {pair.key: pair.value for pair in asked}.get(CONSISTENCY_LEVEL)
+    names = {text: name for name, level in ConsistencyLevel.items() for text in (name, str(level))}
+    return ConsistencyLevel.Value(names[said]) if said in names else None
 
 
 def _changed(

@@ -50,9 +50,7 @@ def parse(text: str, long: Collection[str]) -> Generator[None, None, Any]:
     return json.loads("".join(short), object_hook=put_back)
 
 
-def _pieces(
-    kind: str, text: str, begin: int, end: int
-) -> Generator[None, None, list[int] | dict[int, int]]:
+def _pieces(kind: str, text: str, begin: int, end: int) -> Generator[None, None, list[int] | dict[int, int]]:
     """What lies between two brackets: numbers, or pairs of them, and no other brackets."""
     numbers: list[int] = []
     pairs: dict[int, int] = {}

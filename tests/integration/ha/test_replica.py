@@ -10,7 +10,7 @@ from coordd.etcd import EtcdClient, Put
 from coordd.ha.leadership import encode_heartbeat
 from coordd.ha.replica import RoleHeldExclusively
 from coordd.ha.session import SessionRecord
-from tests.support.etcd import EtcdCluster, etcd_cluster, eventually, unique_root
+from tests.support.etcd import etcd_cluster, eventually, unique_root
 from tests.support.replicas import Group, replica_group
 
 

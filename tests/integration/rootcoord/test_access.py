@@ -1,7 +1,6 @@
 """Users, roles, privileges on real etcd: kept across takeovers, in as many transactions as it asks for."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,7 +21,7 @@ from coordd.rpc.dispatch import Dispatcher, DispatchTable
 from coordd.rpc.status import MilvusError
 from tests.integration.rootcoord.test_databases import active_of
 from tests.integration.rootcoord.test_terms import members, root_coord, term
-from tests.support.etcd import EtcdCluster, unique_root
+from tests.support.etcd import unique_root
 from tests.support.rpc import FakeGate
 
 SERVICE = root_coord_pb2.DESCRIPTOR.services_by_name["RootCoord"]

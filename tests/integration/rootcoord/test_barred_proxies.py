@@ -25,9 +25,8 @@ from tests.integration.rootcoord.test_time_ticks import (
     report,
     wait_ended,
 )
-from tests.support.etcd import EtcdCluster, eventually, unique_root
+from tests.support.etcd import eventually
 from tests.support.peers import Acting
-from tests.unit.meta.samples import collection_value
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("one_collection")]
 
@@ -153,7 +152,9 @@ async def test_one_that_reports_is_made_to_start_anew_and_ticks_wait_until_it_ha
             promised = member.coordinator.parts.oracle.timestamps_now(1)
             assert isinstance(promised, int)
             async with reporting([member], 7, promised):
-                await member.coordinator.parts.services.peers.proxies.invalidate_collection_meta_cache(REQUEST)
+                await member.coordinator.parts.services.peers.proxies.invalidate_collection_meta_cache(
+                    REQUEST
+                )
                 assert barred(member) == {7}
                 await wait_ended(client, key)
                 await eventually(lambda: member.replica.sessions.get("proxy-7") is None, PATIENCE_S)

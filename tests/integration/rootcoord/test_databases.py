@@ -1,7 +1,6 @@
 """Databases on real etcd: kept across takeovers, one of a name, whatever etcd does in between."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,7 +15,7 @@ from coordd.rootcoord import RootCoord
 from coordd.rootcoord.databases import plan_create, plan_drop
 from coordd.rpc.status import MilvusError
 from tests.integration.rootcoord.test_terms import Member, members, paused, root_coord, term
-from tests.support.etcd import EtcdCluster, etcd_cluster, eventually, unique_root
+from tests.support.etcd import etcd_cluster, eventually
 
 
 async def create(coordinator: RootCoord, layout: MetaLayout, name: str, within_s: float = 10) -> int:

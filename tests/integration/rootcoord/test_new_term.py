@@ -1,7 +1,5 @@
 """What a new term tells the other coordinators: real etcd, a real gRPC server."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from coordd.etcd import EtcdClient
@@ -9,7 +7,7 @@ from coordd.ha.session import SessionRecord
 from coordd.meta.layout import MetaLayout
 from tests.integration.rootcoord.test_barred_proxies import take_over
 from tests.integration.rootcoord.test_time_ticks import PATIENCE_S, Log, members
-from tests.support.etcd import EtcdCluster, eventually, unique_root
+from tests.support.etcd import eventually, unique_root
 from tests.support.peers import Acting
 
 pytestmark = pytest.mark.timeout(60)

@@ -24,7 +24,7 @@ from coordd.rootcoord import RootCoord
 from coordd.rootcoord.databases import plan_alter, plan_create, plan_drop
 from coordd.rootcoord.snapshots import Pace, SnapshotCollector, SnapshotFigures
 from tests.integration.rootcoord.test_terms import term
-from tests.support.etcd import EtcdCluster, unique_root
+from tests.support.etcd import unique_root
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -22,7 +22,7 @@ from coordd.rootcoord.oracle import NotHandedOutError
 from coordd.rootcoord.tso import LOGICAL_BITS, NS_PER_MS, Wait
 from coordd.rootcoord.windows import WindowCorruptError
 from coordd.rpc.forward import GrpcForwarder
-from tests.support.etcd import EtcdCluster, EtcdMember, etcd_cluster, eventually, unique_root
+from tests.support.etcd import EtcdMember, etcd_cluster, eventually
 from tests.support.replicas import SilentServer, quick_settings
 
 

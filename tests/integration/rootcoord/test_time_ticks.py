@@ -27,9 +27,8 @@ from coordd.rootcoord.timetick.probe import who_is_there
 from coordd.rpc.forward import GrpcForwarder
 from coordd.rpc.status import MilvusError
 from coordd.rpc.table import DispatchTable
-from tests.support.etcd import EtcdCluster, eventually, free_ports, unique_root
+from tests.support.etcd import eventually, free_ports
 from tests.support.replicas import SilentServer, quick_settings
-from tests.unit.meta.samples import collection_value
 
 pytestmark = pytest.mark.usefixtures("one_collection")
 
@@ -112,7 +111,9 @@ def report(member: Member, server_id: int, default: int | None = None) -> None:
     stamp = member.coordinator.parts.oracle.timestamps_now(1) if default is None else default
     assert isinstance(stamp, int)
     base = MsgBase(msg_type=MsgType.TimeTick, sourceID=server_id)
-    member.coordinator.parts.services.time_ticks.report(ChannelTimeTickMsg(base=base, default_timestamp=stamp))
+    member.coordinator.parts.services.time_ticks.report(
+        ChannelTimeTickMsg(base=base, default_timestamp=stamp)
+    )
 
 
 async def known(member: Member, server_id: int) -> None:

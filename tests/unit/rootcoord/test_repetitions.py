@@ -124,7 +124,7 @@ async def test_a_call_of_several_changes_is_known_until_the_last_of_them(scene: 
     assert await create(scene, "a", more=True) == 0, "broken off, and begun again"
     with pytest.raises(TransactionTooLarge):
         await scene.ddl.carry_out(
-            lambda _stamp: [Put(f"{ACTIVE}-{number}", b"") for number in range(MAX_TXN_OPS)],
+            lambda _stamp: [Put(LAYOUT.database(1000 + number), b"") for number in range(MAX_TXN_OPS)],
             deadline=boottime() + SOON_S,
             asked=Asked(ONE, lambda: False),
         )

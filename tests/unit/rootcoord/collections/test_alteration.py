@@ -107,6 +107,48 @@ class TestAlter:
         assert caught.value.code == 65535
 
 
+class TestConsistencyLevel:
+    """Set by a property in Milvus 2.5."""
+
+    @pytest.mark.parametrize(
+        ("value", "level"), [("Strong", 0), ("Session", 1), ("Customized", 4), ("0", 0), ("3", 3)]
+    )
+    def test_by_name_or_number(self, value: str, level: int) -> None:
+        place = Place.holding()
+        made = place.create(create_request(properties=pairs({"a": "1"}), consistency_level=2))
+        alter(place, "books", consistency_level=value)
+        assert place.view(made).info.consistency_level == level
+        assert properties(place, made) == [("a", "1"), ("consistency_level", value)]
+        place.check()
+
+    @pytest.mark.parametrize("value", ["", "strong", "5", "-1", "00", "2.0"])
+    def test_other_values_change_the_property_only(self, value: str) -> None:
+        place = Place.holding()
+        made = place.create(create_request(consistency_level=2))
+        alter(place, "books", consistency_level=value)
+        assert place.view(made).info.consistency_level == 2
+        assert properties(place, made) == [("consistency_level", value)]
+
+    def test_it_is_set_though_the_property_is_there(self) -> None:
+        place = Place.holding()
+        level = pairs({"consistency_level": "Strong"})
+        made = place.create(create_request(properties=level, consistency_level=2))
+        alter(place, "books", consistency_level="Strong")
+        assert place.view(made).info.consistency_level == 0
+        count = len(place.transactions)
+        alter(place, "books", consistency_level="Strong")
+        assert len(place.transactions) == count
+
+    def test_it_stays_when_the_property_is_deleted(self) -> None:
+        place = Place.holding()
+        made = place.create(create_request(consistency_level=2))
+        alter(place, "books", consistency_level="Session")
+        wanted = request("AlterCollection", collection_name="books", delete_keys=["consistency_level"])
+        place.commit(plan_alter(place.tables, LAYOUT, wanted, place.timestamp()).writes)
+        assert place.view(made).info.consistency_level == 1
+        assert properties(place, made) == []
+
+
 class TestDeleteKeys:
     """Of Milvus 2.5."""
 

@@ -51,7 +51,9 @@ VALUES = st.recursive(
     | st.builds(lambda sizes: {"sizes": sizes}, st.dictionaries(NUMBERS.map(str), NUMBERS, max_size=5)),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(alphabet='ids"[]{}:\\', max_size=8).filter(lambda one: one not in LONG), inner)
+        | st.dictionaries(
+            st.text(alphabet='ids"[]{}:\\', max_size=8).filter(lambda one: one not in LONG), inner
+        )
     ),
     max_leaves=10,
 )
