@@ -8,7 +8,10 @@ Source of the idea: RFC 8305 (Happy Eyeballs), without its sorting, which is the
 
 import asyncio
 import socket
+from functools import partial
 from typing import Any, Final, TypeAlias
+
+from coordd.http2.race import NoneWonError, Race
 
 STAGGER_S: Final = 0.25
 """RFC 8305's recommendation."""
@@ -68,52 +71,17 @@ async def _resolve(host: str, port: int) -> list[_Address]:
 
 
 async def _first_of(addresses: list[_Address]) -> socket.socket:
-    """Race the addresses, with a stagger.
+    """Race the addresses.
 
     Raises:
         OSError: all failed; the first error that is no refusal, if there is one.
     """
-    loop = asyncio.get_running_loop()
-    running: set[asyncio.Task[socket.socket]] = set()
-    errors: list[OSError] = []
-    yet = list(reversed(addresses))
+    race: Race[socket.socket] = Race(STAGGER_S, lambda opened: opened.close(), (OSError,))
     try:
-        while yet or running:
-            if yet:
-                running.add(loop.create_task(_connect(yet.pop()), name="connect"))
-            done, running = await asyncio.wait(
-                running, timeout=STAGGER_S if yet else None, return_when=asyncio.FIRST_COMPLETED
-            )
-            won = _sort(done, errors)
-            if won is not None:
-                return won
-    finally:
-        for task in running:
-            if not task.cancel():
-                _close_unused(task)
-    raise next((error for error in errors if not isinstance(error, ConnectionRefusedError)), errors[0])
-
-
-def _sort(done: set[asyncio.Task[socket.socket]], errors: list[OSError]) -> socket.socket | None:
-    """The socket to take, if there is one; a second one is closed, errors are noted."""
-    won = None
-    for task in done:
-        error = task.exception()
-        if isinstance(error, OSError):
-            errors.append(error)
-        elif error is not None:
-            raise error
-        elif won is None:
-            won = task.result()
-        else:
-            task.result().close()
-    return won
-
-
-def _close_unused(task: asyncio.Task[socket.socket]) -> None:
-    """It ended in the moment in which another one had won, or its caller was cancelled."""
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()
+        return await race.run([partial(_connect, address) for address in addresses])
+    except NoneWonError as none:
+        others = [error for error in none.errors if not isinstance(error, ConnectionRefusedError)]
+        raise [*others, *none.errors][0] from none
 
 
 async def _connect(address: _Address) -> socket.socket:
