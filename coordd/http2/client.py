@@ -10,6 +10,7 @@ import select
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Self
 
 from coordd.http2.calls import Calls
@@ -50,15 +51,15 @@ class ClientSettings:
 class _ClientLink(Link):
     """A link whose calls wait while the socket takes nothing."""
 
-    calls: Calls
-
     def __init__(self, changed: Callable[[], None], keepalive: Keepalive | None) -> None:
-        def make(link: Link) -> Calls:
-            self.calls = Calls(link.core, link.flush_soon, link.flush, changed)
-            return self.calls
-
-        super().__init__(make, Side.CLIENT, keepalive=keepalive)
+        self._changed = changed
+        super().__init__(lambda _link: self.calls, Side.CLIENT, keepalive=keepalive)
         self._poll = select.poll()
+
+    @cached_property
+    def calls(self) -> Calls:
+        """The owner; calls wait in it until there is a connection."""
+        return Calls(self.core, self.flush_soon, self.flush, self._changed)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to look for the peer's end of it."""
