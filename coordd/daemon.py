@@ -81,41 +81,24 @@ ROLES: Mapping[str, Callable[[Callable[[], LoadedConfig], MetaLayout, EtcdClient
 
 @dataclass(slots=True)
 class TermServer:
-    """The gRPC server of one term, on the port that the process has reserved.
-
-    Start and stop may be asked for at any moment, and be cancelled. They run one after the other and to their
-    end, a cancelled one in the background: grpc.aio crashes, with a segmentation fault, when a server is
-    stopped whose start is under way, and keeps the port when the start was broken off.
-    """
+    """The gRPC server of one term, on the port that the process has reserved."""
 
     server: GrpcServer
     host: str
     port: int
     setting: str
-    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _stopping: bool = False
 
     async def listen(self) -> None:
         """Bind and listen, accept nothing yet."""
         self.server.listen(self.host, self.port, setting=self.setting)
 
     async def start(self) -> None:
-        """Accept connections, unless it is to stop already."""
-        await asyncio.shield(self._start())
+        """Accept connections, unless it was stopped already."""
+        await self.server.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Stop; calls in flight get `grace_s`."""
-        self._stopping = True
-        await asyncio.shield(self._stop(grace_s))
-
-    async def _start(self) -> None:
-        async with self._one_at_a_time:
-            if not self._stopping:
-                await self.server.start()
-
-    async def _stop(self, grace_s: float) -> None:
-        async with self._one_at_a_time:
-            await self.server.stop(grace_s)
+        """Stop; calls in flight get `grace_s`. May be cancelled: then they get no more."""
+        await self.server.stop(grace_s)
 
 
 @dataclass(eq=False)

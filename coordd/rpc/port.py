@@ -94,6 +94,38 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     return claim
 
 
+def bind_all(host: str, port: int, setting: str) -> list[socket.socket]:
+    """Sockets like that of `bind` for every address of `host`, all on one port; the first is that of `bind`.
+
+    A name may have addresses of both families ("localhost"). One that this machine has no network for is
+    left out. The sockets belong to the caller.
+
+    Raises:
+        PortInUse: the port is taken at one of the addresses; names address and `setting`.
+        ListenError: the first address cannot be bound for another reason.
+    """
+    bound = [bind(host, port, setting)]
+    first, port = bound[0].getsockname()[:2]
+    try:
+        for address in _addresses(host):
+            if address != first:
+                _bind_as_well(bound, address, port, setting)
+    except BaseException:
+        for one in bound:
+            one.close()
+        raise
+    return bound
+
+
+def _bind_as_well(bound: list[socket.socket], address: str, port: int, setting: str) -> None:
+    try:
+        bound.append(bind(address, port, setting))
+    except PortInUse:
+        raise
+    except ListenError:
+        return
+
+
 def format_address(host: str, port: int) -> str:
     """`host:port`, as gRPC and humans read it; "" is `[::]`, all interfaces of both families."""
     if not host:
@@ -101,19 +133,12 @@ def format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def why_not(host: str, port: int, setting: str) -> ListenError | None:
-    """Why a server cannot listen on `host:port`, found by trying; None if it could."""
-    try:
-        claim = bind(host, port, setting)
-    except ListenError as error:
-        return error
-    try:
-        claim.listen(1)
-    except OSError as error:
-        return listen_error(host, port, setting, error)
-    finally:
-        claim.close()
-    return None
+def _addresses(host: str) -> list[str]:
+    """The numeric addresses of a name, in the order in which they are to be tried; "" has none."""
+    if not host:
+        return []
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def _socket_for(host: str) -> socket.socket:

@@ -1,0 +1,315 @@
+"""One client's connection: its requests as they arrive, its calls under way, and its answers.
+
+A call that is answered from memory is answered within the very piece of input that brought it, without a
+task; what takes time is a `ServedCall`. A call that is refused (no such method, too large, one too many) is a
+failure of that call only. The connection ends when the client breaks HTTP/2's rules, pings too often or lets
+its answers pile up.
+"""
+
+import asyncio
+from typing import Final
+
+from coordd.clock import boottime
+from coordd.http2.frames import ENHANCE_YOUR_CALM, NO_ERROR
+from coordd.http2.link import Keepalive, Link
+from coordd.http2.messages import MessageError, MessageReader, frame_message
+from coordd.http2.owner import Http2Error, Side
+from coordd.log import get_logger
+from coordd.rpc import replies
+from coordd.rpc.call import Call
+from coordd.rpc.dispatch import Dispatcher
+from coordd.rpc.failure import RpcCode, RpcFailure
+from coordd.rpc.ping_strikes import TOO_MANY_PINGS, PingStrikes
+from coordd.rpc.request_head import NotAnswerable, RequestHead, read_head
+from coordd.rpc.served_call import ServedCall
+from coordd.rpc.server_options import ServerOptions
+from coordd.rpc.table import Method
+
+log = get_logger("coordd.rpc")
+
+_MAX_STREAMS: Final = 16_384
+"""Calls at once on one connection, for a bound of what a client can make us keep; those above it wait at the
+client. More than the calls that a server takes by default, so that the server's limit comes first."""
+_UNSENT_LIMIT: Final = 64 << 20
+"""Bytes of answers that a client may leave unread, on top of the largest single one."""
+_STOPPING: Final = "this server is stopping"
+
+
+class Shared:
+    """What the connections of one server have in common.
+
+    Attributes:
+        connections: those that are open.
+        under_way: calls of all connections that are not answered at once, to the end of their tasks.
+        emptied: set when the last connection has gone.
+        stopping: whoever comes is sent away.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, options: ServerOptions) -> None:
+        self.dispatcher = dispatcher
+        self.options = options
+        self.connections: set[ServedConnection] = set()
+        self.under_way: set[ServedCall] = set()
+        self.emptied = asyncio.Event()
+        self.stopping = False
+        self._keepalive = Keepalive(
+            options.keepalive_time_ms / 1000, options.keepalive_timeout_ms / 1000, without_calls=True
+        )
+
+    def new_link(self) -> Link:
+        """What speaks on a connection that is being made."""
+        return _ServedLink(self, self._keepalive)
+
+    def connected(self, connection: "ServedConnection") -> None:
+        """A connection is made."""
+        self.connections.add(connection)
+        self.emptied.clear()
+        if self.stopping:  # it was under way before that
+            asyncio.get_running_loop().call_soon(connection.leave)
+
+    def disconnected(self, connection: "ServedConnection") -> None:
+        """A link is gone."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self.emptied.set()
+
+    def one_too_many(self) -> bool:
+        """Whether no more calls may be taken now."""
+        limit = self.options.max_concurrent_rpcs
+        return limit is not None and len(self.under_way) >= limit
+
+
+class _ServedLink(Link):
+    """A link that its server knows from the moment in which it is a connection."""
+
+    def __init__(self, shared: Shared, keepalive: Keepalive) -> None:
+        self._shared = shared
+        super().__init__(self._serve, Side.SERVER, max_streams=_MAX_STREAMS, keepalive=keepalive)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say hello, and tell the server."""
+        super().connection_made(transport)
+        self._shared.connected(self._served)
+
+    def _serve(self, _link: Link) -> "ServedConnection":
+        self._served = ServedConnection(self, self._shared)
+        return self._served
+
+
+class _Arriving:
+    """A call whose request has not come in full."""
+
+    __slots__ = ("body", "call", "method", "reader")
+
+    def __init__(self, method: Method, call: Call, reader: MessageReader) -> None:
+        self.method = method
+        self.call = call
+        self.reader = reader
+        self.body: bytes | None = None
+
+
+class ServedConnection:
+    """The owner of one `Link`."""
+
+    def __init__(self, link: Link, shared: Shared) -> None:
+        options = shared.options
+        self._link = link
+        self._core = link.core
+        self._core.on_ping = self._pinged
+        self._shared = shared
+        self._table = shared.dispatcher.table
+        self._start = shared.dispatcher.start
+        self._max_receive_bytes = options.max_receive_bytes
+        self._max_send_bytes = options.max_send_bytes
+        self._pings = PingStrikes(options.min_ping_interval_ms / 1000)
+        self._arriving: dict[int, _Arriving] = {}
+        self._calls: dict[int, ServedCall] = {}
+        self._leaving = False
+        self._last_headers: list[tuple[str, str]] = []
+        self._last_head: RequestHead | None = None
+
+    # --- what the link tells ---
+
+    def settled(self) -> None:
+        """The client speaks HTTP/2."""
+
+    def headers(self, stream: int, headers: list[tuple[str, str]], ended: bool) -> None:
+        """A request begins, or ends with trailers, which mean nothing."""
+        arriving = self._arriving.get(stream)
+        if arriving is None:
+            arriving = self._begin(stream, headers)
+        if ended and arriving is not None:
+            self._complete(stream, arriving)
+
+    def data(self, stream: int, data: bytes, ended: bool) -> None:
+        """A piece of a request, unless the call was refused already."""
+        arriving = self._arriving.get(stream)
+        if arriving is None:
+            return
+        try:
+            for body in arriving.reader.feed(data):
+                if arriving.body is not None:
+                    self._refuse(stream, RpcCode.INTERNAL, "more than one message")
+                    return
+                arriving.body = body
+        except MessageError as error:
+            self._refuse(stream, RpcCode(error.code), error.message)
+            return
+        if ended:
+            self._complete(stream, arriving)
+
+    def reset(self, stream: int, _code: int) -> None:
+        """The client gives a call up."""
+        self._arriving.pop(stream, None)
+        call = self._calls.pop(stream, None)
+        if call is not None:
+            call.give_up()
+        if self._leaving:
+            self.close_if_idle()
+
+    def pong(self, payload: bytes) -> None:
+        """An answer to a ping; the link sees to those."""
+
+    def goaway(self, last_stream: int, code: int, text: bytes) -> None:
+        """The client begins no more calls; those that it has begun are answered."""
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+        if error is not None and not isinstance(error, (OSError, Http2Error)):
+            log.error("unexpected error in a connection", peer=self._link.peername, exc_info=error)
+        self._leaving = True
+        self._arriving.clear()
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            call.give_up()
+        self._shared.disconnected(self)
+
+    # --- a call ---
+
+    def _begin(self, stream: int, headers: list[tuple[str, str]]) -> _Arriving | None:
+        """A call whose request is still to come; None if it was refused."""
+        try:
+            head = self._read_head(headers)
+        except NotAnswerable as bad:
+            self._refuse(stream, bad.code, bad.message, http_status=bad.http_status)
+            return None
+        method = self._table.get(head.path)
+        if method is None:
+            self._refuse(stream, RpcCode.UNIMPLEMENTED, f"unknown method {head.path}")
+            return None
+        reader = MessageReader(self._max_receive_bytes, head.encoding)
+        deadline = None if head.timeout_s is None else boottime() + head.timeout_s
+        call = Call(head.path, head.metadata, deadline, self._link.peername)
+        arriving = self._arriving[stream] = _Arriving(method, call, reader)
+        return arriving
+
+    def _read_head(self, headers: list[tuple[str, str]]) -> RequestHead:
+        """Equal blocks of headers come as one and the same list, and many clients say the same every time."""
+        if headers is not self._last_headers or self._last_head is None:
+            self._last_head = read_head(headers)
+            self._last_headers = headers
+        return self._last_head
+
+    def _complete(self, stream: int, arriving: _Arriving) -> None:
+        """The request is there: answer it, or begin to."""
+        del self._arriving[stream]
+        body = arriving.body
+        if body is None or arriving.reader.partial:
+            what = "within a message" if arriving.reader.partial else "without a message"
+            self._fail(stream, RpcCode.INTERNAL, f"the request ended {what}")
+            return
+        shared = self._shared
+        if shared.one_too_many():
+            self._fail(stream, RpcCode.RESOURCE_EXHAUSTED, "too many calls are under way")
+            return
+        call = arriving.call
+        try:
+            answer = self._start(arriving.method, body, call)
+        except RpcFailure as failure:
+            self._fail(stream, failure.code, str(failure))
+        except Exception:
+            log.exception("unexpected error in the RPC chain", method=call.method)
+            self._fail(stream, RpcCode.UNKNOWN, f"unexpected error in {call.method}")
+        else:
+            if isinstance(answer, bytes):
+                self._answer(stream, answer)
+            else:
+                self._calls[stream] = ServedCall(self, stream, call, answer, shared.under_way)
+
+    # --- what calls under way tell ---
+
+    def answer(self, stream: int, body: bytes) -> None:
+        """See `Caller`."""
+        del self._calls[stream]
+        self._answer(stream, body)
+        self._told()
+
+    def fail(self, stream: int, code: RpcCode, text: str) -> None:
+        """See `Caller`."""
+        del self._calls[stream]
+        self._fail(stream, code, text)
+        self._told()
+
+    def _told(self) -> None:
+        if self._leaving:
+            self.close_if_idle()
+        self._link.flush_soon()
+
+    # --- answers ---
+
+    def _answer(self, stream: int, body: bytes) -> None:
+        size, limit = len(body), self._max_send_bytes
+        if size > limit:
+            text = f"the answer has {size} bytes, the limit is {limit}"
+            self._fail(stream, RpcCode.RESOURCE_EXHAUSTED, text)
+            return
+        core = self._core
+        core.send_headers(stream, replies.HEADERS)
+        core.send_last(stream, frame_message(body), replies.TRAILERS)
+        self._pings.answered()
+        if core.unsent > limit + _UNSENT_LIMIT:
+            self._send_away(b"answers are not read")
+
+    def _pinged(self) -> None:
+        if self._pings.one_too_many(boottime()):
+            self._send_away(TOO_MANY_PINGS)
+
+    def _send_away(self, why: bytes) -> None:
+        self._core.goaway(ENHANCE_YOUR_CALM, why)
+        self._link.close()
+
+    def _refuse(self, stream: int, code: RpcCode, text: str, *, http_status: int = 200) -> None:
+        """Fail a call whose request may still be on its way; the core asks the client to stop that."""
+        self._arriving.pop(stream, None)
+        self._fail(stream, code, text, http_status=http_status)
+
+    def _fail(self, stream: int, code: RpcCode, text: str, *, http_status: int = 200) -> None:
+        self._core.send_headers(stream, replies.failure(code, text, http_status=http_status), end=True)
+        self._pings.answered()
+
+    # --- the end ---
+
+    def leave(self) -> None:
+        """Take no more calls; say so, and close once those under way are answered."""
+        if not self._leaving:
+            self._leaving = True
+            self._core.goaway(NO_ERROR)
+            self._link.flush_soon()
+        self.close_if_idle()
+
+    def close_if_idle(self) -> None:
+        """Close if nothing is under way, in either direction."""
+        if not self._core.streams:
+            self._link.close()
+
+    def cut_off(self) -> None:
+        """Fail what is under way, and close."""
+        for stream in list(self._arriving):
+            self._refuse(stream, RpcCode.UNAVAILABLE, _STOPPING)
+        for call in list(self._calls.values()):
+            call.cut_off(RpcCode.UNAVAILABLE, _STOPPING)
+        self._link.close()
+
+    def abort(self) -> None:
+        """Close at once, whatever has not been sent."""
+        self._link.abort()
