@@ -11,10 +11,10 @@ some 50 ms or more.
 import asyncio
 from dataclasses import replace
 
-from aetcd import rpc
-
 from coordd.etcd.connection import CallFailedError, Connection, Metadata
 from coordd.etcd.errors import AuthenticationFailed, EtcdError, RequestTimeout
+from coordd.etcd.messages import rpc
+from coordd.etcd.methods import AUTHENTICATE
 from coordd.etcd.settings import AuthSettings
 from coordd.etcd.translate import Failure, Verdict
 from coordd.log import get_logger
@@ -80,9 +80,7 @@ class Authenticator:
         user = self._settings.user_name
         request = rpc.AuthenticateRequest(name=user, password=self._settings.password.get_secret_value())
         try:
-            answer = await connection.unary(
-                "Authenticate", connection.stubs.auth.Authenticate, request, _LEADER, timeout_s
-            )
+            answer = await connection.unary(AUTHENTICATE, request, _LEADER, timeout_s)
         except CallFailedError as failed:
             error = failed.failure.error
             if _NOT_ENABLED in error.message:

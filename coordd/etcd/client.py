@@ -13,13 +13,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from aetcd import rpc
-
-from coordd.etcd import codec
+from coordd.etcd import codec, methods
 from coordd.etcd.connection import CallFailedError
 from coordd.etcd.endpoints import Endpoint
 from coordd.etcd.errors import EtcdError, LeaseLost
 from coordd.etcd.lease import KeepAlive
+from coordd.etcd.messages import rpc
 from coordd.etcd.paging import RangeQuery, read_page, read_range
 from coordd.etcd.settings import ClientSettings
 from coordd.etcd.transport import Transport
@@ -152,7 +151,7 @@ class EtcdClient:
         """
         request = codec.txn_request(compares, success, failure)
         answer = await self._transport.unary(
-            "Txn", lambda stubs: stubs.kv.Txn, request, timeout_s=self._limit(timeout_s), writes=True
+            methods.TXN, request, timeout_s=self._limit(timeout_s), writes=True
         )
         return codec.txn_result(answer)
 
@@ -161,7 +160,7 @@ class EtcdClient:
         request = codec.put_request(key, value, lease)
         codec.check_size(request)
         answer = await self._transport.unary(
-            "Put", lambda stubs: stubs.kv.Put, request, timeout_s=self._limit(timeout_s), writes=True
+            methods.PUT, request, timeout_s=self._limit(timeout_s), writes=True
         )
         return int(answer.header.revision)
 
@@ -169,11 +168,7 @@ class EtcdClient:
         """Delete one key or [key, range_end); returns how many there were. Raises as `txn`."""
         request = codec.delete_request(key, range_end)
         answer = await self._transport.unary(
-            "DeleteRange",
-            lambda stubs: stubs.kv.DeleteRange,
-            request,
-            timeout_s=self._limit(timeout_s),
-            writes=True,
+            methods.DELETE_RANGE, request, timeout_s=self._limit(timeout_s), writes=True
         )
         return int(answer.deleted)
 
@@ -186,8 +181,7 @@ class EtcdClient:
             RequestTimeout: not answered in time.
         """
         answer = await self._transport.unary(
-            "LeaseGrant",
-            lambda stubs: stubs.lease.LeaseGrant,
+            methods.LEASE_GRANT,
             rpc.LeaseGrantRequest(TTL=ttl_s),
             timeout_s=self._limit(timeout_s),
             writes=False,
@@ -202,8 +196,7 @@ class EtcdClient:
         """
         try:
             await self._transport.unary(
-                "LeaseRevoke",
-                lambda stubs: stubs.lease.LeaseRevoke,
+                methods.LEASE_REVOKE,
                 rpc.LeaseRevokeRequest(ID=lease_id),
                 timeout_s=self._limit(timeout_s),
                 writes=False,
@@ -218,8 +211,7 @@ class EtcdClient:
             RequestTimeout: not answered in time.
         """
         answer = await self._transport.unary(
-            "LeaseTimeToLive",
-            lambda stubs: stubs.lease.LeaseTimeToLive,
+            methods.LEASE_TIME_TO_LIVE,
             rpc.LeaseTimeToLiveRequest(ID=lease_id),
             timeout_s=self._limit(timeout_s),
             writes=False,
@@ -274,8 +266,7 @@ class EtcdClient:
 
     async def _read(self, request: Any, timeout_s: float | None) -> Any:
         return await self._transport.unary(
-            "Range",
-            lambda stubs: stubs.kv.Range,
+            methods.RANGE,
             request,
             timeout_s=self._limit(timeout_s),
             writes=False,
@@ -288,11 +279,9 @@ class EtcdClient:
                 connection = await self._transport.dial(endpoint, limit_s)
                 try:
                     metadata = await self._transport.auth.metadata(connection, limit_s, require_leader=False)
-                    answer = await connection.unary(
-                        "Status", connection.stubs.maintenance.Status, rpc.StatusRequest(), metadata, limit_s
-                    )
+                    answer = await connection.unary(methods.STATUS, rpc.StatusRequest(), metadata, limit_s)
                 finally:
-                    await connection.close()
+                    connection.close()
         except CallFailedError as failed:
             return MemberStatus(endpoint.name, error=failed.failure.error.message)
         except EtcdError as error:

@@ -1,11 +1,10 @@
-"""Between our types and etcd's protobuf messages, and the limits of a request. Pure but for aetcd's stubs."""
+"""Between our types and etcd's protobuf messages, and the limits of a request. Pure."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from aetcd import rpc
-
 from coordd.etcd.errors import RequestTooLarge, TooManyOperations
+from coordd.etcd.messages import mvcc, rpc
 from coordd.etcd.txn_wire import NO_KEY, encode_txn
 from coordd.etcd.types import (
     MAX_REQUEST_BYTES,
@@ -24,7 +23,7 @@ from coordd.etcd.types import (
     encode_key,
 )
 
-_DELETE = rpc.Event.DELETE
+_DELETE = mvcc.Event.DELETE
 _PUT_DONE = PutResult()
 
 

@@ -60,7 +60,7 @@ class Dialler:
                     task.cancel()
         except BaseException:
             if race.winner is not None:
-                await race.winner.close()
+                race.winner.close()
             raise
         if race.winner is None:
             raise self.errors[order[0]]
@@ -101,7 +101,7 @@ class _Race:
             await asyncio.sleep((tls_backoff if self._note_distrust(endpoint) else backoff).pause_s())
             await knock(endpoint)
         if self.winner is not None:
-            await connection.close()
+            connection.close()
             return
         self.winner = connection
         self.over.set()

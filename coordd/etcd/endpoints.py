@@ -1,4 +1,4 @@
-"""`etcd.endpoints` as gRPC targets. Pure.
+"""`etcd.endpoints`, understood. Pure.
 
 Spellings, as etcd's Go client takes them: `host:port`, `http://host:port`, `https://host:port`, a trailing
 slash allowed, IPv6 hosts in brackets, `unix:/path`. `https://` forces TLS and `http://` and `unix:` forbid
@@ -7,10 +7,8 @@ it, whatever `etcd.ssl.enabled` says; without a scheme that setting decides.
 Source: etcd client/v3/internal/endpoint/endpoint.go, client/v3/client.go (credentialsForEndpoint).
 """
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from coordd.etcd.errors import EndpointInvalid
 
@@ -19,13 +17,25 @@ _HINT = "set etcd.endpoints to host:port of every etcd member, for instance etcd
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One etcd address. `name` is `host:port` for people, `target` gRPC's name for it."""
+    """One etcd address. `name` is `host:port` for people.
+
+    `host` is a name or an IP address (without brackets), or the path of a Unix socket, which has `port` 0.
+    """
 
     name: str
     host: str
     port: int
-    target: str
     tls: bool
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it is a Unix socket."""
+        return not self.port
+
+    @property
+    def authority(self) -> str:
+        """What is written into the requests as the server's name; a path is none."""
+        return "localhost" if self.is_path else self.name
 
 
 def parse_endpoints(texts: Sequence[str], *, tls: bool) -> tuple[Endpoint, ...]:
@@ -34,10 +44,10 @@ def parse_endpoints(texts: Sequence[str], *, tls: bool) -> tuple[Endpoint, ...]:
     Raises:
         EndpointInvalid: there is none, or one is not understood.
     """
-    found: dict[str, Endpoint] = {}
+    found: dict[tuple[str, int], Endpoint] = {}
     for text in texts:
         endpoint = _parse(text.strip(), tls=tls)
-        found.setdefault(endpoint.target, endpoint)
+        found.setdefault((endpoint.host, endpoint.port), endpoint)
     if not found:
         raise EndpointInvalid("etcd.endpoints is empty", hint=_HINT)
     return tuple(found.values())
@@ -46,8 +56,7 @@ def parse_endpoints(texts: Sequence[str], *, tls: bool) -> tuple[Endpoint, ...]:
 def _parse(text: str, *, tls: bool) -> Endpoint:
     scheme, separator, rest = text.partition("://")
     if text.startswith("unix:"):
-        path = text.removeprefix("unix:").removeprefix("//")
-        return Endpoint(text, path, 0, f"unix:{path}", tls=False)
+        return Endpoint(text, text.removeprefix("unix:").removeprefix("//"), 0, tls=False)
     if not separator:
         scheme, rest = "", text
     if scheme not in {"", "http", "https"}:
@@ -59,14 +68,5 @@ def _parse(text: str, *, tls: bool) -> Endpoint:
         raise EndpointInvalid(f"etcd.endpoints: {text!r} is not host:port", hint=_HINT)
     if ":" in host and not literal:
         raise EndpointInvalid(f"etcd.endpoints: the IPv6 address in {text!r} needs brackets", hint=_HINT)
-    secure = scheme == "https" or (tls and scheme != "http")
     name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return Endpoint(name, host, int(port), _target(host, port), secure)
-
-
-def _target(host: str, port: str) -> str:
-    try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
-        return f"dns:///{host}:{port}"
-    return f"ipv4:{host}:{port}" if version == 4 else f"ipv6:{quote(f'[{host}]:{port}', safe=':')}"
+    return Endpoint(name, host, int(port), scheme == "https" or (tls and scheme != "http"))

@@ -1,6 +1,6 @@
 """Noticing at once that an endpoint which was away is back, at next to no cost.
 
-A gRPC channel is a clumsy tool for that: an attempt costs milliseconds of work when it is refused, and sits
+A whole dial is a clumsy tool for that: it looks at one address after the other, and sits
 in the retries of the kernel (1 s, 3 s, 7 s, ...) when packets vanish. A bare TCP connect is refused in a
 fraction of a millisecond, and a new one every `KNOCK_EVERY_S` beside those that still hang has its first
 packet out as soon as the host is there again.
@@ -52,7 +52,7 @@ async def _resolve(endpoint: Endpoint) -> list[Address]:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         return []
     return [(family, address) for family, _, _, _, address in found]
 

@@ -1,8 +1,8 @@
 """Keeping a lease alive over one stream that is kept open.
 
 One request is outstanding at a time, so an answer can only belong to the request sent last on its stream,
-and `sent_at`, read before that request is handed to gRPC, is never later than its real sending. An answer
-that does not come in time costs the stream: what arrives on an abandoned stream is never looked at.
+and `sent_at`, read before that request is handed to the connection, is never later than its real sending. An
+answer that does not come in time costs the stream: what arrives on an abandoned stream is never looked at.
 
 What it does not do: decide that a lease is lost because answers stay away. That is a matter of clocks and
 belongs to the caller, who knows `sent_at + ttl_s` of the last answer. `LeaseLost` is etcd's own word. (etcd
@@ -14,20 +14,19 @@ Source: etcd client/v3/lease.go, server/etcdserver/api/v3rpc/lease.go (an unknow
 import asyncio
 from collections.abc import AsyncGenerator
 
-from aetcd import rpc
-
 from coordd.clock import boottime
 from coordd.etcd.auth import refused_again
 from coordd.etcd.backoff import Backoff
 from coordd.etcd.connection import CallFailedError, Stream
 from coordd.etcd.errors import LeaseLost, TlsError, Unavailable
+from coordd.etcd.messages import rpc
+from coordd.etcd.methods import LEASE_KEEP_ALIVE
 from coordd.etcd.translate import Failure, Verdict
 from coordd.etcd.transport import Transport
 from coordd.etcd.types import KeepAliveAck
 from coordd.log import get_logger
 
 _LOG = get_logger("coordd.etcd")
-_REQUEST = "LeaseKeepAlive"
 _ANSWER_LIMITS_S = (0.5, 5.0)
 
 
@@ -49,9 +48,7 @@ class KeepAlive:
         while True:
             token = None
             try:
-                async with self._transport.stream(
-                    _REQUEST, lambda stubs: stubs.lease.LeaseKeepAlive, timeout_s=self._answer_limit_s
-                ) as stream:
+                async with self._transport.stream(LEASE_KEEP_ALIVE, timeout_s=self._answer_limit_s) as stream:
                     token = self._transport.auth.token
                     while True:
                         yield await self._renew(stream)
@@ -65,7 +62,7 @@ class KeepAlive:
         sent_at = boottime()
         self._due = sent_at + self._interval_s
         answer = await stream.ask(rpc.LeaseKeepAliveRequest(ID=self._lease_id), self._answer_limit_s)
-        self._transport.figures.answered(_REQUEST, answer.header.revision)
+        self._transport.figures.answered(LEASE_KEEP_ALIVE.name, answer.header.revision)
         if answer.TTL <= 0:
             raise LeaseLost(f"etcd lease {self._lease_id:x} has ended")
         if self._lost:

@@ -1,8 +1,9 @@
-"""From gRPC's status codes and etcd's messages to typed errors, in one place. Pure.
+"""From failed calls, that is gRPC's status codes and etcd's messages, to typed errors, in one place. Pure.
 
 The question that matters for a write is whether it can have been applied. etcd gives one status code to
 very different cases (UNAVAILABLE is both "refused before anything happened" and "sent, then lost"), and
-3.5.1 gives some messages the code UNKNOWN, so known messages are looked at first, then the code.
+3.5.1 gives some messages the code UNKNOWN, so known messages are looked at first, then the code. What etcd
+has not said itself is judged by whether it can have seen the request at all (`CallFailed.sent`).
 
 Source of truth: etcd api/v3rpc/rpctypes/error.go and server/etcdserver/api/v3rpc/util.go (messages and
 codes), server/etcdserver/v3_server.go (what happens before and after a proposal), server/etcdserver/apply
@@ -11,10 +12,32 @@ codes), server/etcdserver/v3_server.go (what happens before and after a proposal
 
 import re
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 
 from coordd.etcd import errors
 from coordd.etcd.errors import EtcdError
+from coordd.http2.outcome import CallFailed
+
+
+class Code(IntEnum):
+    """gRPC's status codes."""
+
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
 
 
 class Verdict(Enum):
@@ -54,7 +77,6 @@ class _Row:
 
 _CHECK_AUTH = "check etcd.auth.enabled, etcd.auth.userName and etcd.auth.password"
 _GRANT = "grant the role of etcd.auth.userName these keys"
-_HOST_NAME = "check the host name in etcd.endpoints"
 _LEARNER = "name a voting member in etcd.endpoints; a learner serves no clients"
 _NO_QUORUM = "an election is under way or etcd has lost its quorum: see its log"
 _ROWS = (
@@ -76,8 +98,6 @@ _ROWS = (
     _Row("raft proposal dropped", Verdict.NOT_TAKEN, errors.NoLeader),
     _Row("rpc not supported for learner", Verdict.NOT_TAKEN, errors.Unavailable, _LEARNER),
     _Row("etcdserver: not capable", Verdict.NOT_TAKEN, errors.Unavailable),
-    _Row("failed to connect to all addresses", Verdict.NOT_TAKEN, errors.Unavailable),
-    _Row("DNS resolution failed", Verdict.NOT_TAKEN, errors.Unavailable, _HOST_NAME),
     _Row("permission denied", Verdict.REFUSED, errors.PermissionDenied, _GRANT),
     _Row("invalid user ID or password", Verdict.REFUSED, errors.AuthenticationFailed, _CHECK_AUTH),
     _Row("user name not found", Verdict.REFUSED, errors.AuthenticationFailed, _CHECK_AUTH),
@@ -87,34 +107,36 @@ _ROWS = (
     _Row("corrupt cluster", Verdict.REFUSED, errors.Corrupt, "restore the differing etcd member"),
 )  # fmt: skip
 _BY_CODE = {
-    "INVALID_ARGUMENT": (Verdict.REFUSED, errors.InvalidRequest),
-    "FAILED_PRECONDITION": (Verdict.REFUSED, errors.InvalidRequest),
-    "ALREADY_EXISTS": (Verdict.REFUSED, errors.InvalidRequest),
-    "UNIMPLEMENTED": (Verdict.REFUSED, errors.InvalidRequest),
-    "NOT_FOUND": (Verdict.REFUSED, errors.InvalidRequest),
-    "OUT_OF_RANGE": (Verdict.REFUSED, errors.InvalidRequest),
-    "PERMISSION_DENIED": (Verdict.REFUSED, errors.PermissionDenied),
-    "UNAUTHENTICATED": (Verdict.REAUTHENTICATE, errors.AuthenticationFailed),
-    "UNAVAILABLE": (Verdict.UNKNOWN, errors.Unavailable),
-    "DEADLINE_EXCEEDED": (Verdict.UNKNOWN, errors.RequestTimeout),
-    "CANCELLED": (Verdict.UNKNOWN, errors.Unavailable),
+    Code.INVALID_ARGUMENT: (Verdict.REFUSED, errors.InvalidRequest),
+    Code.FAILED_PRECONDITION: (Verdict.REFUSED, errors.InvalidRequest),
+    Code.ALREADY_EXISTS: (Verdict.REFUSED, errors.InvalidRequest),
+    Code.UNIMPLEMENTED: (Verdict.REFUSED, errors.InvalidRequest),
+    Code.NOT_FOUND: (Verdict.REFUSED, errors.InvalidRequest),
+    Code.OUT_OF_RANGE: (Verdict.REFUSED, errors.InvalidRequest),
+    Code.PERMISSION_DENIED: (Verdict.REFUSED, errors.PermissionDenied),
+    Code.UNAUTHENTICATED: (Verdict.REAUTHENTICATE, errors.AuthenticationFailed),
+    Code.UNAVAILABLE: (Verdict.UNKNOWN, errors.Unavailable),
+    Code.DEADLINE_EXCEEDED: (Verdict.UNKNOWN, errors.RequestTimeout),
+    Code.CANCELLED: (Verdict.UNKNOWN, errors.Unavailable),
 }
-# What gRPC itself, not etcd, uses to say that no answer came.
-_TRANSPORT_CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL"}
-# Core's and etcd's frames around the sentence that says what happened.
+# Go's and etcd's frames around the sentence that says what happened.
 _NOISE = re.compile(r"^(rpc error: code = \w+ desc = )?(etcdserver: )?(mvcc: )?")
-_LAST_ERROR = re.compile(r"^failed to connect to all addresses; last error: (?:\w+: )?(?:ipv[46]:\S+: )?")
 
 
-def translate(code: str, details: str, *, request: str, endpoint: str) -> Failure:
-    """What a failed call means. `code` is gRPC's name for it, `details` the server's or gRPC's message."""
-    from_server = "etcdserver" in details or code not in _TRANSPORT_CODES
-    message = f"etcd request {request} to {endpoint} failed: {plain(details) or code}"
-    for row in _ROWS:
-        if row.text in details:
-            return Failure(row.verdict, row.error(message, hint=row.hint), from_server)
+def translate(failed: CallFailed, *, request: str, endpoint: str) -> Failure:
+    """What a failed call means."""
+    details = failed.message
+    if not failed.sent:
+        text = f"etcd request {request} to {endpoint} was not sent: {details}"
+        return Failure(Verdict.NOT_TAKEN, errors.Unavailable(text), from_server=False)
+    code = Code(failed.code)
+    message = f"etcd request {request} to {endpoint} failed: {plain(details) or code.name}"
+    if failed.from_server:
+        for row in _ROWS:
+            if row.text in details:
+                return Failure(row.verdict, row.error(message, hint=row.hint), from_server=True)
     verdict, error = _BY_CODE.get(code, (Verdict.BROKEN, EtcdError))
-    return Failure(verdict, error(f"{message} [{code}]"), from_server)
+    return Failure(verdict, error(f"{message} [{code.name}]"), failed.from_server)
 
 
 def as_write_failure(failure: Failure) -> EtcdError:
@@ -126,5 +148,5 @@ def as_write_failure(failure: Failure) -> EtcdError:
 
 
 def plain(details: str) -> str:
-    """A gRPC message without the frames that say nothing."""
-    return _LAST_ERROR.sub("", _NOISE.sub("", details)).strip()
+    """A message of etcd's without the frames that say nothing."""
+    return _NOISE.sub("", details).strip()

@@ -12,16 +12,17 @@ What may have been applied is reported as `OutcomeUnknown`, never repeated.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from coordd.etcd.auth import Authenticator, refused_again
 from coordd.etcd.backoff import Backoff
-from coordd.etcd.connection import CallFailedError, Connection, Stream, Stubs, dial
+from coordd.etcd.connection import CallFailedError, Connection, Stream, dial
 from coordd.etcd.dialling import Dialler
 from coordd.etcd.endpoints import Endpoint, parse_endpoints
 from coordd.etcd.errors import EtcdError, OutcomeUnknown, RequestTimeout, Unavailable
+from coordd.etcd.methods import Method
 from coordd.etcd.settings import ClientSettings
 from coordd.etcd.tls import TlsPolicy
 from coordd.etcd.translate import Failure, Verdict, as_write_failure
@@ -33,8 +34,6 @@ SILENCE_LIMIT_S = 1.0
 RETIRE_PAUSE_S = 3.0
 """No more than one retirement for silence in this time: when all of etcd is slow, hopping does not help."""
 _CLOSED = "the etcd client is closed"
-
-Method: TypeAlias = Callable[[Stubs], Any]
 
 
 @dataclass(slots=True)
@@ -86,7 +85,7 @@ class Transport:
             await asyncio.wait({self._dialling})
         live, self._live, self._current = self._live, set(), None
         for connection in live:
-            await connection.close()
+            connection.close()
 
     def check_open(self) -> None:
         """Raises Unavailable once `close` has been called: there is nothing to retry for then."""
@@ -100,7 +99,6 @@ class Transport:
 
     async def unary(
         self,
-        request: str,
         method: Method,
         message: Any,
         *,
@@ -108,7 +106,7 @@ class Transport:
         writes: bool,
         require_leader: bool = True,
     ) -> Any:
-        """One request and its answer, within `timeout_s`; `request` names it in errors.
+        """One request and its answer, within `timeout_s`.
 
         Raises:
             OutcomeUnknown: it writes, was sent, and was not answered.
@@ -116,13 +114,13 @@ class Transport:
         """
         try:
             answer = await self._unary(
-                request, method, message, timeout_s, writes=writes, require_leader=require_leader
+                method, message, timeout_s, writes=writes, require_leader=require_leader
             )
         except EtcdError as error:
-            self.figures.failed(request)
+            self.figures.failed(method.name)
             self._troubled |= writes and isinstance(error, (Unavailable, OutcomeUnknown))
             raise
-        self.figures.answered(request, answer.header.revision)
+        self.figures.answered(method.name, answer.header.revision)
         if self._troubled and writes:
             self._over_trouble()
         return answer
@@ -142,14 +140,7 @@ class Transport:
         self._recovered = asyncio.Event()
 
     async def _unary(
-        self,
-        request: str,
-        method: Method,
-        message: Any,
-        timeout_s: float,
-        *,
-        writes: bool,
-        require_leader: bool,
+        self, method: Method, message: Any, timeout_s: float, *, writes: bool, require_leader: bool
     ) -> Any:
         deadline = time.monotonic() + timeout_s
         attempts = _Attempts(len(self.endpoints))
@@ -161,9 +152,9 @@ class Transport:
                 metadata = await self.auth.metadata(connection, limit, require_leader=require_leader)
                 token = self.auth.token
                 limit = self._attempt_s(deadline, writes=writes)
-                return await connection.unary(request, method(connection.stubs), message, metadata, limit)
+                return await connection.unary(method, message, metadata, limit)
             except CallFailedError as failed:
-                await self.note_failure(connection, failed.failure)
+                self.note_failure(connection, failed.failure)
                 pause_s = attempts.plan(failed.failure, writes=writes)
                 if pause_s is None or time.monotonic() + pause_s >= deadline:
                     raise self._final(failed.failure, writes=writes) from failed
@@ -174,7 +165,7 @@ class Transport:
                 await self.pause(pause_s)
 
     @contextlib.asynccontextmanager
-    async def stream(self, request: str, method: Method, *, timeout_s: float) -> AsyncIterator[Stream]:
+    async def stream(self, method: Method, *, timeout_s: float) -> AsyncIterator[Stream]:
         """A bidirectional stream on the current connection.
 
         Raises CallFailedError or EtcdError if none can be opened; nothing is retried here. A CallFailedError
@@ -183,10 +174,10 @@ class Transport:
         connection = await self.connection(time.monotonic() + timeout_s)
         try:
             metadata = await self.auth.metadata(connection, timeout_s)
-            async with connection.stream(request, method(connection.stubs), metadata) as stream:
+            async with connection.stream(method, metadata) as stream:
                 yield stream
         except CallFailedError as failed:
-            await self.note_failure(connection, failed.failure)
+            self.note_failure(connection, failed.failure)
             raise
 
     async def connection(self, deadline: float, last: EtcdError | None = None) -> Connection:
@@ -198,7 +189,7 @@ class Transport:
         """
         current = self._current
         if current is not None and current.silence_s >= SILENCE_LIMIT_S:
-            await self.note_silence(current)
+            self.note_silence(current)
             current = self._current
         if current is not None and current.usable:
             return current
@@ -217,14 +208,14 @@ class Transport:
             if not self._waiting and self._dialling is not None:
                 self._dialling.cancel()  # nobody wants it any more
 
-    async def note_failure(self, connection: Connection, failure: Failure) -> None:
+    def note_failure(self, connection: Connection, failure: Failure) -> None:
         """Give the connection up if the failure says that it, or its member, is of no use now."""
         if isinstance(failure.error, RequestTimeout):
-            await self.note_silence(connection)
+            self.note_silence(connection)
         elif isinstance(failure.error, Unavailable) and (len(self.endpoints) > 1 or not failure.from_server):
-            await self._drop(connection)
+            self._drop(connection)
 
-    async def note_silence(self, connection: Connection) -> None:
+    def note_silence(self, connection: Connection) -> None:
         """A request was not answered in time: retire the connection if nothing else arrived on it either."""
         now = time.monotonic()
         if connection.silence_s < SILENCE_LIMIT_S:
@@ -232,7 +223,7 @@ class Transport:
         if now - self._last_retired >= RETIRE_PAUSE_S:
             self._last_retired = now
             _LOG.warning("etcd endpoint is silent, connecting anew", endpoint=connection.endpoint.name)
-            await self._drop(connection, retire=True)
+            self._drop(connection, retire=True)
 
     async def dial(self, endpoint: Endpoint, timeout_s: float) -> Connection:
         """A connection of the caller's own to one endpoint. Raises Unavailable or TlsError."""
@@ -242,7 +233,7 @@ class Transport:
         """Wait for the one search for a connection that all requests share; begin it if need be."""
         self.check_open()
         if self._current is not None:
-            await self._drop(self._current)
+            self._drop(self._current)
         task = self._dialling
         if task is None:
             task = asyncio.get_running_loop().create_task(self._dial_any(), name="etcd dial")
@@ -265,13 +256,16 @@ class Transport:
         _LOG.info("connected to etcd", endpoint=connection.endpoint.name)
         self._over_trouble()
 
-    async def _drop(self, connection: Connection, *, retire: bool = False) -> None:
+    def _drop(self, connection: Connection, *, retire: bool = False) -> None:
         """Send nothing more to this connection and prefer the endpoint after it."""
         if connection is self._current:
             self._current = None
             self._next += 1
         self._live = {one for one in self._live if one.alive}
-        await (connection.retire() if retire else connection.detach())
+        if retire:
+            connection.retire()
+        else:
+            connection.detach()
 
     def _attempt_s(self, deadline: float, *, writes: bool) -> float:
         """How long this attempt may take: reads leave time for another endpoint, writes have one attempt."""

@@ -1,8 +1,8 @@
 """A watch that outlives its streams: it reconnects, elsewhere if need be, and goes on where it was.
 
-There is no task and no queue behind it: messages are read from gRPC as the consumer asks for them, so a slow
-consumer is felt by etcd through HTTP/2 flow control. A partitioned member ends the stream by itself (the
-request demands a leader); a frozen one is found out by HTTP/2 pings, or sooner by requests on the same
+There is no task and no queue behind it: messages are taken from the stream as the consumer asks for them,
+so a slow consumer is felt by etcd through HTTP/2 flow control. A partitioned member ends the stream by itself
+(the request demands a leader); a frozen one is found out by HTTP/2 pings, or sooner by requests on the same
 connection that time out.
 
 What it does not do: report being disconnected. It retries for ever; the consumer sees silence, which etcd's
@@ -15,19 +15,19 @@ Source: etcd server/etcdserver/api/v3rpc/watch.go. etcd before 3.5.6 answers a w
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from coordd.etcd import codec
+from coordd.etcd import codec, methods
 from coordd.etcd.auth import refused_again
 from coordd.etcd.backoff import Backoff
 from coordd.etcd.connection import CallFailedError, Stream
 from coordd.etcd.errors import Compacted, PermissionDenied, TlsError, Unavailable, WatchCancelled
 from coordd.etcd.revisions import OutOfOrderError, Revisions
-from coordd.etcd.translate import Failure, Verdict, plain, translate
+from coordd.etcd.translate import Code, Failure, Verdict, plain, translate
 from coordd.etcd.transport import Transport
 from coordd.etcd.types import WatchBatch
+from coordd.http2.outcome import CallFailed
 from coordd.log import get_logger
 
 _LOG = get_logger("coordd.etcd")
-_REQUEST = "Watch"
 _CREATE_LIMIT_S = 5.0
 _BACKOFF_MAX_S = 1.0
 
@@ -51,9 +51,7 @@ class Watch:
         """See `EtcdClient.watch`."""
         while True:
             try:
-                async with self._transport.stream(
-                    _REQUEST, lambda stubs: stubs.watch.Watch, timeout_s=_CREATE_LIMIT_S
-                ) as stream:
+                async with self._transport.stream(methods.WATCH, timeout_s=_CREATE_LIMIT_S) as stream:
                     await self._create(stream)
                     while True:
                         batch = self._take(await stream.receive())
@@ -94,7 +92,8 @@ class Watch:
                 f" {answer.compact_revision}",
                 compact_revision=answer.compact_revision,
             )
-        failure = translate("CANCELLED", answer.cancel_reason, request=_REQUEST, endpoint="etcd")
+        cancelled = CallFailed(Code.CANCELLED, answer.cancel_reason, sent=True, from_server=True)
+        failure = translate(cancelled, request=methods.WATCH.name, endpoint="etcd")
         if failure.verdict is Verdict.UNKNOWN:
             raise WatchCancelled(f"etcd ended the watch of {start!r}: {reason or 'no reason'}", reason=reason)
         raise CallFailedError(failure)

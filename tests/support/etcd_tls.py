@@ -24,9 +24,15 @@ class TlsFiles:
     verify_clients: bool = False
 
 
-def make_tls(folder: Path, *, verify_clients: bool = False, server_ip: str = "127.0.0.1") -> TlsFiles:
-    """An authority, a server certificate for `server_ip` (and localhost) and a client certificate."""
-    authority = _Authority("coordd test authority")
+def make_tls(
+    folder: Path, *, verify_clients: bool = False, server_ip: str = "127.0.0.1", below_a_root: bool = False
+) -> TlsFiles:
+    """An authority, a server certificate for `server_ip` (and localhost) and a client certificate.
+
+    `below_a_root`: the authority is not a root itself, and `ca` does not hold the root.
+    """
+    root = _Authority("coordd test root") if below_a_root else None
+    authority = _Authority("coordd test authority", root)
     server = authority.issue("etcd", server_ip)
     client = authority.issue("coordd", None)
     return TlsFiles(
@@ -41,13 +47,14 @@ def make_tls(folder: Path, *, verify_clients: bool = False, server_ip: str = "12
 
 
 class _Authority:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, above: "_Authority | None" = None) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
+        issuer = self if above is None else above
         self._cert = (
-            _builder(self._name, self._name, self._key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(self._key, hashes.SHA256())
+            _builder(self._name, issuer._name, self._key.public_key())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(issuer._key, hashes.SHA256())
         )
 
     def pem(self) -> bytes:

@@ -258,6 +258,7 @@ async def test_a_slow_consumer_holds_up_etcd_not_our_memory(
                 passed = proxy.bytes_down
                 await asyncio.sleep(0.3)
             assert passed < 20_000_000
+            assert (await slow.get(f"{root}00")).kv is not None, "who shares the connection is not held up"
             batches = []
             while not batches or batches[-1].revision < writer.last:
                 batches.append(await anext(watch))

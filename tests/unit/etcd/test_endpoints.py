@@ -5,19 +5,25 @@ from coordd.etcd.errors import EndpointInvalid
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "target"),
+    ("text", "name", "host", "port"),
     [
-        ("localhost:2379", "localhost:2379", "dns:///localhost:2379"),
-        (" etcd-0.svc:2379 ", "etcd-0.svc:2379", "dns:///etcd-0.svc:2379"),
-        ("10.0.0.1:2379", "10.0.0.1:2379", "ipv4:10.0.0.1:2379"),
-        ("[::1]:2379", "[::1]:2379", "ipv6:%5B::1%5D:2379"),
-        ("http://etcd:2379/", "etcd:2379", "dns:///etcd:2379"),
-        ("unix:///run/etcd.sock", "unix:///run/etcd.sock", "unix:/run/etcd.sock"),
+        ("localhost:2379", "localhost:2379", "localhost", 2379),
+        (" etcd-0.svc:2379 ", "etcd-0.svc:2379", "etcd-0.svc", 2379),
+        ("10.0.0.1:2379", "10.0.0.1:2379", "10.0.0.1", 2379),
+        ("[::1]:2379", "[::1]:2379", "::1", 2379),
+        ("http://etcd:2379/", "etcd:2379", "etcd", 2379),
+        ("unix:///run/etcd.sock", "unix:///run/etcd.sock", "/run/etcd.sock", 0),
     ],
 )
-def test_spellings(text: str, name: str, target: str) -> None:
+def test_spellings(text: str, name: str, host: str, port: int) -> None:
     (endpoint,) = parse_endpoints([text], tls=False)
-    assert (endpoint.name, endpoint.target) == (name, target)
+    assert (endpoint.name, endpoint.host, endpoint.port) == (name, host, port)
+
+
+def test_a_path_is_not_what_a_server_is_called() -> None:
+    path, host = parse_endpoints(["unix:/run/etcd.sock", "[::1]:2379"], tls=False)
+    assert (path.is_path, path.authority) == (True, "localhost")
+    assert (host.is_path, host.authority) == (False, "[::1]:2379")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 import pytest
 
 from coordd.etcd import errors
-from coordd.etcd.translate import Verdict, as_write_failure, translate
+from coordd.etcd.translate import Code, Failure, Verdict, as_write_failure, translate
+from coordd.http2.outcome import CallFailed
 
 REFUSED, NOT_TAKEN = Verdict.REFUSED, Verdict.NOT_TAKEN
 UNKNOWN, BROKEN, REAUTHENTICATE = Verdict.UNKNOWN, Verdict.BROKEN, Verdict.REAUTHENTICATE
@@ -50,7 +51,7 @@ CASES = [
     ),
     ("INVALID_ARGUMENT", "etcdserver: user name is empty", REAUTHENTICATE, errors.AuthenticationFailed),
     ("DATA_LOSS", "etcdserver: corrupt cluster", REFUSED, errors.Corrupt),
-    # sent, and then?
+    # sent, and then? (etcd has answered)
     ("UNAVAILABLE", "etcdserver: request timed out", UNKNOWN, errors.Unavailable),
     (
         "UNAVAILABLE",
@@ -60,66 +61,78 @@ CASES = [
     ),
     ("UNAVAILABLE", "etcdserver: leader changed", UNKNOWN, errors.Unavailable),
     ("UNAVAILABLE", "etcdserver: server stopped", UNKNOWN, errors.Unavailable),
-    ("UNAVAILABLE", "Socket closed", UNKNOWN, errors.Unavailable),
-    ("UNAVAILABLE", "keepalive watchdog timeout", UNKNOWN, errors.Unavailable),
-    ("UNAVAILABLE", "recvmsg:Connection reset by peer", UNKNOWN, errors.Unavailable),
-    ("DEADLINE_EXCEEDED", "Deadline Exceeded", UNKNOWN, errors.RequestTimeout),
     ("CANCELLED", "etcdserver: request canceled", UNKNOWN, errors.Unavailable),
-    ("INTERNAL", "Received RST_STREAM with error code 2", BROKEN, errors.EtcdError),
     ("UNKNOWN", "something new", BROKEN, errors.EtcdError),
-    # never sent
-    (
-        "UNAVAILABLE",
-        "failed to connect to all addresses; last error: UNKNOWN: ipv4:1.2.3.4:1: Connection refused",
-        NOT_TAKEN,
-        errors.Unavailable,
-    ),
-    (
-        "UNAVAILABLE",
-        "DNS resolution failed for etcd:2379: Domain name not found",
-        NOT_TAKEN,
-        errors.Unavailable,
-    ),
     # no message that is known: the code decides
     ("UNAUTHENTICATED", "who are you", REAUTHENTICATE, errors.AuthenticationFailed),
     ("UNIMPLEMENTED", "unknown service", REFUSED, errors.InvalidRequest),
 ]
 
+SILENT_CASES = [
+    # nothing was heard of etcd; its words would prove nothing
+    ("UNAVAILABLE", "the connection was lost", UNKNOWN, errors.Unavailable),
+    ("UNAVAILABLE", "etcdserver: too many requests", UNKNOWN, errors.Unavailable),
+    ("DEADLINE_EXCEEDED", "Deadline Exceeded", UNKNOWN, errors.RequestTimeout),
+    ("CANCELLED", "the peer cancelled the call", UNKNOWN, errors.Unavailable),
+    ("INTERNAL", "the peer ended the call with HTTP/2 error 0x2", BROKEN, errors.EtcdError),
+]
+
+
+def answered(code: str, details: str) -> Failure:
+    """What becomes of such an answer of etcd's."""
+    failed = CallFailed(Code[code], details, sent=True, from_server=True)
+    return translate(failed, request="Txn", endpoint="etcd-0:2379")
+
+
+def broken(code: str, details: str, *, sent: bool = True) -> Failure:
+    """What becomes of a call that ended without an answer."""
+    return translate(CallFailed(Code[code], details, sent=sent), request="Txn", endpoint="etcd-0:2379")
+
 
 @pytest.mark.parametrize(("code", "details", "verdict", "error"), CASES)
-def test_verdict_and_class(code: str, details: str, verdict: Verdict, error: type[errors.EtcdError]) -> None:
-    failure = translate(code, details, request="Txn", endpoint="etcd-0:2379")
-    assert (failure.verdict, type(failure.error)) == (verdict, error)
-    assert "etcd-0:2379" in str(failure.error)
-
-
-@pytest.mark.parametrize(("code", "details", "verdict", "error"), CASES)
-def test_a_write_is_unknown_exactly_when_it_may_have_been_applied(
+def test_what_etcd_has_answered(
     code: str, details: str, verdict: Verdict, error: type[errors.EtcdError]
 ) -> None:
-    raised = as_write_failure(translate(code, details, request="Txn", endpoint="e:1"))
-    assert isinstance(raised, errors.OutcomeUnknown) == (verdict in {UNKNOWN, BROKEN})
-    if verdict not in {UNKNOWN, BROKEN}:
-        assert type(raised) is error
+    failure = answered(code, details)
+    assert (failure.verdict, type(failure.error), failure.from_server) == (verdict, error, True)
+    assert "etcd-0:2379" in str(failure.error)
+    assert is_unknown(failure) == (verdict in {UNKNOWN, BROKEN})
+
+
+@pytest.mark.parametrize(("code", "details", "verdict", "error"), SILENT_CASES)
+def test_what_etcd_has_not_answered(
+    code: str, details: str, verdict: Verdict, error: type[errors.EtcdError]
+) -> None:
+    failure = broken(code, details)
+    assert (failure.verdict, type(failure.error), failure.from_server) == (verdict, error, False)
+    assert "etcd-0:2379" in str(failure.error)
+    assert is_unknown(failure)
+
+
+@pytest.mark.parametrize(("code", "details", "verdict", "error"), SILENT_CASES)
+def test_what_was_not_sent_was_not_applied(
+    code: str, details: str, verdict: Verdict, error: type[errors.EtcdError]
+) -> None:
+    failure = broken(code, details, sent=False)
+    assert (failure.verdict, type(failure.error), failure.from_server) == (
+        NOT_TAKEN,
+        errors.Unavailable,
+        False,
+    )
+    assert not is_unknown(failure)
+
+
+def is_unknown(failure: Failure) -> bool:
+    """Whether a write that fails so may have been applied; if not, its error is told as it is."""
+    raised = as_write_failure(failure)
+    unknown = isinstance(raised, errors.OutcomeUnknown)
+    assert unknown or raised is failure.error
+    return unknown
 
 
 def test_messages_lose_the_frames_that_say_nothing() -> None:
-    refused = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused"
-    failure = translate("UNAVAILABLE", refused, request="Range", endpoint="e:1")
-    assert failure.error.message == "etcd request Range to e:1 failed: Connection refused"
-
-
-@pytest.mark.parametrize(
-    ("code", "details", "from_server"),
-    [
-        ("UNAVAILABLE", "etcdserver: no leader", True),
-        ("INVALID_ARGUMENT", "anything", True),
-        ("UNAVAILABLE", "Socket closed", False),
-        ("DEADLINE_EXCEEDED", "Deadline Exceeded", False),
-    ],
-)
-def test_whether_the_server_has_spoken(code: str, details: str, from_server: bool) -> None:
-    assert translate(code, details, request="Range", endpoint="e:1").from_server is from_server
+    failure = answered("UNKNOWN", "rpc error: code = Unknown desc = etcdserver: mvcc: something new")
+    assert failure.error.message == "etcd request Txn to etcd-0:2379 failed: something new [UNKNOWN]"
 
 
 def test_retriable_is_never_true_where_a_write_may_have_happened() -> None:
