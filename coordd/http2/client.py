@@ -68,6 +68,10 @@ class _ClientLink(Link):
             self._poll.register(opened.fileno(), select.POLLRDHUP)
         super().connection_made(transport)
 
+    def fed(self) -> None:
+        """Who was answered often makes the next call: it leaves together with what the peer is owed."""
+        self.flush_soon()
+
     def hung_up(self) -> bool:
         """Whether the peer's goodbye lies in the socket, and the loop has not come to read it yet."""
         return bool(self._poll.poll(0))

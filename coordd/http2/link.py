@@ -124,7 +124,11 @@ class Link(asyncio.Protocol):
             self._end(error)
         else:
             if not self.lost:
-                self.flush()
+                self.fed()
+
+    def fed(self) -> None:
+        """What one read has led to is to be written."""
+        self.flush()
 
     def eof_received(self) -> bool:
         """The peer sends no more. A connection that is open one way is of no use."""
