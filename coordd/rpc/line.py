@@ -119,9 +119,10 @@ class Line:
         """
         if self._closed:
             raise self._is_closed()
-        dial = self._dialling()
-        await asyncio.wait((dial,), timeout=max(0.0, timeout_s))
-        if not dial.done():
+        dial = self._dialling() if timeout_s > 0 else None
+        if dial is not None:
+            await asyncio.wait((dial,), timeout=timeout_s)
+        if dial is None or not dial.done():
             text = f"no connection to {self.address} in time"
             raise CallFailed(RpcCode.DEADLINE_EXCEEDED, text, sent=False)
         outcome = self._is_closed() if dial.cancelled() else dial.result()

@@ -129,6 +129,15 @@ async def test_a_server_that_does_not_accept_is_waited_for_within_limits() -> No
         assert caught.value.code == RpcCode.DEADLINE_EXCEEDED
 
 
+async def test_a_call_without_time_makes_no_connection(server: ScriptedServer, line: Line) -> None:
+    for timeout_s in (0.0, -1.0):
+        error = await failure(line, timeout_s=timeout_s)
+        assert (error.code, error.sent) == (RpcCode.DEADLINE_EXCEEDED, False)
+    await ask(line)
+    assert len(server.connections) == 1
+    assert (await failure(line, timeout_s=0.0)).code == RpcCode.DEADLINE_EXCEEDED
+
+
 async def test_a_caller_that_goes_does_not_end_the_dial_of_the_others() -> None:
     [port] = free_ports(1)
     with socket.socket() as reserved:
