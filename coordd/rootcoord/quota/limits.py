@@ -109,6 +109,6 @@ def judge(
         usual=usual,
         own=own,
         brakes=brakes(measures, settings.writing),
-        full=full_disk(measures.data, settings.writing, lambda one: own.get(one, usual)),
+        full=full_disk(measures.data, settings.writing, usual, own),
         cool_off=cool_off(measures, settings.reading),
     )

@@ -98,7 +98,7 @@ class Measures:
     def collections(self) -> frozenset[int]:
         """Collections that a node works for."""
         nodes = (*self.data.nodes, *self.query_nodes)
-        return frozenset(collection_id for node in nodes for collection_id in node.collections)
+        return frozenset().union(*(node.collections for node in nodes))
 
 
 def read_data_coord(text: str, now_ms: int) -> Generator[None, None, DataSide]:

@@ -6,13 +6,13 @@ least counts; of equal ones that of the ticks.
 Source of truth: Milvus 2.3.5 internal/rootcoord/quota_center.go (calculateWriteRates, checkDiskQuota).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain
 
 from coordd.config.quota import LimitWritingSettings, WaterLevels
-from coordd.rootcoord.quota.ceilings import Ceilings, total_disk_quota
+from coordd.rootcoord.quota.ceilings import UNLIMITED, Ceilings, total_disk_quota
 from coordd.rootcoord.quota.measures import DataSide, Measures, Node, QueryNode
 
 
@@ -87,9 +87,12 @@ class FullDisk:
 
 
 def full_disk(
-    data: DataSide, settings: LimitWritingSettings, ceilings_of: Callable[[int], Ceilings]
+    data: DataSide, settings: LimitWritingSettings, usual: Ceilings, own: Mapping[int, Ceilings]
 ) -> FullDisk:
-    """What is full by what DataCoord says; nothing, if it says nothing."""
+    """What is full by what DataCoord says; nothing, if it says nothing.
+
+    `own`: the ceilings of those collections for which the `usual` ones do not count.
+    """
     sizes = data.collection_binlog_bytes
     if not settings.disk.enabled or sizes is None:
         return FullDisk()
@@ -97,7 +100,7 @@ def full_disk(
         all_full=data.binlog_bytes >= total_disk_quota(settings.disk),
         collections=frozenset(
             collection_id
-            for collection_id, size in sizes.items()
-            if size >= ceilings_of(collection_id).disk_bytes
+            for collection_id in (sizes if usual.disk_bytes < UNLIMITED else sizes.keys() & own.keys())
+            if sizes[collection_id] >= own.get(collection_id, usual).disk_bytes
         ),
     )

@@ -126,27 +126,35 @@ def test_of_two_reasons_to_deny_ticks_are_named() -> None:
 # --- the disk ---
 
 
-def of(quotas: dict[int, float]) -> Any:
-    return lambda one: Ceilings({}, quotas.get(one, math.inf))
+def of(quotas: dict[int, float], usual: float = math.inf) -> tuple[Ceilings, dict[int, Ceilings]]:
+    return Ceilings({}, usual), {one: Ceilings({}, quota) for one, quota in quotas.items()}
 
 
 def test_collections_that_have_used_up_their_quota() -> None:
     data = measures(sizes={1: 99, 2: 100, 3: 101}, total=300).data
-    found = full_disk(data, settings().writing, of(dict.fromkeys((1, 2, 3), 100.0)))
+    found = full_disk(data, settings().writing, *of(dict.fromkeys((1, 2, 3), 100.0)))
     assert found == FullDisk(all_full=False, collections=frozenset({2, 3}))
+
+
+def test_a_quota_of_its_own_counts_instead_of_the_usual_one() -> None:
+    data = measures(sizes={1: 99, 2: 100, 3: 101}, total=300).data
+    own = {1: 99.0, 3: math.inf, 4: 1.0}
+    for usual, full in ((100.0, {1, 2}), (math.inf, {1}), (0.0, {1, 2})):
+        found = full_disk(data, settings().writing, *of(own, usual))
+        assert found.collections == full
 
 
 @pytest.mark.parametrize(("total", "all_full"), [(4 * MIB - 1, False), (4 * MIB, True)])
 def test_the_quota_of_all_collections(total: int, all_full: bool) -> None:
     disk = {"quota_mb": 4}
-    found = full_disk(measures(total=total, sizes={}).data, settings(writing={"disk": disk}).writing, of({}))
+    found = full_disk(measures(total=total, sizes={}).data, settings(writing={"disk": disk}).writing, *of({}))
     assert found == FullDisk(all_full, frozenset())
 
 
 def test_nothing_is_full_while_nothing_is_known_or_asked_for() -> None:
     section = {"quota_mb": 1}
     unknown = measures(total=9 * MIB, sizes=None).data
-    assert full_disk(unknown, settings(writing={"disk": section}).writing, of({})) == FullDisk()
+    assert full_disk(unknown, settings(writing={"disk": section}).writing, *of({})) == FullDisk()
     known = measures(total=9 * MIB, sizes={1: 9 * MIB}).data
     off = settings(writing={"disk": {**section, "enabled": False}}).writing
-    assert full_disk(known, off, of({1: 1})) == FullDisk()
+    assert full_disk(known, off, *of({1: 1})) == FullDisk()
