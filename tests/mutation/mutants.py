@@ -178,6 +178,20 @@ MUTANTS: Final = (
         ("tests/integration/rootcoord/test_alterations.py",),
     ),
     Mutant(
+        "what a call that was broken off has made",
+        "coordd/rootcoord/ddl.py",
+        "            self._unsure = unsure\n",
+        "            self._unsure.discard(call)\n",
+        ("tests/unit/rootcoord/test_repetitions.py",),
+    ),
+    Mutant(
+        "a restored name that another has made meanwhile",
+        "coordd/rootcoord/access/backup.py",
+        "all(users.encrypted_password(user.user) == user.password for user in part.users)",
+        "all(user.user in users for user in part.users)",
+        ("tests/unit/rootcoord/test_repetitions.py",),
+    ),
+    Mutant(
         "one thing at a time for a proxy that hangs",
         QUOTA_CENTER,
         "        if name in self._under_way:\n            return None\n",
