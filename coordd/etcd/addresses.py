@@ -9,16 +9,19 @@ process that hangs, too.
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
 
 from coordd.etcd.endpoints import Endpoint
-from coordd.etcd.errors import EtcdError, TlsError, Unavailable
+from coordd.etcd.errors import TlsError, Unavailable
 from coordd.http2.client import Channel
+from coordd.http2.race import NoneWonError, Race
 
 HEAD_START_S = 0.25
 """RFC 8305, section 5 (Connection Attempt Delay)."""
 
-Connect = Callable[[str], Awaitable[Channel]]
+Connect = Callable[[str], Coroutine[Any, Any, Channel]]
 
 
 async def resolve(endpoint: Endpoint) -> Sequence[str]:
@@ -45,67 +48,19 @@ async def first_of(addresses: Sequence[str], connect: Connect) -> Channel:
         Unavailable: none is to be had; says why for each reason once.
         TlsError: none is to be had, and all failed for such a reason.
     """
-    return await connect(addresses[0]) if len(addresses) == 1 else await _Race(addresses, connect).run()
+    if len(addresses) == 1:
+        return await connect(addresses[0])
+    race: Race[Channel] = Race(HEAD_START_S, Channel.close, (Unavailable, TlsError))
+    try:
+        return await race.run([partial(connect, address) for address in addresses])
+    except NoneWonError as none:
+        raise _why(none.errors) from none
 
 
-class _Race:
-    """One attempt at several addresses."""
-
-    def __init__(self, addresses: Sequence[str], connect: Connect) -> None:
-        self._addresses = addresses
-        self._connect = connect
-        self._failed = [asyncio.Event() for _ in addresses]
-        self._errors: list[EtcdError] = []
-        self._tasks: list[asyncio.Task[None]] = []
-        self._winner: Channel | None = None
-
-    async def run(self) -> Channel:
-        """See `first_of`."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._tasks = [
-                    group.create_task(self._try(number), name=f"etcd dial {address}")
-                    for number, address in enumerate(self._addresses)
-                ]
-        except BaseException:
-            if self._winner is not None:
-                self._winner.close()
-            raise
-        if self._winner is None:
-            raise self._why()
-        return self._winner
-
-    async def _try(self, number: int) -> None:
-        await self._wait_turn(number)
-        try:
-            channel = await self._connect(self._addresses[number])
-        except (Unavailable, TlsError) as error:
-            self._errors.append(error)
-            self._failed[number].set()
-            return
-        if self._winner is not None:
-            channel.close()
-            return
-        self._winner = channel
-        for other, task in enumerate(self._tasks):
-            if other != number:
-                task.cancel()
-
-    async def _wait_turn(self, number: int) -> None:
-        """Until each address before this one has failed, or had its head start."""
-        for failed in self._failed[:number]:
-            try:
-                async with asyncio.timeout(HEAD_START_S):
-                    await failed.wait()
-            except TimeoutError:
-                continue
-
-    def _why(self) -> EtcdError:
-        """An error of TLS is given up on sooner than others, so it must be the only kind."""
-        others = [error for error in self._errors if not isinstance(error, TlsError)]
-        if not others:
-            return self._errors[0]
-        return Unavailable("; ".join(dict.fromkeys(error.message for error in others)))
+def _why(errors: Sequence[Exception]) -> Exception:
+    """An error of TLS is given up on sooner than others, so it must be the only kind."""
+    others = [error.message for error in errors if isinstance(error, Unavailable)]
+    return Unavailable("; ".join(dict.fromkeys(others))) if others else errors[0]
 
 
 def _is_address(host: str) -> bool:
