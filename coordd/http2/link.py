@@ -150,6 +150,11 @@ class Link(asyncio.Protocol):
         if self._side is Side.SERVER and self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
+    @property
+    def unwritten(self) -> int:
+        """Bytes that were written and that the socket has not taken."""
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
     def flush(self) -> None:
         """Write what the core has to say; nothing if the connection is not there, or gone."""
         data = self.core.take()

@@ -32,6 +32,8 @@ _MAX_STREAMS: Final = 16_384
 client. More than the calls that a server takes by default, so that the server's limit comes first."""
 _UNSENT_LIMIT: Final = 64 << 20
 """Bytes of answers that a client may leave unread, on top of the largest single one."""
+_FLUSH_BYTES: Final = 1 << 20
+"""Of answers made before they are written: one read may bring thousands of requests for large ones."""
 _STOPPING: Final = "this server is stopping"
 
 
@@ -125,6 +127,7 @@ class ServedConnection:
         self._arriving: dict[int, _Arriving] = {}
         self._calls: dict[int, ServedCall] = {}
         self._leaving = False
+        self._unflushed = 0
         self._last_headers: list[tuple[str, str]] = []
         self._last_head: RequestHead | None = None
 
@@ -188,6 +191,8 @@ class ServedConnection:
 
     def _begin(self, stream: int, headers: list[tuple[str, str]]) -> _Arriving | None:
         """A call whose request is still to come; None if it was refused."""
+        if self._link.lost:  # closed within the piece of input that brought this
+            return None
         try:
             head = self._read_head(headers)
         except NotAnswerable as bad:
@@ -269,6 +274,16 @@ class ServedConnection:
         self._pings.answered()
         if core.unsent > limit + _UNSENT_LIMIT:
             self._send_away(b"answers are not read")
+        self._unflushed += size
+        if self._unflushed > _FLUSH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write now, though more may be answered within this piece of input, and see whether it is read."""
+        self._unflushed = 0
+        self._link.flush()
+        if self._link.unwritten > self._max_send_bytes + _UNSENT_LIMIT:
+            self._link.abort()  # what would be said now is not read either
 
     def _pinged(self) -> None:
         if self._pings.one_too_many(boottime()):
