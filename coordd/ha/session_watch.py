@@ -3,7 +3,7 @@
 A view of the session table that every replica follows anyway; nothing is read from etcd here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from coordd.ha.follower import Follower
 from coordd.ha.leadership import SessionTable
@@ -17,6 +17,8 @@ class SessionWatch:
         self._table = table
         self._follower = follower
         self._seen = table.changes
+        self._nodes_at = table.changes
+        self._nodes: dict[str, Mapping[int, SessionRecord]] = {}  # found since then, by role
         self._listeners: list[Callable[[], None]] = []
         follower.on_progress(self._look)
 
@@ -29,10 +31,20 @@ class SessionWatch:
         entry = self._table.get(role)
         return None if entry is None else entry.record
 
-    def nodes(self, role: str) -> dict[int, SessionRecord]:
-        """All processes `<role>-<id>` by server ID, in order; without those whose record cannot be read."""
-        records = (entry.record for entry in self._table.of_role(role))
-        return {record.server_id: record for record in records if record is not None}
+    def nodes(self, role: str) -> Mapping[int, SessionRecord]:
+        """All processes `<role>-<id>` by server ID, in order; without those whose record cannot be read.
+
+        As they are now: the mapping does not change, the next one may be another.
+        """
+        if self._nodes_at != self._table.changes:
+            self._nodes_at = self._table.changes
+            self._nodes.clear()
+        known = self._nodes.get(role)
+        if known is None:
+            records = (entry.record for entry in self._table.of_role(role))
+            known = {record.server_id: record for record in records if record is not None}
+            self._nodes[role] = known
+        return known
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after each change of session keys; it must not raise. Returns what ends that."""

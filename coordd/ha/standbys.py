@@ -50,10 +50,15 @@ class Offer:
 
 
 class StandbyReportTable:
-    """The reports of all standbys of all roles."""
+    """The reports of all standbys of all roles.
+
+    Attributes:
+        changes: how often an event was taken in.
+    """
 
     def __init__(self, layout: MetaLayout) -> None:
         self.prefix = layout.standby_prefix
+        self.changes = 0
         self._layout = layout
         self._reports: dict[StandbyReportKey, StandbyReport] = {}
 
@@ -66,6 +71,7 @@ class StandbyReportTable:
         key = self._layout.parse(event.key)
         if not isinstance(key, StandbyReportKey):
             raise DecodeError(event.key, "not the key of a standby's report")
+        self.changes += 1
         self._reports.pop(key, None)
         if event.value is None:
             return

@@ -19,6 +19,8 @@ class CoordinationTables:
         self.offers = OfferTable(layout)
         self.switchovers = SwitchoverTable(layout)
         self.history = HistoryTable(layout)
+        self._standbys_at = (-1, -1, "")
+        self._standbys_then: tuple[ev.Standby, ...] = ()
 
     @property
     def all(self) -> list[Table]:
@@ -47,6 +49,13 @@ class CoordinationTables:
         )
 
     def _standbys(self, role: str, active: SessionEntry | None) -> tuple[ev.Standby, ...]:
+        """Looked for when a session or a report has changed; asked for after every change of metadata."""
+        now = (self.sessions.changes, self.reports.changes, role)
+        if now != self._standbys_at:
+            self._standbys_then, self._standbys_at = self._find_standbys(role, active), now
+        return self._standbys_then
+
+    def _find_standbys(self, role: str, active: SessionEntry | None) -> tuple[ev.Standby, ...]:
         holder = active.record.server_id if active and active.record else None
         standbys = []
         for entry in self.sessions.of_role(role):

@@ -41,12 +41,14 @@ def heartbeat(value: bytes, revision: int) -> Event:
 
 
 def observed(events: Sequence[Event]) -> ev.Observed:
-    """What is seen of rootcoord after these events, as of revision 40 at 1.5 s."""
+    """What is seen of rootcoord after these events, looked at after each; as of revision 40 at 1.5 s."""
     tables = CoordinationTables(LAYOUT)
     fold = Fold(tables.all)
+    seen = tables.observed(ROLE, 1.5, 40)
     for event in sorted(events, key=lambda event: event.mod_revision):
         fold.apply_commit(event.mod_revision, [event])
-    return tables.observed(ROLE, 1.5, 40)
+        seen = tables.observed(ROLE, 1.5, 40)
+    return seen
 
 
 def test_nothing_there_is_nothing_seen() -> None:
