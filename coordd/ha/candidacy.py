@@ -118,7 +118,6 @@ class Candidacy:
                 if self.around.settings.active_standby:
                     self._context.say.entered_standby()
                     self._start(self._announce_standby(), "standby")
-                    self._start(self.around.server.prepare(), "server")
                     self._start(self._standing_by.report_regularly(), "report")
                 self.observe()
                 try:

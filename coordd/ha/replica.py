@@ -124,12 +124,6 @@ class Replica:
 
         At a later registration both are waited out too, since a person can mend them while we run.
         """
-        try:
-            await self._run()
-        finally:
-            await self._around.server.close()
-
-    async def _run(self) -> None:
         async with TaskScope() as scope:
             scope.create_task(self.follower.run(), name=f"{self.settings.role}:follower")
             scope.create_task(self.coordinator.follow(), name=f"{self.settings.role}:more to follow")

@@ -15,15 +15,8 @@ class ServerSlot:
         self._factory = factory
         self._holders: set[str] = set()
         self._server: RoleServer | None = None
-        self._spare: RoleServer | None = None
         self._started = False
         self._one_at_a_time = asyncio.Lock()
-
-    async def prepare(self) -> None:
-        """Make the next server before it is needed, since that takes a millisecond of a takeover."""
-        async with self._one_at_a_time:
-            if self._server is None and self._spare is None:
-                self._spare = self._factory()
 
     async def hold(self, who: str) -> None:
         """Listen from now on until `release`; nothing is accepted before `start`. Idempotent.
@@ -33,7 +26,7 @@ class ServerSlot:
         """
         async with self._one_at_a_time:
             if self._server is None:
-                server, self._spare = self._spare or self._factory(), None
+                server = self._factory()
                 await server.listen()
                 self._server, self._started = server, False
             self._holders.add(who)
@@ -52,10 +45,3 @@ class ServerSlot:
             if not self._holders and self._server is not None:
                 server, self._server = self._server, None  # its stop goes on even if we are cancelled
                 await server.stop(0.0)
-
-    async def close(self) -> None:
-        """The end of the replica: a server that was made and not needed goes too."""
-        async with self._one_at_a_time:
-            spare, self._spare = self._spare, None
-            if spare is not None:
-                await spare.stop(0.0)

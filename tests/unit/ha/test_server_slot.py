@@ -44,29 +44,6 @@ async def test_it_listens_with_the_first_holder_and_stops_with_the_last() -> Non
     assert servers.calls == [["listen", "start", "stop 0"]]
 
 
-async def test_a_server_that_was_prepared_is_the_next_one() -> None:
-    servers = Servers()
-    slot = ServerSlot(servers.make)
-    await slot.prepare()
-    await slot.prepare()
-    assert servers.calls == [[]], "made once, and it does not listen"
-    await slot.hold("a")
-    await slot.prepare()
-    assert servers.calls == [["listen"]]
-    await slot.release("a")
-    await slot.hold("a")
-    assert servers.calls == [["listen", "stop 0"], ["listen"]]
-
-
-async def test_a_server_that_was_prepared_for_nothing_is_stopped() -> None:
-    servers = Servers()
-    slot = ServerSlot(servers.make)
-    await slot.prepare()
-    await slot.close()
-    await slot.close()
-    assert servers.calls == [["stop 0"]]
-
-
 async def test_releasing_what_is_not_held_changes_nothing() -> None:
     servers = Servers()
     slot = ServerSlot(servers.make)
