@@ -5,9 +5,9 @@ without waiting a minute. So a test sees a drop end.
 from functools import partial
 
 from coordd.cli import main
-from coordd.rootcoord import coordinator
+from coordd.rootcoord import serving
 from coordd.rootcoord.life import Means
 
 if __name__ == "__main__":
-    coordinator.Means = partial(Means, segments_every_s=0.2)
+    serving.Means = partial(Means, segments_every_s=0.2)
     main()
