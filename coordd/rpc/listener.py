@@ -32,6 +32,7 @@ class Listener:
         self._bound = bound
         self._tls = tls
         self._loop = asyncio.get_running_loop()
+        self._failing = False
         self._connecting: set[asyncio.Task[None]] = set()
         self._fresh: set[socket.socket] = set()
         """Accepted, and still ours: closing those that the loop has is left to the loop."""
@@ -75,10 +76,13 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("cannot accept connections, trying again", reason=str(error))
+                if not self._failing:
+                    log.error("cannot accept connections, trying again", reason=str(error))
+                self._failing = True
                 self._loop.remove_reader(one)
                 self._loop.call_later(_PAUSE_S, self._resume, one, protocol)
                 return
+            self._failing = False
             accepted.settimeout(0.0)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._fresh.add(accepted)
