@@ -213,13 +213,18 @@ class Link(asyncio.Protocol):
         else:
             self._timer = self._loop.call_later(keepalive.time_s, self._check_silence, keepalive)
 
-    def _check_answer(self, keepalive: Keepalive, pinged: float) -> None:
-        """Something must come between `pinged` and `timeout_s` later.
+    def _heard_since(self, pinged: float) -> bool:
+        """Whether something has come since a ping.
 
-        uvloop's clock has milliseconds, so an answer may well come at the very time of the ping.
+        Before it there was nothing for a while, and uvloop's clock has milliseconds: an answer may well come
+        at the very time of the ping.
         """
+        return self._heard >= pinged
+
+    def _check_answer(self, keepalive: Keepalive, pinged: float) -> None:
+        """Something must come between `pinged` and `timeout_s` later."""
         left = pinged + keepalive.timeout_s - self._loop.time()
-        if self._heard >= pinged:
+        if self._heard_since(pinged):
             self._check_silence(keepalive)
         elif left > 0:
             self._timer = self._loop.call_later(left, self._check_answer, keepalive, pinged)
@@ -227,7 +232,7 @@ class Link(asyncio.Protocol):
             self._timer = self._loop.call_later(_LAST_CHANCE_S, self._give_up, keepalive, pinged)
 
     def _give_up(self, keepalive: Keepalive, pinged: float) -> None:
-        if self._heard >= pinged:
+        if self._heard_since(pinged):
             self._check_silence(keepalive)
         else:
             self.abort(PeerSilent(f"no answer to a ping for {keepalive.timeout_s} s"))

@@ -18,6 +18,8 @@ SNAPSHOTS: Final = "tests/unit/rootcoord/snapshots"
 SENDERS: Final = "tests/unit/rootcoord/timetick/test_protocol.py::test_nothing_follows_a_tick_that_covers_it"
 IMPORTS: Final = "tests/unit/rootcoord/imports/test_driver.py"
 QUOTA_CENTER: Final = "coordd/rootcoord/quota/center.py"
+HTTP2: Final = "tests/unit/http2"
+CALLS: Final = "tests/integration/http2"
 QUOTA_ROUNDS: Final = "tests/integration/rootcoord/test_quota_center.py"
 
 
@@ -246,5 +248,54 @@ MUTANTS: Final = (
         "await self._data_coord.unset_is_importing(segments, deadline=_soon())",
         "segments.clear()",
         (f"{IMPORTS}::test_a_task_from_its_file_to_its_rows",),
+    ),
+    Mutant(
+        "a window that the peer made smaller while data waited",
+        "coordd/http2/sending.py",
+        "if stream.window <= 0:",
+        "if stream.queue is None:",
+        (f"{HTTP2}/test_core_flow.py",),
+    ),
+    Mutant(
+        "a header block that changes the table is decoded each time",
+        "coordd/http2/hpack.py",
+        "if changes == self._changes and end <= _MAX_CACHED_BYTES:",
+        "if end <= _MAX_CACHED_BYTES:",
+        (f"{HTTP2}/test_hpack_vectors.py", f"{HTTP2}/test_hpack_model.py"),
+    ),
+    Mutant(
+        "the bound on frames that bring nothing",
+        "coordd/http2/connection.py",
+        "if self._nuisance > self._calm_limit:",
+        "if self._nuisance < 0:",
+        (f"{HTTP2}/test_core_hostile.py::test_floods_end_with_enhance_your_calm",),
+    ),
+    Mutant(
+        "what comes for a stream that was given up",
+        "coordd/http2/connection.py",
+        "if number not in self._given_up:",
+        "if number > 0:",
+        (f"{HTTP2}/test_core_pair.py",),
+    ),
+    Mutant(
+        "an answer to a ping at the very time of the ping",
+        "coordd/http2/link.py",
+        "return self._heard >= pinged",
+        "return self._heard > pinged",
+        (f"{CALLS}/test_http2_link.py::test_answers_that_come_within_a_tick_of_the_clock_count",),
+    ),
+    Mutant(
+        "the bound on answers that a client does not read",
+        "coordd/rpc/served_connection.py",
+        "if self._link.unwritten > self._max_send_bytes + _UNSENT_LIMIT:",
+        "if self._link.unwritten < 0:",
+        (f"{CALLS}/test_attackers.py::test_a_client_that_reads_nothing_is_not_answered_without_bound",),
+    ),
+    Mutant(
+        "a refused call was not carried out",
+        "coordd/http2/outcome.py",
+        "sent=code != REFUSED_STREAM",
+        "sent=True",
+        (f"{CALLS}/test_channel.py::test_answers_that_are_none",),
     ),
 )
