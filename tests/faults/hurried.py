@@ -9,5 +9,6 @@ from coordd.rootcoord import serving
 from coordd.rootcoord.life import Means
 
 if __name__ == "__main__":
+    assert serving.Means is Means
     serving.Means = partial(Means, segments_every_s=0.2)
     main()
