@@ -143,6 +143,7 @@ class Channel:
         try:
             await channel._loop.create_connection(lambda: channel._link, sock=opened, **secure)
         except BaseException:
+            channel._link.abort()  # uvloop closes under it without a word when this is cancelled in time
             opened.close()
             raise
         await channel._until_ready()
