@@ -78,9 +78,9 @@ class Authenticator:
 
     async def _fetch(self, connection: Connection, timeout_s: float) -> str | None:
         user = self._settings.user_name
-        request = rpc.AuthenticateRequest(name=user, password=self._settings.password.get_secret_value())
+        login = rpc.AuthenticateRequest(name=user, password=self._settings.password.get_secret_value())
         try:
-            answer = await connection.unary(AUTHENTICATE, request, _LEADER, timeout_s)
+            answer = await connection.unary(AUTHENTICATE, login.SerializeToString(), _LEADER, timeout_s)
         except CallFailedError as failed:
             error = failed.failure.error
             if _NOT_ENABLED in error.message:

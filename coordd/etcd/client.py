@@ -157,7 +157,7 @@ class EtcdClient:
 
     async def put(self, key: str, value: bytes, *, lease: int = 0, timeout_s: float | None = None) -> int:
         """Write one key unconditionally; returns the revision. Raises as `txn`."""
-        request = codec.put_request(key, value, lease)
+        request = codec.put_request(key, value, lease).SerializeToString()
         codec.check_size(request)
         answer = await self._transport.unary(
             methods.PUT, request, timeout_s=self._limit(timeout_s), writes=True
@@ -166,7 +166,7 @@ class EtcdClient:
 
     async def delete(self, key: str, range_end: str | None = None, *, timeout_s: float | None = None) -> int:
         """Delete one key or [key, range_end); returns how many there were. Raises as `txn`."""
-        request = codec.delete_request(key, range_end)
+        request = codec.delete_request(key, range_end).SerializeToString()
         answer = await self._transport.unary(
             methods.DELETE_RANGE, request, timeout_s=self._limit(timeout_s), writes=True
         )
@@ -182,7 +182,7 @@ class EtcdClient:
         """
         answer = await self._transport.unary(
             methods.LEASE_GRANT,
-            rpc.LeaseGrantRequest(TTL=ttl_s),
+            rpc.LeaseGrantRequest(TTL=ttl_s).SerializeToString(),
             timeout_s=self._limit(timeout_s),
             writes=False,
         )
@@ -197,7 +197,7 @@ class EtcdClient:
         try:
             await self._transport.unary(
                 methods.LEASE_REVOKE,
-                rpc.LeaseRevokeRequest(ID=lease_id),
+                rpc.LeaseRevokeRequest(ID=lease_id).SerializeToString(),
                 timeout_s=self._limit(timeout_s),
                 writes=False,
             )
@@ -212,7 +212,7 @@ class EtcdClient:
         """
         answer = await self._transport.unary(
             methods.LEASE_TIME_TO_LIVE,
-            rpc.LeaseTimeToLiveRequest(ID=lease_id),
+            rpc.LeaseTimeToLiveRequest(ID=lease_id).SerializeToString(),
             timeout_s=self._limit(timeout_s),
             writes=False,
         )
@@ -267,7 +267,7 @@ class EtcdClient:
     async def _read(self, request: Any, timeout_s: float | None) -> Any:
         return await self._transport.unary(
             methods.RANGE,
-            request,
+            request.SerializeToString(),
             timeout_s=self._limit(timeout_s),
             writes=False,
             require_leader=not request.serializable,
@@ -279,7 +279,8 @@ class EtcdClient:
                 connection = await self._transport.dial(endpoint, limit_s)
                 try:
                     metadata = await self._transport.auth.metadata(connection, limit_s, require_leader=False)
-                    answer = await connection.unary(methods.STATUS, rpc.StatusRequest(), metadata, limit_s)
+                    nothing = rpc.StatusRequest().SerializeToString()
+                    answer = await connection.unary(methods.STATUS, nothing, metadata, limit_s)
                 finally:
                     connection.close()
         except CallFailedError as failed:

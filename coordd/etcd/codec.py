@@ -27,8 +27,8 @@ _DELETE = mvcc.Event.DELETE
 _PUT_DONE = PutResult()
 
 
-def txn_request(compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> Any:
-    """The message of a transaction.
+def txn_request(compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> bytes:
+    """The message of a transaction, serialized.
 
     Raises:
         TooManyOperations, RequestTooLarge: etcd would refuse it.
@@ -36,14 +36,14 @@ def txn_request(compares: Sequence[Compare], success: Sequence[Op], failure: Seq
     longest = max(len(compares), len(success), len(failure))
     if longest > MAX_TXN_OPS:
         raise TooManyOperations(f"a transaction of {longest} operations: etcd takes {MAX_TXN_OPS}")
-    request = rpc.TxnRequest.FromString(encode_txn(compares, success, failure))
+    request = encode_txn(compares, success, failure)
     check_size(request)
     return request
 
 
-def check_size(request: Any) -> None:
-    """Raises RequestTooLarge if etcd would refuse the message for its size."""
-    size = request.ByteSize()
+def check_size(request: bytes) -> None:
+    """Raises RequestTooLarge if etcd would refuse the serialized message for its size."""
+    size = len(request)
     if size + REQUEST_OVERHEAD_BYTES > MAX_REQUEST_BYTES:
         raise RequestTooLarge(
             f"a request of {size} bytes: etcd takes {MAX_REQUEST_BYTES - REQUEST_OVERHEAD_BYTES}",

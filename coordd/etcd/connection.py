@@ -78,14 +78,12 @@ class Connection:
         """How long ago the oldest question was asked since which nothing at all has arrived; 0.0 if none."""
         return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
 
-    async def unary(self, method: Method, message: Any, metadata: Metadata, timeout_s: float) -> Any:
-        """Send one request and await its answer. Raises CallFailedError."""
+    async def unary(self, method: Method, request: bytes, metadata: Metadata, timeout_s: float) -> Any:
+        """Send one serialized request and await its answer. Raises CallFailedError."""
         self._in_flight += 1
         try:
             with self.question():
-                body = await self._channel.unary(
-                    method.path, message.SerializeToString(), metadata=metadata, timeout_s=timeout_s
-                )
+                body = await self._channel.unary(method.path, request, metadata=metadata, timeout_s=timeout_s)
                 self.heard()
             return self.decoded(method, body)
         except CallFailed as failed:

@@ -100,13 +100,13 @@ class Transport:
     async def unary(
         self,
         method: Method,
-        message: Any,
+        request: bytes,
         *,
         timeout_s: float,
         writes: bool,
         require_leader: bool = True,
     ) -> Any:
-        """One request and its answer, within `timeout_s`.
+        """One serialized request and its answer, within `timeout_s`.
 
         Raises:
             OutcomeUnknown: it writes, was sent, and was not answered.
@@ -114,7 +114,7 @@ class Transport:
         """
         try:
             answer = await self._unary(
-                method, message, timeout_s, writes=writes, require_leader=require_leader
+                method, request, timeout_s, writes=writes, require_leader=require_leader
             )
         except EtcdError as error:
             self.figures.failed(method.name)
@@ -140,7 +140,7 @@ class Transport:
         self._recovered = asyncio.Event()
 
     async def _unary(
-        self, method: Method, message: Any, timeout_s: float, *, writes: bool, require_leader: bool
+        self, method: Method, request: bytes, timeout_s: float, *, writes: bool, require_leader: bool
     ) -> Any:
         deadline = time.monotonic() + timeout_s
         attempts = _Attempts(len(self.endpoints))
@@ -152,7 +152,7 @@ class Transport:
                 metadata = await self.auth.metadata(connection, limit, require_leader=require_leader)
                 token = self.auth.token
                 limit = self._attempt_s(deadline, writes=writes)
-                return await connection.unary(method, message, metadata, limit)
+                return await connection.unary(method, request, metadata, limit)
             except CallFailedError as failed:
                 self.note_failure(connection, failed.failure)
                 pause_s = attempts.plan(failed.failure, writes=writes)

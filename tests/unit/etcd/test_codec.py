@@ -3,10 +3,11 @@ import pytest
 from coordd.etcd import MAX_REQUEST_BYTES, MAX_TXN_OPS, Compare, Delete, Get, Put
 from coordd.etcd.codec import range_request, txn_request, watch_request
 from coordd.etcd.errors import RequestTooLarge, TooManyOperations
+from coordd.etcd.messages import rpc
 
 
 def test_a_transaction_carries_every_compare_and_operation() -> None:
-    request = txn_request(
+    body = txn_request(
         [
             Compare.version("k", 0),
             Compare.create_revision("k", 7),
@@ -17,6 +18,7 @@ def test_a_transaction_carries_every_compare_and_operation() -> None:
         [Put("a", b"1", lease=3), Delete("b"), Delete("c", "d")],
         [Get("e"), Get("f", "g")],
     )
+    request = rpc.TxnRequest.FromString(body)
     kinds = [one.WhichOneof("target_union") for one in request.compare]
     assert kinds == ["version", "create_revision", "mod_revision", "value", "lease"]
     assert request.compare[2].mod_revision == 8

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from aetcd import rpc
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coordd.etcd import Compare, Delete, Get, Nested, Op, Put
+from coordd.etcd.messages import rpc
 from coordd.etcd.txn_wire import encode_txn
 from coordd.etcd.types import CompareTarget, encode_key
 
