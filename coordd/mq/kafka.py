@@ -1,12 +1,10 @@
 """Kafka as the message queue: partition 0 of the topic that is named like the channel, no key, no headers.
 
-`AIOProducer` of confluent-kafka 2.16 completes the futures of its messages in whatever thread asks librdkafka
-for delivery reports, and by itself it asks only every 0.1 s at best. An event loop does not stand being woken
-from another thread like that (asyncio's debug mode raises, uvloop's state can break). So it is given an
-executor that runs things at once in the loop's own thread (`InPlace`), where it is used for nothing that
-blocks: messages are put into librdkafka's queue, and reports are fetched without waiting, every millisecond
-while messages are under way, more seldom while Kafka is away. What does block, taking a client down, is done
-in a thread.
+librdkafka works in threads of its own, and calls nobody back from there: delivery reports wait until they are
+fetched, and are given to their callbacks by the thread that fetches. Here that is the event loop's own, which
+does nothing that blocks: messages are put into librdkafka's queue, and reports are fetched without waiting,
+every millisecond while messages are under way, more seldom while Kafka is away. What does block, taking a
+client down, is done in a thread.
 
 What it does not promise: that a message is there only once (librdkafka sends again what was not confirmed),
 and that a message which was being sent when its sender gave up does not arrive.
@@ -18,12 +16,10 @@ import asyncio
 import os
 import struct
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from contextlib import suppress
-from typing import Final, ParamSpec, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
-from confluent_kafka import KafkaError, KafkaException, Message
-from confluent_kafka.aio import AIOProducer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from coordd.config.message_queue import KafkaSettings
 from coordd.log import get_logger
@@ -48,22 +44,7 @@ POLL_IDLE_S: Final = 1.0
 
 CLOSED_MEANWHILE: Final = "the message queue was closed before it had the message"
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Delivery: TypeAlias = "asyncio.Future[Message]"
-
-
-class InPlace(Executor):
-    """Runs what it is given at once, in the thread that gives it."""
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """A future that is done."""
-        future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - whoever waits for the future gets it
-            future.set_exception(error)
-        return future
 
 
 def message_id(offset: int) -> bytes:
@@ -80,9 +61,7 @@ class KafkaQueue:
         self._trouble = Trouble(", ".join(settings.broker_list))
         config = producer_settings(settings, delivery_timeout_s=delivery_timeout_s)
         try:
-            self._producer: AIOProducer | None = AIOProducer(
-                {**config, "logger": self._trouble}, executor=InPlace(), batch_size=1, buffer_timeout=0
-            )
+            self._producer: Producer | None = Producer({**config, "logger": self._trouble})
         except KafkaException as error:
             raise _not_accepted(settings, error) from error
         self._under_way: set[Delivery] = set()
@@ -112,30 +91,23 @@ class KafkaQueue:
         producer = self._producer
         if producer is None:
             raise QueueClosed("the message queue has been closed")
+        delivery: Delivery = asyncio.get_running_loop().create_future()
         try:
-            delivery = await self._hand_on(producer, channel, payload)
-            if self._producer is not producer:
-                raise QueueClosed(CLOSED_MEANWHILE)
+            producer.produce(channel, payload, partition=PARTITION, on_delivery=_reporter(delivery))
             self._under_way.add(delivery)
             self._wake.set()
             try:
                 return await delivery
             finally:
                 self._under_way.discard(delivery)
+        except BufferError as error:
+            raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from error  # noqa: SLF001 - spelled so
         except asyncio.CancelledError:
             # Whoever gave up does not want it sent later. This takes others along; they are sent again.
-            await producer.purge(in_flight=False, blocking=False)
+            producer.purge(in_flight=False, blocking=False)
             raise
         finally:
             del producer  # an error that somebody keeps would keep it alive
-
-    async def _hand_on(self, producer: AIOProducer, channel: str, payload: bytes) -> Delivery:
-        """Put a message into librdkafka's queue; that is done when the first step of this ends."""
-        try:
-            return await producer.produce(channel, payload, partition=PARTITION)
-        except Exception:
-            await producer.purge(in_queue=False, in_flight=False)  # it keeps what it could not hand on
-            raise
 
     async def close(self) -> None:
         """See `MessageQueue.close`."""
@@ -147,18 +119,18 @@ class KafkaQueue:
         for delivery in self._under_way:
             if not delivery.done():
                 delivery.set_exception(QueueClosed(CLOSED_MEANWHILE))
-        await producer.purge(blocking=False)
+        producer.purge(blocking=False)
         last = [producer]
         del producer
         await asyncio.to_thread(last.clear)  # librdkafka's threads end; that can take a while
 
-    async def _fetch_reports(self, producer: AIOProducer) -> None:
+    async def _fetch_reports(self, producer: Producer) -> None:
         """Have librdkafka complete the futures in `_under_way`, until `close`."""
         pause_s = POLL_FIRST_S
         while self._producer is producer:
             self._wake.clear()  # before looking: what happens from here on is not missed
             try:
-                served = await producer.poll(0)
+                served = producer.poll(0)
             except Exception:
                 log.exception("fetching kafka's delivery reports failed, going on")
                 served = 0
@@ -170,6 +142,20 @@ class KafkaQueue:
                 async with asyncio.timeout(POLL_IDLE_S):
                     await self._wake.wait()
             pause_s = POLL_FIRST_S
+
+
+def _reporter(delivery: Delivery) -> Callable[[KafkaError | None, Message], None]:
+    """What librdkafka calls with the report, while `poll` runs."""
+
+    def report(error: KafkaError | None, message: Message) -> None:
+        if delivery.done():
+            return  # its sender gave up, or the queue was closed
+        if error is None:
+            delivery.set_result(message)
+        else:
+            delivery.set_exception(KafkaException(error))
+
+    return report
 
 
 def _not_accepted(settings: KafkaSettings, error: KafkaException) -> QueueSettingsInvalid:
