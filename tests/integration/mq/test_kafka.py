@@ -36,10 +36,10 @@ BRIEF_S = 0.5
 
 async def under_way(queue: KafkaQueue, channel: str, payload: bytes) -> "asyncio.Task[bytes]":
     """A `send` that librdkafka has and cannot deliver."""
-    ahead = len(queue._producer or ())
+    ahead = len(queue._under_way)
     task = asyncio.create_task(queue.send(channel, payload), name=f"send {payload!r}")
-    while len(queue._producer or ()) < ahead + 1:  # noqa: ASYNC110 - librdkafka has no event for it
-        await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
+    assert len(queue._under_way) == ahead + 1
     return task
 
 
