@@ -134,8 +134,8 @@ class Follower:
                 await self._load()
 
     async def follows(self, revision: int, patience_s: float) -> bool:
-        """Whether the tables contain `revision` now or in `patience_s`."""
-        if self.revision >= revision:
+        """Whether the tables contain `revision`, and all before it, now or in `patience_s`."""
+        if self._fold.complete >= revision:
             return True
         try:
             async with asyncio.timeout(patience_s):

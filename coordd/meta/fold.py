@@ -75,12 +75,20 @@ class Fold:
         self._recent: dict[str, None] = {}
         self._traced: set[tuple[str, type[Exception]]] = set()
         self._revision = 0
+        self._complete = 0
+        self._own_commits: set[int] = set()  # revisions above `_complete`
         self.quarantine: Final = Quarantine()
 
     @property
     def revision(self) -> int:
         """The last revision that load or watch delivered in full; 0 before the first load."""
         return self._revision
+
+    @property
+    def complete(self) -> int:
+        """The tables hold all that was written up to this revision: what load or watch delivered, and the own
+        commits that follow it without a gap. A revision is that of one transaction."""
+        return self._complete
 
     def __len__(self) -> int:
         """How many keys the tables hold, quarantined ones included."""
@@ -173,6 +181,9 @@ class Fold:
         for event in writes:
             if event.value is None and self.covers(event.key):
                 self._own_deletes[event.key] = max(revision, self._own_deletes.get(event.key, 0))
+        if any(event.value is not None for event in writes):  # a delete of what is not there has no revision
+            self._own_commits.add(revision)
+            self._extend()
         self._notify(applied)
 
     def subscribe(self, prefix: str, callback: Callable[[Event], None]) -> Callable[[], None]:
@@ -256,8 +267,17 @@ class Fold:
 
     def _advance(self, revision: int) -> None:
         self._revision = max(self._revision, revision)
+        if self._complete < self._revision:
+            self._complete = self._revision
+            self._own_commits = {at for at in self._own_commits if at > self._complete}
+            self._extend()
         if self._own_deletes:
             self._own_deletes = {key: at for key, at in self._own_deletes.items() if at > self._revision}
+
+    def _extend(self) -> None:
+        while self._complete + 1 in self._own_commits:
+            self._complete += 1
+            self._own_commits.remove(self._complete)
 
     def _notify(self, events: list[Event]) -> None:
         for event in events:

@@ -121,6 +121,19 @@ class TestOwnCommits:
         fold.load(result(4, key_value("a/1", b"x", 2), key_value("a/2", b"y", 4)))
         assert table.values == {"a/2": b"y", "a/3": b"own"}
 
+    def test_that_follow_each_other_complete_the_tables_before_the_watch_does(self) -> None:
+        fold, _ = make()
+        fold.load(result(4))
+        fold.apply_commit(6, [put("a/1", b"x", 6)])
+        assert fold.complete == 4, "what 5 was is not known"
+        fold.apply_commit(5, [put("elsewhere", b"x", 5)])
+        assert (fold.complete, fold.revision) == (6, 4)
+        fold.apply_commit(7, [delete("a/9", 7)])
+        assert fold.complete == 6, "if there was nothing to delete, 7 is somebody else's"
+        fold.apply_commit(9, [put("a/1", b"y", 9)])
+        fold.apply(batch(8))
+        assert (fold.complete, fold.revision) == (9, 8)
+
     def test_keys_of_no_table_do_not_matter(self) -> None:
         fold, [table] = make()
         fold.apply_commit(5, [put("snapshots/a/1", b"x", 5), delete("b/1", 5), put("a/1", b"x", 5)])

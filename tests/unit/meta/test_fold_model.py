@@ -149,6 +149,15 @@ class FoldAgainstHistory(RuleBasedStateMachine):
         assert len(self.fold) == len(expected)
 
     @invariant()
+    def nothing_is_missing_up_to_the_revision_that_is_complete(self) -> None:
+        """Own commits go on where the watch has got to, as far as there is nobody else's between them."""
+        own = {revision for revision, ops in self.early if any(value is not None for value in ops.values())}
+        complete = self.fold.revision
+        while complete + 1 in own:
+            complete += 1
+        assert self.fold.complete == complete
+
+    @invariant()
     def subscribers_have_heard_all(self) -> None:
         assert self.mirror == self.values(self.tables)
 
@@ -197,5 +206,6 @@ def test_seeded_mixtures(seed: int) -> None:
     for _ in range(60):
         step(machine, draw)
         machine.tables_equal_the_replay()
+        machine.nothing_is_missing_up_to_the_revision_that_is_complete()
         machine.subscribers_have_heard_all()
     machine.teardown()
