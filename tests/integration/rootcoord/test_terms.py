@@ -145,12 +145,17 @@ async def test_the_transaction_that_makes_a_term_saves_its_windows(
         stamp = await oracle.wait_timestamps(1, clock.boottime() + 2)
         block = await oracle.wait_ids(1, clock.boottime() + 2)
         await eventually(lambda: second.replica.follower.synced and second.coordinator.claim(), 10)
+        before = first.replica.epoch
         if planned:
             await first.stop()
         else:
             await client.delete(layout.session("rootcoord"))
-        await eventually(lambda: second.serving or (not planned and first.serving), 10)
-        heir = second if second.serving else first
+
+        def led_anew() -> list[Member]:
+            return [member for member in group if member.serving and member.replica.epoch > before]
+
+        await eventually(led_anew, 10)
+        [heir] = led_anew()
         epoch = heir.replica.epoch
         made = [(await client.get(key, revision=epoch)).kv for key in (layout.timestamp, layout.id_window)]
         assert [kv.mod_revision for kv in made if kv is not None] == [epoch, epoch]
