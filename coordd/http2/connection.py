@@ -125,6 +125,11 @@ class Http2Connection(FrameReader):
         return len(self._streams)
 
     @property
+    def data_frames(self) -> int:
+        """How many frames of data have been sent."""
+        return self._sender.data_frames
+
+    @property
     def unsent(self) -> int:
         """Bytes of data that wait for the peer's windows."""
         return self._sender.unsent

@@ -21,9 +21,10 @@ class Sender:
         initial_window: the window of a new stream.
         max_frame_bytes: largest payload.
         unsent: bytes of data in the queues.
+        data_frames: frames of data sent so far.
     """
 
-    __slots__ = ("_ready", "initial_window", "max_frame_bytes", "output", "unsent", "window")
+    __slots__ = ("_ready", "data_frames", "initial_window", "max_frame_bytes", "output", "unsent", "window")
 
     def __init__(self) -> None:
         self.output: list[bytes | memoryview] = []
@@ -31,6 +32,7 @@ class Sender:
         self.initial_window = frames.DEFAULT_WINDOW
         self.max_frame_bytes = frames.MAX_FRAME_BYTES
         self.unsent = 0
+        self.data_frames = 0
         self._ready: dict[int, Stream] = {}
 
     def headers(self, number: int, block: bytes, *, end: bool) -> None:
@@ -63,6 +65,7 @@ class Sender:
         if size or trailers is None:
             stream.window -= size
             self.window -= size
+            self.data_frames += 1
             self.output += (frames.HEAD.pack(size >> 16, size & 0xFFFF, frames.DATA, int(end), number), data)
         if trailers is not None:
             self.headers(number, trailers, end=True)
@@ -132,6 +135,7 @@ class Sender:
         self.window -= size
         last = stream.ending and not queue
         end = last and stream.trailers is None
+        self.data_frames += 1
         head = frames.HEAD.pack(size >> 16, size & 0xFFFF, frames.DATA, int(end), number)
         self.output += (head, piece[:size])
         if last and stream.trailers is not None:

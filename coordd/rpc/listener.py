@@ -1,7 +1,8 @@
 """The sockets on which a server listens, and what is accepted from them.
 
 asyncio's own server loses a connection that it has just accepted when it is closed in that moment, and leaves
-its socket open. Here what was accepted is either a connection or closed.
+its socket open. Here what was accepted is either a connection or closed. And uvloop tells nobody of the
+end of a connection whose making was cancelled in its last moment: so that is not cancelled.
 """
 
 import asyncio
@@ -58,11 +59,12 @@ class Listener:
             self._loop.remove_reader(one)
             one.close()
         self._bound = []
-        for task in self._connecting:
-            task.cancel()
         for accepted in self._fresh:
             accepted.close()
         self._fresh.clear()
+        if self._tls is not None:  # a handshake may take long; all else is a connection in a moment
+            for task in self._connecting:
+                task.cancel()
 
     async def closed(self, limit_s: float) -> None:
         """After `close()`: return when the last one has been dropped."""
@@ -95,6 +97,8 @@ class Listener:
             self._loop.add_reader(one, self._take, one, protocol)
 
     async def _connect(self, accepted: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        if accepted not in self._fresh:  # closed since
+            return
         self._fresh.discard(accepted)
         tls = self._tls
         try:

@@ -128,6 +128,7 @@ class ServedConnection:
         self._calls: dict[int, ServedCall] = {}
         self._leaving = False
         self._unflushed = 0
+        self._data_frames = 0
         self._last_headers: list[tuple[str, str]] = []
         self._last_head: RequestHead | None = None
 
@@ -286,6 +287,11 @@ class ServedConnection:
             self._link.abort()  # what would be said now is not read either
 
     def _pinged(self) -> None:
+        if self._core.data_frames != self._data_frames:
+            # A large answer leaves piece by piece, as fast as the client takes it. Go's clients measure that
+            # speed with a ping per piece.
+            self._data_frames = self._core.data_frames
+            self._pings.answered()
         if self._pings.one_too_many(boottime()):
             self._send_away(TOO_MANY_PINGS)
 

@@ -284,6 +284,29 @@ async def test_pings_between_answers_are_tolerated(served: Served, client: RawCl
     assert (code, text) == (ENHANCE_YOUR_CALM, b"too_many_pings")
 
 
+async def test_pings_while_a_large_answer_is_under_way_are_tolerated(served: Served) -> None:
+    """Go's clients send one for each piece, to measure how much fits into the line."""
+    answer = root_coord_pb2.AllocTimestampResponse(status=common_pb2.Status(reason="x" * (LIMIT - 100)))
+    served.method().handler = lambda _request, _call: answer
+    async with raw_client(HOST, served.port, window=LIMIT // 12) as client:
+        stream = client.begin(framed(REQUEST))
+        await client.send()
+        pings = 0
+        while not client.answers[stream].ended:
+            seen = len(client.answers[stream].data)
+            client.core.ping(pings.to_bytes(8, "big"))
+            pings += 1
+            await client.send()
+            await client.until(
+                lambda seen=seen, pings=pings: (
+                    client.goaways  # type: ignore[misc]
+                    or (len(client.pongs) == pings and len(client.answers[stream].data) > seen)
+                )
+            )
+            assert client.goaways == []
+        assert pings > 4
+
+
 async def test_who_does_not_read_answers_may_not_let_them_pile_up(served: Served) -> None:
     answer = root_coord_pb2.AllocTimestampResponse(status=common_pb2.Status(reason="x" * (LIMIT - 100)))
     served.method().handler = lambda _request, _call: answer

@@ -48,6 +48,15 @@ def test_a_message_above_the_limit_is_refused_by_its_head() -> None:
     assert caught.value.code == status.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.parametrize("limit", [None, 1 << 30])
+def test_what_unpacks_to_more_than_is_reasonable_is_refused_whatever_the_limit(limit: int | None) -> None:
+    """A few bytes would hold up everybody for seconds."""
+    assert MessageReader(limit, "gzip").feed(packed(gzip.compress(bytes(16 << 20))))
+    with pytest.raises(MessageError) as caught:
+        MessageReader(limit, "gzip").feed(packed(gzip.compress(bytes((16 << 20) + 1))))
+    assert caught.value.code == status.RESOURCE_EXHAUSTED
+
+
 @pytest.mark.parametrize("limit", [3_000, None])
 def test_gzip(limit: int | None) -> None:
     reader = MessageReader(limit, "gzip")
