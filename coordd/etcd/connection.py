@@ -244,6 +244,11 @@ class Stream:
         return self._connection.failed(self._method, failed)
 
 
+def _certified_name(host: str) -> str:
+    """What a certificate calls a host: without the dot that ends a full name, or the zone of an address."""
+    return host.partition("%")[0].rstrip(".")
+
+
 async def dial(endpoint: Endpoint, policy: TlsPolicy | None, timeout_s: float) -> Connection:
     """Connect; done when the other side has spoken HTTP/2, not before.
 
@@ -260,7 +265,7 @@ async def dial(endpoint: Endpoint, policy: TlsPolicy | None, timeout_s: float) -
                 endpoint.port,
                 settings=_SETTINGS,
                 tls=context,
-                server_hostname=None if context is None else endpoint.host,
+                server_hostname=None if context is None else _certified_name(endpoint.host),
                 authority=endpoint.authority,
             )
         except OSError as error:

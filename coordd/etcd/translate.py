@@ -119,6 +119,10 @@ _BY_CODE = {
     Code.DEADLINE_EXCEEDED: (Verdict.UNKNOWN, errors.RequestTimeout),
     Code.CANCELLED: (Verdict.UNKNOWN, errors.Unavailable),
 }
+_ETCD_ALONE = {Verdict.REFUSED, Verdict.REAUTHENTICATE}
+"""Verdicts by which nothing was applied: only etcd can know."""
+_TRANSPORT_CODES = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL}
+"""Said without words of etcd's own, these prove nothing of the member: proxies and Go's gRPC say so too."""
 # Go's and etcd's frames around the sentence that says what happened.
 _NOISE = re.compile(r"^(rpc error: code = \w+ desc = )?(etcdserver: )?(mvcc: )?")
 
@@ -136,7 +140,10 @@ def translate(failed: CallFailed, *, request: str, endpoint: str) -> Failure:
             if row.text in details:
                 return Failure(row.verdict, row.error(message, hint=row.hint), from_server=True)
     verdict, error = _BY_CODE.get(code, (Verdict.BROKEN, EtcdError))
-    return Failure(verdict, error(f"{message} [{code.name}]"), failed.from_server)
+    if not failed.from_server and verdict in _ETCD_ALONE:  # a proxy's word, or an answer that cannot be read
+        verdict, error = Verdict.BROKEN, EtcdError
+    heard = failed.from_server and (code not in _TRANSPORT_CODES or "etcdserver" in details)
+    return Failure(verdict, error(f"{message} [{code.name}]"), heard)
 
 
 def as_write_failure(failure: Failure) -> EtcdError:

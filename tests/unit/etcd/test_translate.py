@@ -75,6 +75,10 @@ SILENT_CASES = [
     ("DEADLINE_EXCEEDED", "Deadline Exceeded", UNKNOWN, errors.RequestTimeout),
     ("CANCELLED", "the peer cancelled the call", UNKNOWN, errors.Unavailable),
     ("INTERNAL", "the peer ended the call with HTTP/2 error 0x2", BROKEN, errors.EtcdError),
+    # a proxy's status, or an answer that cannot be read: etcd may have done what was asked
+    ("UNAUTHENTICATED", "HTTP status 401", BROKEN, errors.EtcdError),
+    ("PERMISSION_DENIED", "HTTP status 403", BROKEN, errors.EtcdError),
+    ("UNIMPLEMENTED", "grpc-encoding 'zstd' is not supported", BROKEN, errors.EtcdError),
 ]
 
 
@@ -120,6 +124,13 @@ def test_what_was_not_sent_was_not_applied(
         False,
     )
     assert not is_unknown(failure)
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL"])
+def test_without_words_of_its_own_etcd_was_not_heard(code: str) -> None:
+    """A member that hangs lets its gRPC server say so: the connection is to be given up for its silence."""
+    assert not answered(code, "context deadline exceeded").from_server
+    assert answered(code, "etcdserver: request timed out").from_server
 
 
 def is_unknown(failure: Failure) -> bool:
