@@ -20,6 +20,7 @@ from coordd.ha import election as el
 from coordd.ha import election_events as ev
 from coordd.ha.announcements import Announcements
 from coordd.ha.context import SessionContext, Surroundings
+from coordd.ha.forwarding import hold_of
 from coordd.ha.gate import Forwarder
 from coordd.ha.guard import ServeGuard
 from coordd.ha.leadership import CampaignResult, Leadership, SessionEntry
@@ -35,7 +36,6 @@ log = get_logger("coordd.ha.candidacy")
 
 STANDBY_LOG_INTERVAL_S = 10.0
 KEEPALIVE_RETRY_S = 0.05
-FORWARDING = "forwarding"
 """Name under which the server is held after a handover, until `Replica` releases it."""
 DEPOSED_LINGER_S = 0.3
 """How long a deposed replica goes on turning calls away before its server stops. A call that is cut off by
@@ -107,8 +107,8 @@ class Candidacy:
         """Stand by, lead if elected, and return why it ended. Everything started is gone by then.
 
         If leadership was handed over, the way to the heir comes with it: the gate forwards by it, and the
-        server goes on until the caller releases `FORWARDING`. Cancelling it closes the gate and ends the
-        session likewise.
+        server goes on until the caller releases its hold (`hold_of`). Cancelling it closes the gate and ends
+        the session likewise.
         """
         self.around.gate.new_session(self.session.record.server_id)
         self._context.say.state(self.election.state)
@@ -329,7 +329,7 @@ class Candidacy:
             if self._tenure is not None:
                 await self._end_tenure(self._tenure)
             if self._forwarder is not None:
-                await self.around.server.hold(FORWARDING)
+                await self.around.server.hold(hold_of(self._forwarder))
             elif self._accepted:
                 await asyncio.sleep(DEPOSED_LINGER_S)
             await self.around.server.release(self._hold)

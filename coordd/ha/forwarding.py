@@ -21,6 +21,11 @@ QUIET_TURNS = 10
 a time: a process that was starved for a second has calls in its sockets yet to be read."""
 
 
+def hold_of(forwarder: Forwarder) -> str:
+    """Name under which the forwarding of one handover holds the server; that of the next one is another."""
+    return f"forwarding of {forwarder.server_ids[0]}"
+
+
 @dataclass(eq=False)
 class Forwarding:
     """The forwarding of one handover. `forwarder`: the way to the heir, which the gate uses by now."""

@@ -11,12 +11,12 @@ from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient
 from coordd.etcd.errors import EtcdError
 from coordd.ha import election_events as ev
-from coordd.ha.candidacy import DEPOSED_LINGER_S, FORWARDING, Candidacy
+from coordd.ha.candidacy import DEPOSED_LINGER_S, Candidacy
 from coordd.ha.context import Surroundings
 from coordd.ha.coordinator import Coordinator, Detect, ForwarderFactory, ServerFactory
 from coordd.ha.failures import is_permanent
 from coordd.ha.follower import Follower
-from coordd.ha.forwarding import Forwarding
+from coordd.ha.forwarding import Forwarding, hold_of
 from coordd.ha.gate import Forwarder, LeadershipGate
 from coordd.ha.history import TermLog
 from coordd.ha.leadership import SessionTable
@@ -154,7 +154,7 @@ class Replica:
             if await forwarding.run():
                 await asyncio.sleep(DEPOSED_LINGER_S)
         finally:
-            await self._around.server.release(FORWARDING)
+            await self._around.server.release(hold_of(forwarder))
             await forwarding.close()
 
     async def _stand_for_election(self, session: Session) -> tuple[ev.EndReason, Forwarder | None]:

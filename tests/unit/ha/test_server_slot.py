@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from coordd.ha.forwarding import hold_of
 from coordd.ha.server_slot import ServerSlot
 from coordd.rpc.port import PortInUse
 from tests.support.replicas import SilentServer
@@ -116,3 +117,29 @@ async def test_a_release_that_is_cancelled_leaves_no_dying_server_to_the_next() 
     await slot.hold("a")
     await slot.start()
     assert servers.calls == [["listen", "stop 0"], ["listen", "start"]]
+
+
+async def test_the_end_of_one_forwarding_does_not_end_the_next() -> None:
+    """Leadership may have come back and gone again within the time of the first one."""
+    servers = Servers()
+    slot = ServerSlot(servers.make)
+    first, second = _Way((4, 5)), _Way((6, 5))
+    await slot.hold(hold_of(first))
+    await slot.hold(hold_of(second))
+    await slot.release(hold_of(first))
+    assert servers.calls == [["listen"]]
+
+
+class _Way:
+    """A forwarder, as far as its name goes."""
+
+    idle_since = 0.0
+
+    def __init__(self, server_ids: tuple[int, ...]) -> None:
+        self.server_ids = server_ids
+
+    async def forward(self, path: str, body: bytes, metadata: object, deadline: float | None) -> bytes:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
