@@ -63,6 +63,7 @@ class Operations:
         self._under_way: set[asyncio.Future[None]] = set()
         self._quiet_since = -math.inf
         self._chores = Chores(start, self._quiet_s)
+        start(self._chores.end_with_term(), "chores")
         self._over = False
 
     def __len__(self) -> int:
@@ -91,10 +92,10 @@ class Operations:
             raise OperationUnfinished(f"{name} takes longer than the caller waits; it goes on")
         outcome.result()
 
-    def in_background(self, name: str, steps: Sequence[Step]) -> None:
-        """Do `steps` in order, each until it succeeds or the term ends."""
+    def in_background(self, name: str, steps: Sequence[Step], *, urgent: bool = False) -> None:
+        """Do `steps` in order, each until it succeeds or the term ends. `urgent`: before others."""
         if not self._over:
-            self._chores.add(name, steps)
+            self._chores.add(name, steps, urgent=urgent)
 
     def close(self) -> None:
         """The term is over: whoever waits is told."""

@@ -90,7 +90,11 @@ class PrivilegeGroupHandlers(AccessChanges):
             early = plan_early(self._tables, self._layout, meta)
             return [*((write,) for write in early), plan_names(self._tables, self._layout, first)]
 
-        revision = await self._change_in_steps(call, plan, asked=self._asked(call, first, more=bool(rest)))
+        def begun() -> bool:
+            return is_made(self._tables, first) and not plan_early(self._tables, self._layout, meta)
+
+        asked = replace(self._asked(call, first, more=bool(rest)), holds=begun)
+        revision = await self._change_in_steps(call, plan, asked=asked)
         for number, part in enumerate(rest, start=1):
             asked = self._asked(call, part, more=number < len(rest))
             revision = await self._make_names(call, part, asked)

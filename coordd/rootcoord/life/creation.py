@@ -1,8 +1,10 @@
 """A new collection: announced on its channels, written, watched by DataCoord, and only then visible."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from coordd.log import get_logger
+from coordd.meta.transaction import Write
 from coordd.rootcoord import messages
 from coordd.rootcoord.channels import Channels
 from coordd.rootcoord.collections import (
@@ -13,6 +15,7 @@ from coordd.rootcoord.collections import (
     plan_finish,
     watch_channels,
 )
+from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.life.ends import CollectionEnd
 from coordd.rootcoord.life.means import Means, both
 from coordd.rootcoord.operations import Operation, Step
@@ -84,13 +87,20 @@ class Creation:
         )
 
     async def _write(self) -> None:
+        """Each transaction is decided in its turn: what became of an earlier call may be known only then."""
         means, done, count = self.means, 0, 1
-        while done < count:
+
+        def decide(_stamp: Stamp) -> Sequence[Write]:
+            nonlocal count
             transactions = plan_begin(means.tables, means.layout, self.definition, self._placed)
             if not transactions:
                 raise NotMade
-            await means.write(transactions[done], self.deadline)
-            done, count = done + 1, len(transactions)
+            count = len(transactions)
+            return transactions[done]
+
+        while done < count:
+            await means.commit(decide, self.deadline)
+            done += 1
 
     async def _forget_and_watch(self) -> None:
         """At the same time; see the package."""

@@ -3,19 +3,26 @@
 Nobody waits for it. Each step is done until it succeeds, and finds nothing to do if it is done once more; a
 term that ends in the middle leaves what is not purged yet to the next one. Callers go first, and of thousands
 of ends few are at work at a time (`coordd.rootcoord.chores`).
+
+So much may happen before a step has its turn. What is to be undone may turn out to be made, since what became
+of the last write need not be known when the undoing begins; it may even have been dropped by then, and that
+drop has an end of its own. So an undoing touches only what is still being created, and the end of a drop only
+what is dropped.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from coordd.meta.tables import Partition
+from coordd.meta.tables import CollectionRow, Partition
 from coordd.meta.transaction import Write
+from coordd.pb.etcd_meta_pb2 import CollectionState, PartitionState
 from coordd.rootcoord import messages
 from coordd.rootcoord.collections import Change, plan_purge, plan_purge_partition
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.life.means import Means, soon
 from coordd.rootcoord.life.waits import Message, Segments
-from coordd.rootcoord.steps import Lane, Step
+from coordd.rootcoord.steps import Lane, NotYet, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,29 +36,22 @@ class CollectionEnd:
         return f"collection {self.collection_id}"
 
     @property
-    def made(self) -> bool:
-        """Whether it is in the metadata, and everybody sees it."""
-        row = self.means.tables.collections.get(self.collection_id)
-        return row is not None and row.available
-
-    @property
-    def dropping(self) -> bool:
-        """Whether it is in the metadata, and nobody sees it."""
-        row = self.means.tables.collections.get(self.collection_id)
-        return row is not None and not row.available
+    def dropped(self) -> bool:
+        """Whether it is in the metadata, and was dropped."""
+        row = self._row()
+        return row is not None and _is_dropped(row)
 
     def undo(self, *, watched: bool = True) -> None:
-        """Take back what was made of it, unless it turns out that everybody sees it: what became of the last
-        write need not be known yet. `watched`: DataCoord, and so the data nodes, may know of it.
-        """
+        """Take back what was made of it. `watched`: DataCoord, and so the data nodes, may know of it."""
         self.means.operations.in_background(
             f"undo {self}",
             [
                 Step("settle", self.means.settle),
-                *(self._tell_readers() if watched else ()),
-                Step("release channels", self._release_channels, lane=Lane.LOOK),
-                Step("purge", self._purge),
+                *(self._tell_readers(undoing=True) if watched else ()),
+                Step("release channels", partial(self._release_channels, undoing=True), lane=Lane.LOOK),
+                Step("purge", partial(self._purge, undoing=True)),
             ],
+            urgent=True,
         )
 
     def finish(self, *, told: bool = True) -> None:
@@ -63,11 +63,11 @@ class CollectionEnd:
                 *(() if told else (Step("proxies forget", self._tell_proxies, lane=Lane.PROXIES),)),
                 Step("release", self._release, lane=Lane.QUERY_COORD),
                 Step("drop indexes", self._drop_indexes, lane=Lane.DATA_COORD),
-                *self._tell_readers(),
-                Step("release channels", self._release_channels, lane=Lane.LOOK),
+                *self._tell_readers(undoing=False),
+                Step("release channels", partial(self._release_channels, undoing=False), lane=Lane.LOOK),
                 Step("wait for segments", segments.wait, lane=Lane.LOOK),
                 Step("no segments", segments.gone, lane=Lane.DATA_COORD),
-                Step("purge", self._purge),
+                Step("purge", partial(self._purge, undoing=False)),
             ],
         )
 
@@ -83,16 +83,16 @@ class CollectionEnd:
         if self.means.others_are_asked:
             await self.means.peers.data_coord.drop_indexes(self.collection_id, deadline=soon())
 
-    def _tell_readers(self) -> Sequence[Step]:
+    def _tell_readers(self, *, undoing: bool) -> Sequence[Step]:
         message = Message(self.means)
         return (
-            Step("send message", lambda: self._send(message), lane=Lane.QUEUE),
-            Step("message heard", message.heard, lane=Lane.LOOK),
+            Step("send message", partial(self._send, message, undoing=undoing), lane=Lane.QUEUE),
+            Step("message heard", partial(self._heard, message), lane=Lane.LOOK),
         )
 
-    async def _send(self, message: Message) -> None:
-        row = self.means.tables.collections.get(self.collection_id)
-        if row is not None and not row.available:
+    async def _send(self, message: Message, *, undoing: bool) -> None:
+        row = self._row()
+        if row is not None and _concerns(row, undoing=undoing):
             name = row.name
             await message.send(
                 row.physical_channels,
@@ -104,19 +104,28 @@ class CollectionEnd:
                 ),
             )
 
-    async def _release_channels(self) -> None:
-        if not self.made:
+    async def _heard(self, message: Message) -> NotYet | None:
+        """Once its keys are gone there is nothing to wait for: another end of it has seen to all."""
+        return None if self._row() is None else await message.heard()
+
+    async def _release_channels(self, *, undoing: bool) -> None:
+        row = self._row()
+        if row is None or _concerns(row, undoing=undoing):
             self.means.pool.release(self.collection_id)
 
-    async def _purge(self) -> None:
-        while await self.means.commit(self._next_purge):
+    async def _purge(self, *, undoing: bool) -> None:
+        while await self.means.commit(partial(self._next_purge, undoing=undoing)):
             pass
 
-    def _next_purge(self, stamp: Stamp) -> Sequence[Write]:
-        if self.made:
+    def _next_purge(self, stamp: Stamp, *, undoing: bool) -> Sequence[Write]:
+        row = self._row()
+        if row is None or not _concerns(row, undoing=undoing):
             return ()
         transactions = plan_purge(self.means.tables, self.means.layout, self.collection_id, stamp.timestamp)
         return next(iter(transactions), ())
+
+    def _row(self) -> CollectionRow | None:
+        return self.means.tables.collections.get(self.collection_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,28 +140,21 @@ class PartitionEnd:
         return f"partition {self.partition_id}"
 
     @property
-    def dropping(self) -> bool:
-        """Whether it is in the metadata, and nobody sees it."""
+    def dropped(self) -> bool:
+        """Whether it is in the metadata, and was dropped."""
         partition = self._partition()
-        return partition is not None and not partition.available
-
-    @property
-    def made(self) -> bool:
-        """Whether it is in the metadata, and everybody sees it."""
-        partition = self._partition()
-        return partition is not None and partition.available
+        return partition is not None and _is_dropped(partition)
 
     def undo(self, *, loaded: bool = True) -> None:
-        """Take back what was made of it, unless it turns out that everybody sees it. `loaded`: QueryCoord may
-        know of it.
-        """
+        """Take back what was made of it. `loaded`: QueryCoord may know of it."""
         self.means.operations.in_background(
             f"undo {self}",
             [
                 Step("settle", self.means.settle),
                 *((Step("release", self._release, lane=Lane.QUERY_COORD),) if loaded else ()),
-                Step("purge", self._purge),
+                Step("purge", partial(self._purge, undoing=True)),
             ],
+            urgent=True,
         )
 
     def finish(self, *, told: bool = True) -> None:
@@ -163,11 +165,11 @@ class PartitionEnd:
             f"drop {self}",
             [
                 *(() if told else (Step("proxies forget", self._tell_proxies, lane=Lane.PROXIES),)),
-                Step("send message", lambda: self._send(message), lane=Lane.QUEUE),
-                Step("message heard", message.heard, lane=Lane.LOOK),
+                Step("send message", partial(self._send, message), lane=Lane.QUEUE),
+                Step("message heard", partial(self._heard, message), lane=Lane.LOOK),
                 Step("wait for segments", segments.wait, lane=Lane.LOOK),
                 Step("no segments", segments.gone, lane=Lane.DATA_COORD),
-                Step("purge", self._purge),
+                Step("purge", partial(self._purge, undoing=False)),
             ],
         )
 
@@ -175,14 +177,17 @@ class PartitionEnd:
         await self.means.forget(Change((), "", (), self.collection_id), 0)
 
     async def _release(self) -> None:
-        if self.means.others_are_asked and not self.made:
+        """Of what is being undone."""
+        partition = self._partition()
+        wanted = partition is not None and not _concerns(partition, undoing=True)
+        if self.means.others_are_asked and not wanted:
             await self.means.peers.query_coord.release_partitions(
                 self.collection_id, [self.partition_id], deadline=soon()
             )
 
     async def _send(self, message: Message) -> None:
         row, partition = self.means.tables.collections.get(self.collection_id), self._partition()
-        if row is not None and partition is not None:
+        if row is not None and partition is not None and _is_dropped(partition):
             name = partition.name
             await message.send(
                 row.physical_channels,
@@ -195,11 +200,16 @@ class PartitionEnd:
                 ),
             )
 
-    async def _purge(self) -> None:
-        await self.means.commit(self._next_purge)
+    async def _heard(self, message: Message) -> NotYet | None:
+        """Once its key is gone there is nothing to wait for: another end of it has seen to all."""
+        return None if self._partition() is None else await message.heard()
 
-    def _next_purge(self, stamp: Stamp) -> Sequence[Write]:
-        if self.made:
+    async def _purge(self, *, undoing: bool) -> None:
+        await self.means.commit(partial(self._next_purge, undoing=undoing))
+
+    def _next_purge(self, stamp: Stamp, *, undoing: bool) -> Sequence[Write]:
+        partition = self._partition()
+        if partition is None or not _concerns(partition, undoing=undoing):
             return ()
         ids = self.collection_id, self.partition_id
         return plan_purge_partition(self.means.tables, self.means.layout, *ids, stamp.timestamp)
@@ -208,3 +218,18 @@ class PartitionEnd:
         view = self.means.tables.collections.view(self.collection_id)
         partitions = () if view is None else view.partitions
         return next((one for one in partitions if one.id == self.partition_id), None)
+
+
+def _concerns(what: CollectionRow | Partition, *, undoing: bool) -> bool:
+    """Whether it is for an undoing, or for the end of a drop, to touch what is in the metadata."""
+    return _is_being_created(what) if undoing else _is_dropped(what)
+
+
+def _is_being_created(what: CollectionRow | Partition) -> bool:
+    collection = isinstance(what, CollectionRow)
+    creating = CollectionState.CollectionCreating if collection else PartitionState.PartitionCreating
+    return what.state == creating
+
+
+def _is_dropped(what: CollectionRow | Partition) -> bool:
+    return not what.available and not _is_being_created(what)

@@ -1,7 +1,7 @@
 """What the steps of a change work with: the metadata, the proxies and the channels of one term."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from coordd.clock import boottime
@@ -9,7 +9,6 @@ from coordd.config import LoadedConfig
 from coordd.log import get_logger
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
-from coordd.meta.transaction import Write
 from coordd.pb.common_pb2 import MsgBase, MsgType
 from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest
 from coordd.rootcoord.broadcast import Broadcaster
@@ -80,10 +79,6 @@ class Means:
         A write of unknown outcome is settled first. `deadline`: by default that of a step in the background.
         """
         return await self.ddl.carry_out(decide, deadline=soon() if deadline is None else deadline)
-
-    async def write(self, writes: Sequence[Write], deadline: float) -> None:
-        """Commit what was decided before; see `commit`."""
-        await self.commit(lambda _stamp: writes, deadline)
 
     async def settle(self) -> None:
         """Return when it is known what has become of all earlier writes."""

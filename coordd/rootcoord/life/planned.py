@@ -76,7 +76,7 @@ def dropping(drop: Planned[End]) -> Operation:
             drop.end.finish()
 
     async def finish_if_written() -> None:
-        if drop.end is not None and drop.end.dropping:
+        if drop.end is not None and drop.end.dropped:
             drop.end.finish()
 
     async def resume() -> None:
@@ -86,10 +86,10 @@ def dropping(drop: Planned[End]) -> Operation:
                 Step("proxies forget", drop.forget, lane=Lane.PROXIES),
                 Step("finish", finish_if_written, lane=Lane.LOOK),
             ]
-            means.operations.in_background(f"resume drop of {drop.end}", steps)
+            means.operations.in_background(f"resume drop of {drop.end}", steps, urgent=True)
 
     steps = [Step("write", drop.write, resume), Step("proxies forget", drop.forget)]
-    return Operation(steps, [Step("finish", finish)])
+    return Operation(steps, [Step("finish", finish, lane=Lane.LOOK)])
 
 
 def making(partition: Planned[PartitionEnd]) -> Operation:

@@ -8,9 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from coordd.log import get_logger
 from coordd.rootcoord.life.means import Means, soon
 from coordd.rootcoord.peers import ALL_PARTITIONS
 from coordd.rootcoord.steps import NotYet
+from coordd.rpc.status import MilvusError
+
+log = get_logger("coordd.rootcoord.life")
 
 GROWTH: Final = 2
 HEARD_FIRST_S: Final = 0.05
@@ -70,9 +74,17 @@ class Segments:
         """Whether DataCoord confirms that none is left."""
         if not self.means.others_are_asked:
             return None
-        data_coord = self.means.peers.data_coord
-        if await data_coord.gc_confirm(self.collection_id, self.partition_id, deadline=soon()):
+        if await self._confirmed():
             return None
         pause = NotYet(self._pause_s)
         self._pause_s = min(GROWTH * self._pause_s, SEGMENTS_GROWTH_MAX * self.means.segments_every_s)
         return pause
+
+    async def _confirmed(self) -> bool:
+        """A refusal is no confirmation, and no reason to ask sooner."""
+        data_coord = self.means.peers.data_coord
+        try:
+            return await data_coord.gc_confirm(self.collection_id, self.partition_id, deadline=soon())
+        except MilvusError as refusal:
+            log.debug("DataCoord does not confirm yet", collection=self.collection_id, reason=str(refusal))
+            return False

@@ -10,6 +10,7 @@ import pytest
 from coordd.ha.tasks import TaskScope
 from coordd.rootcoord import chores as module
 from coordd.rootcoord.chores import AT_ONCE, Chores
+from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.steps import Lane, NotYet, Step
 from tests.support.etcd import eventually
 
@@ -144,3 +145,40 @@ async def test_after_the_end_nothing_is_begun() -> None:
         chores.add("late", [world.step("late")])
         await asyncio.sleep(0.1)
     assert world.done == []
+
+
+async def test_what_is_urgent_comes_before_the_rest() -> None:
+    gate = asyncio.Event()
+    world = World(gates={"hangs": gate})
+    async with world.chores() as chores:
+        for _ in range(AT_ONCE):
+            chores.add("hangs", [world.step("hangs")])
+        await eventually(lambda: world.at_work == AT_ONCE)
+        for number in range(AT_ONCE):
+            chores.add(f"chore {number}", [world.step(f"{number}")])
+        chores.add("urgent", [world.step("first"), world.step("second")], urgent=True)
+        gate.set()
+        await eventually(lambda: len(world.done) == 2 * AT_ONCE + 2)
+    assert world.done.index("first") < world.done.index("0")
+
+
+async def test_with_the_term_its_chores_end_whatever_its_other_tasks_take() -> None:
+    """A timer would begin a step that nobody cancels any more, and whose end the term would wait for."""
+    world = World(pauses={"again": [NotYet(0.05)] * 10_000})
+    left: list[int] = []
+
+    async def takes_its_time() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append(len(world.pauses["again"]))
+            await asyncio.sleep(0.2)
+            left.append(len(world.pauses["again"]))
+
+    async with TaskScope() as scope:
+        operations = Operations(lambda coroutine, name: scope.create_task(coroutine, name=name))
+        operations.in_background("waits", [world.step("again")])
+        scope.create_task(takes_its_time(), name="takes its time")
+        await eventually(lambda: len(world.pauses["again"]) < 9_998)
+        await asyncio.sleep(0.01)  # its time has not come again yet
+    assert left[0] == left[1]

@@ -29,6 +29,7 @@ from coordd.rootcoord.chores import AT_ONCE
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.life import Life, Means
+from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rpc.peer import PeerUnavailable
@@ -165,8 +166,12 @@ class Running:
     life: Life
     effects: Effects
     operations: Operations
-    pool: ChannelPool
+    means: Means
     first_id: int
+
+    @property
+    def pool(self) -> ChannelPool:
+        return self.means.pool
 
     async def quiet(self) -> None:
         """Until nothing happens any more."""
@@ -208,7 +213,7 @@ async def running(etcd: MemoryEtcd, effects: Effects, *, queue: bool = True) -> 
             segments_every_s=0.0,
         )
         try:
-            yield Running(place, Life(means), effects, operations, pool, oracle.ids.next_id)
+            yield Running(place, Life(means), effects, operations, means, oracle.ids.next_id)
         finally:
             etcd.__dict__.update(place.etcd.__dict__)
             operations.close()
@@ -561,3 +566,73 @@ async def test_a_partition_that_a_proxy_refuses_to_hear_of_is_there() -> None:
         effects.done.clear()
         await ASK["create partition"](term.life)
         assert effects.done == ["forget"]
+
+
+async def test_an_undoing_leaves_a_collection_alone_that_was_dropped_meanwhile() -> None:
+    """It begins without knowing what became of the last write, and may have to wait for its turn."""
+    etcd = await prepared("drop collection")
+    effects = Effects(held={"release collection"})
+    async with running(etcd, effects) as term:
+        (row,) = term.place.tables.collections
+        await term.life.drop_collection(drop(), soon())
+        CollectionEnd(term.means, row.collection_id).undo()
+        await term.quiet()
+        assert leftovers(term.place) == 1, "it is not released yet"
+        assert len(term.pool.in_use()) == 2
+        assert "send DropCollection" not in effects.done
+        effects.let_go.set()
+        await eventually(lambda: leftovers(term.place) == 0, 10)
+        assert effects.done.count("send DropCollection") == 1
+        assert "confirm" in effects.done
+
+
+async def test_an_undoing_leaves_a_partition_alone_that_was_dropped_meanwhile() -> None:
+    etcd = await prepared("drop partition")
+    effects = Effects(held={"send DropPartition"})
+    async with running(etcd, effects) as term:
+        (row,) = term.place.tables.collections
+        view = term.place.tables.collections.whole(row.collection_id)
+        assert view is not None
+        (partition,) = [one for one in view.partitions if one.name == "p"]
+        await term.life.drop_partition(drop_partition("p"), soon())
+        PartitionEnd(term.means, row.collection_id, partition.id).undo()
+        await term.quiet()
+        assert leftovers(term.place) == 1, "no reader has been told yet"
+        effects.let_go.set()
+        await eventually(lambda: leftovers(term.place) == 0, 10)
+        assert "confirm" in effects.done
+        assert "release partitions" not in effects.done
+
+
+async def test_a_second_end_of_one_collection_waits_for_nothing_that_will_not_come() -> None:
+    """Its channels belong to nobody any more, so no tick is sent on them."""
+    etcd = await prepared("drop collection")
+    effects = Effects(ticks=False)
+    async with running(etcd, effects) as term:
+        (row,) = term.place.tables.collections
+        await term.life.drop_collection(drop(), soon())
+        CollectionEnd(term.means, row.collection_id).finish()
+        await eventually(lambda: effects.done.count("send DropCollection") == 2, 10)
+        CollectionEnd(term.means, row.collection_id + 1).finish()  # of one whose keys are gone
+        await eventually(lambda: effects.done.count("confirm") == 1, 10)
+
+
+async def test_a_repeated_creation_finds_what_an_unanswered_one_has_made() -> None:
+    """Though it begins before that is known, and would write a second one."""
+    etcd = await prepared("create collection")
+    async with running(etcd, Effects()) as term:
+        lost = Fault(after=OutcomeUnknown("not answered"))
+        term.place.etcd.faults.extend([Fault(), *[lost] * 100])
+        with suppress(CoorddError):
+            await term.life.create_collection(create(), boottime() + 1.0)
+        term.place.etcd.faults.clear()
+        assert seen(term.place) == {}, "not known yet"
+        again = asyncio.ensure_future(term.life.create_collection(create(), soon()))
+        await eventually(lambda: term.effects.done.count("send CreateCollection") == 2, 10)
+        await asyncio.sleep(0.1)
+        term.place.fold.load(await term.place.etcd.range("", "\x7f"))  # what the watch does
+        await again
+        await eventually(lambda: leftovers(term.place) == 0, 15)
+        assert seen(term.place) == DONE["create collection"]
+        assert term.effects.done.count("watch channels") == 1
+        await eventually(lambda: len(term.pool.in_use()) == 2, 10)
