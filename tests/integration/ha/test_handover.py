@@ -482,6 +482,7 @@ async def fall_silent(group: Group, faulty: FaultyEtcd, active: RunningReplica) 
         raise Unavailable("told to fail")
 
     assert active.serving
+    await wait_history(group, 1)  # the beginning of its term is written a moment after it serves
     faulty.before_txn = refuse
 
 
