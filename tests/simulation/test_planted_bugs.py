@@ -380,7 +380,8 @@ BUGS = {
     "WindowForgotten": Planted(Parts(timestamps=WindowForgotten), "ordered"),
     "WindowPutBack": Planted(
         Parts(timestamps=WindowPutBack), "ordered",
-        {"theme": "stragglers", "faults": 40, "request_timeout_s": 0.5, "client_interval_s": 0.05},
+        {"theme": "stragglers", "faults": 60, "faults_end_s": 20.0, "request_timeout_s": 0.5,
+         "client_interval_s": 0.05, "work_s": 0.005},
     ),
 }  # fmt: skip
 

@@ -30,6 +30,7 @@ from .world import Parts, World, run_seed, transcript_of
 
 SHARDS = 10
 RUNS_PER_SHARD = 1000
+EVENTFUL_RUNS = 2000
 
 
 @pytest.mark.timeout(180)
@@ -78,7 +79,7 @@ class Diary(Session):
 def test_runs_are_eventful() -> None:
     seen = Counter[str]()
     parts = Parts(session=partial(Diary, seen))
-    for seed in range(400):
+    for seed in range(EVENTFUL_RUNS):
         world = World(seed, parts)
         world.run()
         seen["answers"] += world.invariants.answers
@@ -86,8 +87,8 @@ def test_runs_are_eventful() -> None:
         seen[f"theme: {world.scenario.theme}"] += 1
         seen["terms"] += len({view.active_mod_revision for view in world.etcd.history} - {0})
 
-    assert seen["answers"] > 400 * 5
-    assert seen["terms"] > 400 * 2
+    assert seen["answers"] > EVENTFUL_RUNS * 5
+    assert seen["terms"] > EVENTFUL_RUNS * 2
     never = [EndReason.EXCLUSIVE_HELD]
     history_only = [TermCause.FIRST, TermCause.UNKNOWN]
     expected = [state.value for state in State]

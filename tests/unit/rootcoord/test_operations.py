@@ -193,7 +193,6 @@ async def test_the_end_of_the_term_is_told_and_undoes_nothing() -> None:
 async def test_a_lost_fence_ends_the_operation_without_undoing() -> None:
     world = World(failures={"b": 1}, error=FenceLost(committed=False))
     async with TaskScope() as scope:
-        tasks: list[asyncio.Task[None]] = []
 
         def start(coroutine, name):
             async def guarded() -> None:
@@ -202,14 +201,14 @@ async def test_a_lost_fence_ends_the_operation_without_undoing() -> None:
                 except FenceLost:
                     world.done.append("lost")
 
-            tasks.append(scope.create_task(guarded(), name=name))
+            scope.create_task(guarded(), name=name)
 
         operations = Operations(start)
         with pytest.raises(TermOverError):
             await operations.carry_out(
                 "make", ["k"], lambda: Operation([world.step("a"), world.step("b")]), deadline=soon()
             )
-        await asyncio.wait(tasks)
+        await eventually(lambda: "lost" in world.done)
     assert world.done == ["a", "b failed", "lost"]
 
 
