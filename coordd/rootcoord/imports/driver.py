@@ -178,7 +178,8 @@ class Imports:
         return self._pause_s(self._due())
 
     def _pause_s(self, due: Agenda) -> float:
-        if due.persisted or due.flushed:
+        """What has come due in the middle of the round is not left for long."""
+        if due.expired or due.deserted or due.persisted or due.flushed:
             return FLUSH_EVERY_S
         if due.waiting or due.started or self._dropped:
             return GIVE_EVERY_S
