@@ -12,32 +12,12 @@ codes), server/etcdserver/v3_server.go (what happens before and after a proposal
 
 import re
 from dataclasses import dataclass
-from enum import Enum, IntEnum, auto
+from enum import Enum, auto
 
 from coordd.etcd import errors
 from coordd.etcd.errors import EtcdError
 from coordd.http2.outcome import CallFailed
-
-
-class Code(IntEnum):
-    """gRPC's status codes."""
-
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
+from coordd.http2.status import RpcCode
 
 
 class Verdict(Enum):
@@ -107,21 +87,21 @@ _ROWS = (
     _Row("corrupt cluster", Verdict.REFUSED, errors.Corrupt, "restore the differing etcd member"),
 )  # fmt: skip
 _BY_CODE = {
-    Code.INVALID_ARGUMENT: (Verdict.REFUSED, errors.InvalidRequest),
-    Code.FAILED_PRECONDITION: (Verdict.REFUSED, errors.InvalidRequest),
-    Code.ALREADY_EXISTS: (Verdict.REFUSED, errors.InvalidRequest),
-    Code.UNIMPLEMENTED: (Verdict.REFUSED, errors.InvalidRequest),
-    Code.NOT_FOUND: (Verdict.REFUSED, errors.InvalidRequest),
-    Code.OUT_OF_RANGE: (Verdict.REFUSED, errors.InvalidRequest),
-    Code.PERMISSION_DENIED: (Verdict.REFUSED, errors.PermissionDenied),
-    Code.UNAUTHENTICATED: (Verdict.REAUTHENTICATE, errors.AuthenticationFailed),
-    Code.UNAVAILABLE: (Verdict.UNKNOWN, errors.Unavailable),
-    Code.DEADLINE_EXCEEDED: (Verdict.UNKNOWN, errors.RequestTimeout),
-    Code.CANCELLED: (Verdict.UNKNOWN, errors.Unavailable),
+    RpcCode.INVALID_ARGUMENT: (Verdict.REFUSED, errors.InvalidRequest),
+    RpcCode.FAILED_PRECONDITION: (Verdict.REFUSED, errors.InvalidRequest),
+    RpcCode.ALREADY_EXISTS: (Verdict.REFUSED, errors.InvalidRequest),
+    RpcCode.UNIMPLEMENTED: (Verdict.REFUSED, errors.InvalidRequest),
+    RpcCode.NOT_FOUND: (Verdict.REFUSED, errors.InvalidRequest),
+    RpcCode.OUT_OF_RANGE: (Verdict.REFUSED, errors.InvalidRequest),
+    RpcCode.PERMISSION_DENIED: (Verdict.REFUSED, errors.PermissionDenied),
+    RpcCode.UNAUTHENTICATED: (Verdict.REAUTHENTICATE, errors.AuthenticationFailed),
+    RpcCode.UNAVAILABLE: (Verdict.UNKNOWN, errors.Unavailable),
+    RpcCode.DEADLINE_EXCEEDED: (Verdict.UNKNOWN, errors.RequestTimeout),
+    RpcCode.CANCELLED: (Verdict.UNKNOWN, errors.Unavailable),
 }
 _ETCD_ALONE = {Verdict.REFUSED, Verdict.REAUTHENTICATE}
 """Verdicts by which nothing was applied: only etcd can know."""
-_TRANSPORT_CODES = {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL}
+_TRANSPORT_CODES = {RpcCode.UNAVAILABLE, RpcCode.DEADLINE_EXCEEDED, RpcCode.CANCELLED, RpcCode.INTERNAL}
 """Said without words of etcd's own, these prove nothing of the member: proxies and Go's gRPC say so too."""
 # Go's and etcd's frames around the sentence that says what happened.
 _NOISE = re.compile(r"^(rpc error: code = \w+ desc = )?(etcdserver: )?(mvcc: )?")
@@ -133,7 +113,7 @@ def translate(failed: CallFailed, *, request: str, endpoint: str) -> Failure:
     if not failed.sent:
         text = f"etcd request {request} to {endpoint} was not sent: {details}"
         return Failure(Verdict.NOT_TAKEN, errors.Unavailable(text), from_server=False)
-    code = Code(failed.code)
+    code = RpcCode(failed.code)
     message = f"etcd request {request} to {endpoint} failed: {plain(details) or code.name}"
     if failed.from_server:
         for row in _ROWS:

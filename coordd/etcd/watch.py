@@ -21,10 +21,11 @@ from coordd.etcd.backoff import Backoff
 from coordd.etcd.connection import CallFailedError, Stream
 from coordd.etcd.errors import Compacted, PermissionDenied, TlsError, Unavailable, WatchCancelled
 from coordd.etcd.revisions import OutOfOrderError, Revisions
-from coordd.etcd.translate import Code, Failure, Verdict, plain, translate
+from coordd.etcd.translate import Failure, Verdict, plain, translate
 from coordd.etcd.transport import Transport
 from coordd.etcd.types import WatchBatch
 from coordd.http2.outcome import CallFailed
+from coordd.http2.status import RpcCode
 from coordd.log import get_logger
 
 _LOG = get_logger("coordd.etcd")
@@ -92,7 +93,7 @@ class Watch:
                 f" {answer.compact_revision}",
                 compact_revision=answer.compact_revision,
             )
-        cancelled = CallFailed(Code.CANCELLED, answer.cancel_reason, sent=True, from_server=True)
+        cancelled = CallFailed(RpcCode.CANCELLED, answer.cancel_reason, sent=True, from_server=True)
         failure = translate(cancelled, request=methods.WATCH.name, endpoint="etcd")
         if failure.verdict is Verdict.UNKNOWN:
             raise WatchCancelled(f"etcd ended the watch of {start!r}: {reason or 'no reason'}", reason=reason)

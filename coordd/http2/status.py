@@ -4,8 +4,32 @@ Source of truth: gRPC's doc/PROTOCOL-HTTP2.md and doc/statuscodes.md.
 """
 
 import math
+from enum import IntEnum
 from typing import Final
 from urllib.parse import quote, unquote
+
+
+class RpcCode(IntEnum):
+    """gRPC status codes, with their numbers on the wire."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
 
 OK: Final = 0
 CANCELLED: Final = 1

@@ -1,8 +1,9 @@
 import pytest
 
 from coordd.etcd import errors
-from coordd.etcd.translate import Code, Failure, Verdict, as_write_failure, translate
+from coordd.etcd.translate import Failure, Verdict, as_write_failure, translate
 from coordd.http2.outcome import CallFailed
+from coordd.http2.status import RpcCode
 
 REFUSED, NOT_TAKEN = Verdict.REFUSED, Verdict.NOT_TAKEN
 UNKNOWN, BROKEN, REAUTHENTICATE = Verdict.UNKNOWN, Verdict.BROKEN, Verdict.REAUTHENTICATE
@@ -84,13 +85,13 @@ SILENT_CASES = [
 
 def answered(code: str, details: str) -> Failure:
     """What becomes of such an answer of etcd's."""
-    failed = CallFailed(Code[code], details, sent=True, from_server=True)
+    failed = CallFailed(RpcCode[code], details, sent=True, from_server=True)
     return translate(failed, request="Txn", endpoint="etcd-0:2379")
 
 
 def broken(code: str, details: str, *, sent: bool = True) -> Failure:
     """What becomes of a call that ended without an answer."""
-    return translate(CallFailed(Code[code], details, sent=sent), request="Txn", endpoint="etcd-0:2379")
+    return translate(CallFailed(RpcCode[code], details, sent=sent), request="Txn", endpoint="etcd-0:2379")
 
 
 @pytest.mark.parametrize(("code", "details", "verdict", "error"), CASES)
