@@ -22,13 +22,14 @@ from google.protobuf.message import DecodeError
 
 from coordd.etcd.addresses import first_of, resolve
 from coordd.etcd.endpoints import Endpoint
-from coordd.etcd.errors import EtcdError, RequestTimeout, Unavailable
+from coordd.etcd.errors import EtcdError, Unavailable
 from coordd.etcd.methods import Method
 from coordd.etcd.tls import TlsPolicy, why_tls_failed
 from coordd.etcd.translate import Failure, Verdict, translate
 from coordd.http2.client import Channel, ClientSettings, ClientStream
 from coordd.http2.link import Keepalive
 from coordd.http2.outcome import CallFailed
+from coordd.http2.status import DEADLINE_EXCEEDED
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -94,19 +95,22 @@ class Connection:
     def question(self) -> "_Question":
         """An answer is being waited for in this context: from now on silence counts.
 
-        It goes on counting over questions that time out. A question that is cancelled proves nothing.
+        It goes on counting over questions that time out. A question that is cancelled proves nothing, and one
+        that was never sent does not begin the count.
         """
         return _Question(self)
 
-    def asked(self) -> None:
-        """A question begins."""
+    def asked(self) -> bool:
+        """A question begins; whether silence is counted from this one on."""
         self._questions += 1
-        if self._silent_since is None:
-            self._silent_since = time.monotonic()
+        if self._silent_since is not None:
+            return False
+        self._silent_since = time.monotonic()
+        return True
 
-    def settled(self, *, cancelled: bool) -> None:
+    def settled(self, *, proves_nothing: bool) -> None:
         """A question ends, answered or not."""
-        if cancelled and self._questions == 1:
+        if proves_nothing and self._questions == 1:
             self._silent_since = None
         self._questions -= 1
 
@@ -179,18 +183,19 @@ class Connection:
 class _Question:
     """See `Connection.question`. A generator would take several times as long, for each request."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_first")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def __enter__(self) -> None:
-        self._connection.asked()
+        self._first = self._connection.asked()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.settled(cancelled=isinstance(error, asyncio.CancelledError))
+        unasked = self._first and isinstance(error, CallFailed) and not error.sent
+        self._connection.settled(proves_nothing=unasked or isinstance(error, asyncio.CancelledError))
 
 
 class Stream:
@@ -206,14 +211,19 @@ class Stream:
         """Send one message and await the next one that arrives, within `limit_s`."""
         try:
             with self._connection.question():
-                async with asyncio.timeout(limit_s):
-                    await self.send(message)
-                    return await self.receive()
+                return await self._ask(message, limit_s)
+        except CallFailed as failed:
+            raise self._connection.failed(self._method, failed) from failed
+
+    async def _ask(self, message: Any, limit_s: float) -> Any:
+        """Raises CallFailed if the time is up."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self.send(message)
+                return await self.receive()
         except TimeoutError as error:
-            name = self._connection.endpoint.name
-            text = f"{name} did not answer {self._method.name} within {limit_s:.1f} s"
-            failure = Failure(Verdict.UNKNOWN, RequestTimeout(text), from_server=False)
-            raise CallFailedError(failure) from error
+            text = f"no answer within {limit_s:.1f} s"
+            raise CallFailed(DEADLINE_EXCEEDED, text, sent=self._call.stream > 0) from error
 
     async def send(self, message: Any) -> None:
         """Hand one message to the transport."""

@@ -29,9 +29,15 @@ class TooManyRequests(Unavailable):
 
 
 class RequestTimeout(EtcdError):
-    """The request was not answered in time. Only raised for requests that write nothing."""
+    """The request was not answered in time. Only raised for requests that write nothing, but for
+    `NotSentInTime`."""
 
     retriable = True
+
+
+class NotSentInTime(Unavailable, RequestTimeout):
+    """The time was up before the connection had taken the request: etcd takes no more requests at once, or
+    does not read. Nothing was written, and nothing is known against the connection."""
 
 
 class OutcomeUnknown(EtcdError):

@@ -112,7 +112,8 @@ def translate(failed: CallFailed, *, request: str, endpoint: str) -> Failure:
     details = failed.message
     if not failed.sent:
         text = f"etcd request {request} to {endpoint} was not sent: {details}"
-        return Failure(Verdict.NOT_TAKEN, errors.Unavailable(text), from_server=False)
+        why = errors.NotSentInTime if failed.code == RpcCode.DEADLINE_EXCEEDED else errors.Unavailable
+        return Failure(Verdict.NOT_TAKEN, why(text), from_server=False)
     code = RpcCode(failed.code)
     message = f"etcd request {request} to {endpoint} failed: {plain(details) or code.name}"
     if failed.from_server:

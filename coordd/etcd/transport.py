@@ -21,7 +21,7 @@ from coordd.etcd.backoff import Backoff
 from coordd.etcd.connection import CallFailedError, Connection, Stream, dial
 from coordd.etcd.dialling import Dialler
 from coordd.etcd.endpoints import Endpoint, parse_endpoints
-from coordd.etcd.errors import EtcdError, OutcomeUnknown, RequestTimeout, Unavailable
+from coordd.etcd.errors import EtcdError, NotSentInTime, OutcomeUnknown, RequestTimeout, Unavailable
 from coordd.etcd.methods import Method
 from coordd.etcd.settings import ClientSettings
 from coordd.etcd.tls import TlsPolicy
@@ -210,6 +210,8 @@ class Transport:
 
     def note_failure(self, connection: Connection, failure: Failure) -> None:
         """Give the connection up if the failure says that it, or its member, is of no use now."""
+        if isinstance(failure.error, NotSentInTime):
+            return  # nothing was asked
         if isinstance(failure.error, RequestTimeout):
             self.note_silence(connection)
         elif isinstance(failure.error, Unavailable) and (len(self.endpoints) > 1 or not failure.from_server):

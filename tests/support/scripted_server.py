@@ -10,10 +10,12 @@ from typing import Self
 
 from coordd.http2 import frames, hpack
 from coordd.http2.link import Link
+from coordd.http2.messages import frame_message
 from coordd.http2.owner import Field, Side
 
 HOST = "127.0.0.1"
-_HEADERS = hpack.encode([(":status", "200"), ("content-type", "application/grpc")])
+_HEADER_FIELDS = ((":status", "200"), ("content-type", "application/grpc"))
+_HEADERS = hpack.encode(_HEADER_FIELDS)
 _OK = hpack.encode([("grpc-status", "0")])
 
 
@@ -66,10 +68,16 @@ class ScriptedConnection:
         self.resets: dict[int, int] = {}
         self.lost_ = False
 
-    def answer(self, stream: int) -> None:
-        """Give the request back."""
+    def answer(self, stream: int, body: bytes | None = None) -> None:
+        """Answer with this message, by default give the request back."""
         self.link.core.send_headers(stream, _HEADERS)
-        self.link.core.send_last(stream, self.bodies[stream], _OK)
+        self.link.core.send_last(stream, self.bodies[stream] if body is None else frame_message(body), _OK)
+        self.link.flush_soon()
+
+    def fail(self, stream: int, code: int, message: str) -> None:
+        """Answer with a gRPC status."""
+        status = [("grpc-status", str(code)), ("grpc-message", message)]
+        self.link.core.send_headers(stream, hpack.encode([*_HEADER_FIELDS, *status]), end=True)
         self.link.flush_soon()
 
     def headers(self, stream: int, headers: list[Field], ended: bool) -> None:

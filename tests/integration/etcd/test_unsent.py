@@ -1,0 +1,81 @@
+"""Requests that wait for their turn: etcd, or a proxy before it, takes no more of them at once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from coordd.etcd import EtcdClient, errors, transport
+from coordd.etcd.connection import CallFailedError, dial
+from coordd.etcd.endpoints import parse_endpoints
+from coordd.etcd.messages import rpc
+from coordd.etcd.methods import PUT, RANGE, WATCH
+from coordd.etcd.settings import PlainSettings
+from coordd.etcd.translate import Verdict
+from tests.support.etcd import eventually
+from tests.support.scripted_server import ScriptedServer
+
+HEADER = rpc.ResponseHeader(revision=7)
+NOTHING_FOUND = rpc.RangeResponse(header=HEADER).SerializeToString()
+WRITTEN = rpc.PutResponse(header=HEADER).SerializeToString()
+
+
+@pytest.fixture
+async def narrow() -> AsyncIterator[ScriptedServer]:
+    """Takes one request at a time."""
+    async with ScriptedServer(max_streams=1) as server:
+        yield server
+
+
+def begun(server: ScriptedServer, *paths: str) -> Callable[[], bool]:
+    """Whether these requests, and no others, have come on the one connection, in this order."""
+
+    def have_come() -> bool:
+        return [list(one.paths.values()) for one in server.connections] == [list(paths)]
+
+    return have_come
+
+
+async def test_a_request_whose_turn_does_not_come_leaves_the_connection_alone(
+    narrow: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "SILENCE_LIMIT_S", 60.0)
+    async with EtcdClient(PlainSettings((narrow.address,))) as client, asyncio.TaskGroup() as group:
+        read = group.create_task(client.get("k", timeout_s=30), name="read")
+        await eventually(begun(narrow, RANGE.path))
+        with pytest.raises(errors.NotSentInTime):
+            await client.put("k", b"1", timeout_s=0.05)
+        narrow.connections[0].answer(1, NOTHING_FOUND)
+        assert (await read).revision == 7
+        write = group.create_task(client.put("k", b"2", timeout_s=30), name="write")
+        await eventually(begun(narrow, RANGE.path, PUT.path))
+        narrow.connections[0].answer(3, WRITTEN)
+        assert await write == 7
+
+
+async def test_no_silence_is_counted_from_what_was_never_asked(narrow: ScriptedServer) -> None:
+    [endpoint] = parse_endpoints((narrow.address,), tls=False)
+    connection = await dial(endpoint, None, 10)
+    nothing = rpc.RangeRequest(key=b"k").SerializeToString()
+    async with connection.stream(WATCH, ()):
+        await eventually(begun(narrow, WATCH.path))
+        assert await fails(connection.unary(RANGE, nothing, (), 0.02)) is Verdict.NOT_TAKEN
+        async with connection.stream(WATCH, ()) as second:
+            assert await fails(second.ask(rpc.WatchRequest(), 0.02)) is Verdict.NOT_TAKEN
+        assert connection.silence_s == 0.0
+    async with connection.stream(WATCH, ()) as third:
+        assert await fails(third.ask(rpc.WatchRequest(), 0.02)) is Verdict.UNKNOWN
+        assert connection.silence_s > 0.0
+        await fails(connection.unary(RANGE, nothing, (), 0.02))
+        assert connection.silence_s > 0.0, "the question before it was asked"
+    connection.close()
+
+
+async def fails(call: Coroutine[Any, Any, object]) -> Verdict:
+    with pytest.raises(CallFailedError) as caught:
+        await call
+    error = caught.value.failure.error
+    assert isinstance(error, errors.RequestTimeout)
+    assert isinstance(error, errors.NotSentInTime) == (caught.value.failure.verdict is Verdict.NOT_TAKEN)
+    return caught.value.failure.verdict
