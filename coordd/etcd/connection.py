@@ -2,9 +2,10 @@
 
 A connection never mends itself: what is not usable is given up and dialled anew, so that a request is known
 not to have been sent as long as no connection existed. A connection given up in peace (`detach`) takes no new
-requests and ends with the last one in flight, and so does one whose server says goodbye (GOAWAY); one that
-is believed dead (`retire`) also ends its streams at once, so that watches and keepalives move on, while
-unary requests in flight keep their own deadline.
+requests and ends with the last one in flight, and so does one whose server says goodbye (GOAWAY); requests
+that wait for their turn on it fail at once, unsent, and move on. One that is believed dead (`retire`) also
+ends its streams at once, so that watches and keepalives move on, while unary requests in flight keep their
+own deadline.
 
 Half-open connections: HTTP/2 pings every 6 s, answered within 3 s, as long as a call is open. etcd's servers
 tolerate no more than one ping per 5 s (--grpc-keepalive-min-time) and none without an open call.
@@ -132,8 +133,9 @@ class Connection:
             self._done()
 
     def detach(self) -> None:
-        """Take no new requests; close when the last one has ended."""
+        """Send no more requests; close when the last one in flight has ended."""
         self._detached = True
+        self._channel.retire()
         self._close_if_done()
 
     def retire(self) -> None:

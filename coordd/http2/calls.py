@@ -87,7 +87,10 @@ class Calls:
             self._room_may_have_come()
 
     def refuse(self, reason: str) -> None:
-        """Let no new call in; those that there are go on."""
+        """Begin no more calls. Those that wait fail: their turn will not come. Those under way go on."""
+        waiting, self._waiting = self._waiting, OrderedDict()
+        for call in waiting:
+            call.finish(not_sent(UNAVAILABLE, reason))
         if self.refusal is None:
             self.refusal = reason
         self._changed()
@@ -122,7 +125,7 @@ class Calls:
         reason = "the peer is going away"
         if code != NO_ERROR:
             reason += f" with HTTP/2 error {code:#x} {text[:200].decode('utf-8', 'replace')}".rstrip()
-        self._begin_no_more(reason)
+        self.refuse(reason)
 
     def pong(self, payload: bytes) -> None:
         """Pings are the link's."""
@@ -157,7 +160,7 @@ class Calls:
         begun, self._begun = self._begun, {}
         for call in begun.values():
             call.finish(after_sending(UNAVAILABLE, reason))
-        self._begin_no_more(reason)
+        self.refuse(reason)
 
     # --- room ---
 
@@ -183,20 +186,13 @@ class Calls:
             call, _ = self._waiting.popitem(last=False)
             self._begin(call)
 
-    def _begin_no_more(self, reason: str) -> None:
-        """Fail what waits: its turn will not come."""
-        waiting, self._waiting = self._waiting, OrderedDict()
-        for call in waiting:
-            call.finish(not_sent(UNAVAILABLE, reason))
-        self.refuse(reason)
-
     def _begin(self, call: Exchange) -> None:
         try:
             call.stream = self._core.new_stream()
         except StreamsExhausted:
             reason = "the connection has no streams left"
             call.finish(not_sent(UNAVAILABLE, reason))
-            self._begin_no_more(reason)
+            self.refuse(reason)
             return
         self._begun[call.stream] = call
         if call.begin(self._core) > _LARGE:

@@ -221,7 +221,10 @@ class Channel:
         return call
 
     def retire(self) -> None:
-        """Take no more calls, and close when the last one under way has ended, at once if there is none."""
+        """Begin no more calls, and close when the last one under way has ended, at once if there is none.
+
+        Calls that wait for room fail at once, unsent: another connection may have room.
+        """
         self._calls.refuse(_CLOSED_HERE)
 
     def close(self) -> None:

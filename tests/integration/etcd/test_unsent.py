@@ -13,6 +13,7 @@ from coordd.etcd.messages import rpc
 from coordd.etcd.methods import PUT, RANGE, WATCH
 from coordd.etcd.settings import PlainSettings
 from coordd.etcd.translate import Verdict
+from coordd.http2.status import UNAVAILABLE
 from tests.support.etcd import eventually
 from tests.support.scripted_server import ScriptedServer
 
@@ -30,11 +31,12 @@ async def narrow() -> AsyncIterator[ScriptedServer]:
 
 def begun(server: ScriptedServer, *paths: str) -> Callable[[], bool]:
     """Whether these requests, and no others, have come on the one connection, in this order."""
+    return lambda: len(server.connections) == 1 and requests(server) == list(paths)
 
-    def have_come() -> bool:
-        return [list(one.paths.values()) for one in server.connections] == [list(paths)]
 
-    return have_come
+def requests(server: ScriptedServer) -> list[str]:
+    """All that have come, by their paths."""
+    return [path for one in server.connections for path in one.paths.values()]
 
 
 async def test_a_request_whose_turn_does_not_come_leaves_the_connection_alone(
@@ -52,6 +54,29 @@ async def test_a_request_whose_turn_does_not_come_leaves_the_connection_alone(
         await eventually(begun(narrow, RANGE.path, PUT.path))
         narrow.connections[0].answer(3, WRITTEN)
         assert await write == 7
+
+
+async def test_requests_that_wait_on_a_connection_that_is_given_up_move_to_the_next(
+    narrow: ScriptedServer,
+) -> None:
+    async with ScriptedServer() as other:
+        settings = PlainSettings((narrow.address, other.address))
+        async with EtcdClient(settings) as client, asyncio.TaskGroup() as group:
+            read = group.create_task(client.get("k", timeout_s=30), name="read")
+            await eventually(begun(narrow, RANGE.path))
+            first = group.create_task(client.put("k", b"1", timeout_s=30), name="first")
+            second = group.create_task(client.put("k", b"2", timeout_s=30), name="second")
+            narrow.connections[0].fail(1, UNAVAILABLE, "etcdserver: no leader")  # room for one more there
+            await eventually(lambda: sorted(requests(other)) == sorted([RANGE.path, PUT.path]))
+            for stream, path in list(other.connections[0].paths.items()):
+                other.connections[0].answer(stream, WRITTEN if path == PUT.path else NOTHING_FOUND)
+            assert await second == 7
+            assert (await read).revision == 7
+            assert not first.done()
+            narrow.connections[0].answer(3, WRITTEN)
+            assert await first == 7
+            await eventually(lambda: narrow.open_connections == 0)
+        assert requests(narrow) == [RANGE.path, PUT.path]
 
 
 async def test_no_silence_is_counted_from_what_was_never_asked(narrow: ScriptedServer) -> None:

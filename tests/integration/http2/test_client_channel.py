@@ -160,6 +160,19 @@ async def test_a_retired_channel_closes_with_its_last_call(server: ScriptedServe
     await eventually(lambda: server.open_connections == 0)
 
 
+async def test_a_call_that_waits_on_a_retired_channel_is_not_kept() -> None:
+    async with ScriptedServer(max_streams=1) as server, connected(server) as channel:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(channel.unary("/hang", b"", timeout_s=10), name="under way")
+            waiting = group.create_task(failure(channel), name="waiting")
+            await eventually(lambda: channel.under_way == 2)
+            channel.retire()
+            error = await waiting
+            assert (error.code, error.sent) == (status.UNAVAILABLE, False)
+            server.connections[0].answer(1)
+        assert list(server.connections[0].paths) == [1]
+
+
 async def test_closing_fails_the_calls_under_way(server: ScriptedServer) -> None:
     channel = await connect(server)
     async with asyncio.TaskGroup() as group:
