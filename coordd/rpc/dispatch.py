@@ -157,9 +157,14 @@ class Dispatcher:
         except RpcFailure as failure:
             method.stats.fail(failure.code)
             raise
-        except asyncio.CancelledError:
-            method.stats.fail(RpcCode.CANCELLED)
-            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                method.stats.fail(RpcCode.CANCELLED)
+                raise
+            abandoned = self._abandoned(method, error)
+            method.stats.fail(abandoned.code)
+            raise abandoned from error
         finally:
             self.in_flight -= 1
         method.stats.answer(method.status_code(response), time.perf_counter() - started)
@@ -239,6 +244,8 @@ class Dispatcher:
             if not isinstance(response, Message) and isinstance(response, Awaitable):
                 return response
             return _checked(method, response)
+        except asyncio.CancelledError as error:  # nothing was awaited: it is that of something else
+            raise self._abandoned(method, error) from error
         except Exception as error:  # noqa: BLE001 - whatever a handler raises must become an answer
             return self._failed(method, error)
 
@@ -265,6 +272,17 @@ class Dispatcher:
             raise outcome from error
         return self._refusal(method, outcome)
 
+    def _abandoned(self, method: Method, error: asyncio.CancelledError) -> RpcFailure:
+        """What a call ends with whose handler was cancelled, though nobody gave the call up.
+
+        Something that the handler waited for has ended before it, most likely with the term. CANCELLED would
+        keep a 2.3 client on this connection; after UNAVAILABLE it looks the coordinator up anew.
+        """
+        self._log_bug(method, error)
+        return RpcFailure(
+            RpcCode.UNAVAILABLE, f"{self.gate.role} {self.gate.server_id} gave {method.name} up"
+        )
+
     def _refusal(self, method: Method, error: MilvusError) -> Message:
         response = method.error_response(error.to_status())
         if response is None:
@@ -273,7 +291,7 @@ class Dispatcher:
             response.reasons.append(f"serverID={self.gate.server_id}: {error.message}")
         return response
 
-    def _log_bug(self, method: Method, error: Exception) -> None:
+    def _log_bug(self, method: Method, error: BaseException) -> None:
         """Count every bug; log the traceback of the first one of its place only."""
         method.stats.bugs += 1
         trace = error.__traceback__

@@ -85,7 +85,8 @@ class ServedCall:
         except RpcFailure as failure:
             self._fail(failure.code, str(failure))
         except asyncio.CancelledError:
-            self._fail(RpcCode.CANCELLED, "the call was cancelled")
+            # Whoever gave the call up has closed it before. It was none of those: the loop is about to end.
+            self._fail(RpcCode.UNAVAILABLE, "this server has given the call up")
             raise
         except Exception:
             log.exception("unexpected error in the RPC chain", method=method)

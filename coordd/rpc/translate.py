@@ -11,7 +11,8 @@
 | anything else: our bug | gRPC OK, `Status` 65535 "unexpected error", traceback to the log |
 
 2.3 clients repeat the two gRPC errors after looking the coordinator up anew, a retriable `Status` on the same
-connection. `CancelledError` and other `BaseException`s are not translated: they end the call.
+connection. `CancelledError` and other `BaseException`s are not translated: they end the call, which is
+UNAVAILABLE if nobody had given it up.
 """
 
 from coordd.errors import CoorddError

@@ -20,7 +20,7 @@ from coordd.rpc.server import GrpcServer, ServerOptions
 from tests.support.etcd import eventually
 from tests.support.http2_client import RawClient, framed, raw_client
 from tests.support.rpc import PREFIX, FakeGate
-from tests.support.served import ALLOC_ID, HOST, SETTING, Served, refused
+from tests.support.served import ALLOC_ID, HOST, SETTING, TIMESTAMP, Served, refused
 
 REQUEST = root_coord_pb2.AllocTimestampRequest(count=1).SerializeToString()
 LIMIT = 1 << 20
@@ -236,15 +236,29 @@ async def test_the_deadline_ends_a_call_though_its_client_does_not(served: Serve
     assert await still_answers(client)
 
 
-async def test_a_handler_that_lets_itself_be_cancelled_is_answered_for(
-    served: Served, client: RawClient
+@pytest.mark.parametrize("path", [TIMESTAMP, ALLOC_ID], ids=["def", "async def"])
+async def test_a_handler_whose_work_was_cancelled_elsewhere_is_answered_for(
+    served: Served, client: RawClient, path: str
 ) -> None:
-    async def cancelled(_request: Any, _call: Any) -> Any:
-        raise asyncio.CancelledError
+    shared: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    shared.cancel()
+    served.method().handler = lambda _request, _call: shared.result()
+    served.method(ALLOC_ID).handler = lambda _request, _call: shared
+    answer = await client.call(framed(b""), path=path)
+    assert answer.status == RpcCode.UNAVAILABLE
+    assert served.method(path).stats.failed == {RpcCode.UNAVAILABLE: 1}
+    assert served.method(path).stats.bugs == 1
+    served.method().handler = served.role.alloc_timestamp
+    assert await still_answers(client)
 
-    served.method(ALLOC_ID).handler = cancelled
-    answer = await client.call(path=ALLOC_ID)
-    assert answer.status == RpcCode.CANCELLED
+
+async def test_a_call_whose_task_the_loop_cancels_is_answered_for(served: Served, client: RawClient) -> None:
+    stream = await held_call(served, client)
+    [task] = [one for one in asyncio.all_tasks() if one.get_name() == ALLOC_ID]
+    task.cancel()
+    answer = await client.answer(stream)
+    assert answer.status == RpcCode.UNAVAILABLE
+    assert await still_answers(client)
 
 
 @pytest.mark.parametrize("looks", [0, 1], ids=["before a task begins", "in a task"])

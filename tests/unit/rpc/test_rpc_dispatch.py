@@ -374,6 +374,24 @@ async def test_cancelling_a_running_handler_reaches_it(chain: Chain) -> None:
     assert chain.dispatcher.in_flight == 0
 
 
+@pytest.mark.parametrize("path", [TIMESTAMP, ALLOC_ID], ids=["def", "async def"])
+async def test_a_handler_whose_work_was_cancelled_elsewhere_is_a_failure_to_repeat(
+    chain: Chain, log_lines: list[Any], path: str
+) -> None:
+    """A 2.3 client looks the coordinator up anew after UNAVAILABLE, and not after CANCELLED."""
+    shared: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    shared.cancel()
+    method = chain.table.get(path)
+    assert method is not None
+    method.handler = lambda _request, _call: shared.result() if path == TIMESTAMP else shared
+    for _ in range(2):
+        assert (await chain.failure(path)).code is RpcCode.UNAVAILABLE
+    assert chain.stats(path).failed == {int(RpcCode.UNAVAILABLE): 2}
+    assert chain.stats(path).bugs == 2
+    assert [line["event"] for line in log_lines] == ["unexpected error in a handler"]
+    assert (chain.dispatcher.in_flight, chain.gate.running) == (0, 0)
+
+
 # --- leadership on its way out, and passed on ---
 
 
