@@ -12,6 +12,7 @@ from pathlib import Path
 from coordd.etcd.endpoints import Endpoint
 from coordd.etcd.errors import EtcdError, TlsError, TlsVersionTooLow, Unavailable
 from coordd.etcd.settings import SslSettings
+from coordd.http2.client import Http2NotOffered
 
 _VERSIONS = {
     "1.0": ssl.TLSVersion.TLSv1_2,
@@ -88,8 +89,12 @@ def why_tls_failed(endpoint: Endpoint, policy: TlsPolicy, error: OSError) -> Etc
     """What the failure of a connection over TLS means; None if TLS has no part in it.
 
     TlsError, TlsVersionTooLow: the two sides do not agree. Unavailable: the endpoint ends the connection;
-    that is how a server without TLS looks, but also one that is being restarted.
+    that is how a server without TLS looks, but also one that is being restarted. Or it agrees to no HTTP/2.
     """
+    if isinstance(error, Http2NotOffered):
+        return Unavailable(
+            f"{error}; is it etcd itself, or a proxy in front of it that speaks HTTP/1.1 only?"
+        )
     if isinstance(error, ssl.SSLCertVerificationError):
         return TlsError(
             f"etcd endpoint {endpoint.name}: its certificate is not accepted: {error.verify_message}",

@@ -17,18 +17,22 @@ from coordd.http2.calls import Calls
 from coordd.http2.client_stream import ClientStream
 from coordd.http2.dial import open_path, open_socket
 from coordd.http2.exchange import TOO_LATE, Exchange, Unary
-from coordd.http2.link import Keepalive, Link
+from coordd.http2.link import H2, Keepalive, Link
 from coordd.http2.messages import frame_message
 from coordd.http2.outcome import CallFailed, not_sent
 from coordd.http2.owner import Side
 from coordd.http2.request_head import Metadata, RequestHeads
 from coordd.http2.status import DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED
 
-__all__ = ["CallFailed", "Channel", "ClientSettings", "ClientStream", "Keepalive"]
+__all__ = ["CallFailed", "Channel", "ClientSettings", "ClientStream", "Http2NotOffered", "Keepalive"]
 
 _CLOSED_HERE: Final = "the connection was closed on this side"
 _LINGER_S: Final = 1.0
 """What was written before a connection is closed has this long to go out."""
+
+
+class Http2NotOffered(ConnectionError):
+    """The server speaks TLS, and has not agreed to HTTP/2 in its handshake (ALPN)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ class Channel:
         Raises:
             ConnectionRefusedError: nobody listens.
             ssl.SSLError: the two sides do not agree on TLS.
+            Http2NotOffered: they do, and not on HTTP/2.
             ConnectionError: the connection was lost, or what answers does not speak HTTP/2.
             OSError: no such host, or no way there.
         """
@@ -237,15 +242,24 @@ class Channel:
         """Wait for the server's SETTINGS.
 
         Raises:
+            Http2NotOffered: nor do they come: what else the server says, or that it closes, is no news.
             ssl.SSLError: the server does not accept us, which TLS 1.3 says only after its handshake.
-            ConnectionError: they cannot come any more, or TLS has agreed on another protocol.
+            ConnectionError: they cannot come any more.
         """
         try:
+            self._check_protocol()
             await self._ready.wait()
             self._check_peer()
         except BaseException:
             self._link.abort()
             raise
+
+    def _check_protocol(self) -> None:
+        """See `_until_ready`."""
+        chosen = self._link.alpn
+        if chosen not in (None, H2):
+            text = f"the server chose {chosen or 'nothing'} in its TLS handshake (ALPN), not HTTP/2"
+            raise Http2NotOffered(text)
 
     def _check_peer(self) -> None:
         """See `_until_ready`."""
@@ -254,10 +268,6 @@ class Channel:
             raise error
         if self._calls.lost_by is not None:
             raise ConnectionError(self._calls.lost_by) from error
-        transport = self._link.transport
-        tls = None if transport is None else transport.get_extra_info("ssl_object")
-        if tls is not None and tls.selected_alpn_protocol() != "h2":
-            raise ConnectionError("the server does not offer HTTP/2 in its TLS handshake")
 
     def _changed(self) -> None:
         """Something has happened to the calls as a whole."""

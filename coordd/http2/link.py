@@ -18,6 +18,9 @@ from typing import Any, Final, Protocol
 from coordd.http2.connection import Http2Connection
 from coordd.http2.owner import Http2Error, Owner, Side
 
+H2: Final = "h2"
+"""HTTP/2 as ALPN has it."""
+
 _CALM_S: Final = 10.0
 """How often nuisances are forgiven: with the core's limit about a thousand per second are harmless."""
 _LAST_CHANCE_S: Final = 0.1
@@ -73,6 +76,7 @@ class Link(asyncio.Protocol):
         core: the connection; call `flush` or `flush_soon` after orders that were not given from within it.
         transport: None until the connection is made.
         peername: of the peer, as gRPC spells it; "" until the connection is made.
+        alpn: what both sides have agreed upon in the TLS handshake, "" for nothing; None without TLS.
         lost: the connection is gone, or about to go: nothing is written any more.
     """
 
@@ -93,6 +97,7 @@ class Link(asyncio.Protocol):
         self.core.owner = self._owner = make(self)
         self.transport: asyncio.Transport | None = None
         self.peername = ""
+        self.alpn: str | None = None
         self.lost = False
         self._loop = asyncio.get_running_loop()
         self._keepalive = keepalive
@@ -107,6 +112,9 @@ class Link(asyncio.Protocol):
         """Say hello."""
         self.transport = transport  # type: ignore[assignment]  # a socket's transport is one
         self.peername = format_peer(transport.get_extra_info("peername"))
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self.alpn = tls.selected_alpn_protocol() or ""
         self._heard = self._loop.time()
         if self._keepalive is not None:
             _set_user_timeout(transport, self._keepalive.timeout_s)

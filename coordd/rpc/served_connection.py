@@ -11,7 +11,7 @@ from typing import Final
 
 from coordd.clock import boottime
 from coordd.http2.frames import ENHANCE_YOUR_CALM, NO_ERROR
-from coordd.http2.link import Keepalive, Link
+from coordd.http2.link import H2, Keepalive, Link
 from coordd.http2.messages import MessageError, MessageReader, frame_message
 from coordd.http2.owner import Http2Error, Side
 from coordd.log import get_logger
@@ -34,6 +34,7 @@ _UNSENT_LIMIT: Final = 64 << 20
 """Bytes of answers that a client may leave unread, on top of the largest single one."""
 _FLUSH_BYTES: Final = 1 << 20
 """Of answers made before they are written: one read may bring thousands of requests for large ones."""
+_MAX_KNOWN_STRANGERS: Final = 64
 _STOPPING: Final = "this server is stopping"
 
 
@@ -54,6 +55,7 @@ class Shared:
         self.under_way: set[ServedCall] = set()
         self.emptied = asyncio.Event()
         self.stopping = False
+        self._strangers: set[str] = set()
         self._keepalive = Keepalive(
             options.keepalive_time_ms / 1000, options.keepalive_timeout_ms / 1000, without_calls=True
         )
@@ -74,6 +76,15 @@ class Shared:
         self.connections.discard(connection)
         if not self.connections:
             self.emptied.set()
+
+    def not_http2(self, link: Link, error: Http2Error) -> None:
+        """A connection over TLS has ended by what was no HTTP/2, and the client had not offered any."""
+        host = link.peername.rpartition(":")[0]
+        if host not in self._strangers and len(self._strangers) < _MAX_KNOWN_STRANGERS:
+            self._strangers.add(host)
+            log.warning(
+                "a client offers no HTTP/2 in its TLS handshake (ALPN)", peer=link.peername, reason=str(error)
+            )
 
     def one_too_many(self) -> bool:
         """Whether no more calls may be taken now."""
@@ -181,6 +192,8 @@ class ServedConnection:
         """The connection is gone."""
         if error is not None and not isinstance(error, (OSError, Http2Error)):
             log.error("unexpected error in a connection", peer=self._link.peername, exc_info=error)
+        if isinstance(error, Http2Error) and self._link.alpn not in (None, H2):
+            self._shared.not_http2(self._link, error)
         self._leaving = True
         self._arriving.clear()
         calls, self._calls = self._calls, {}

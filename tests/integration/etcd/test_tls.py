@@ -117,6 +117,16 @@ async def test_a_server_that_speaks_only_1_2_is_refused_when_1_3_is_asked_for(tm
         assert set(spoken) == {"TLSv1.2"}
 
 
+async def test_an_endpoint_that_offers_no_http2(tmp_path: Path) -> None:
+    tls = make_tls(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls.server_cert, tls.server_key)
+    with handshakes(context) as (endpoint, _):
+        async with EtcdClient(PlainSettings((endpoint,), ssl=client_side(tls, "1.2"))) as client:
+            with pytest.raises(errors.Unavailable, match="a proxy in front of it that speaks HTTP/1"):
+                await client.get("k", timeout_s=0.6)
+
+
 async def test_an_endpoint_that_fails_tls_is_passed_over(
     tls_cluster: EtcdCluster, etcd_server: EtcdCluster, root: str
 ) -> None:

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+import structlog
 
+from coordd.http2.client import Http2NotOffered
 from coordd.rpc.failure import RpcCode
 from coordd.rpc.server import ServerOptions
 from coordd.rpc.tls import server_credentials
@@ -125,18 +127,37 @@ async def test_who_does_not_speak_tls_is_sent_away(files: TlsFiles) -> None:
         await caller.close()
 
 
-async def test_a_peer_that_does_not_speak_http2_below_tls(files: TlsFiles) -> None:
-    """Agreed on by ALPN; a server without it gets no call."""
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None], ids=["400", "end", "nothing"]
+)
+async def test_a_peer_that_does_not_speak_http2_below_tls(files: TlsFiles, said: bytes | None) -> None:
+    """Agreed on by ALPN; a server without it gets no call, and whatever it says is not the reason."""
 
     async def connected(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
+        if said is not None:
+            writer.write(said)
+            writer.close()
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(files.server_cert, files.server_key)
     server = await asyncio.start_server(connected, HOST, 0, ssl=context)
     try:
-        with pytest.raises((ssl.SSLError, ConnectionError)):
+        with pytest.raises(Http2NotOffered, match=r"chose nothing in its TLS handshake \(ALPN\)"):
             await own_caller(server.sockets[0].getsockname()[1], tls=client_context(files))
     finally:
         server.close()
+
+
+async def test_clients_that_do_not_offer_http2_are_named_in_the_log_once(files: TlsFiles) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with serving(own_server(files)) as server:
+            for protocol in ("http/1.1", "http/1.1", "h2"):
+                tls = client_context(files, protocol=protocol)
+                reader, writer = await asyncio.open_connection(HOST, server.port, ssl=tls)
+                writer.write(b"GET / HTTP/1.1\r\n\r\n")
+                assert b"this is not HTTP/2" in await reader.read()
+                writer.close()
+    [line] = [line for line in lines if line["log_level"] == "warning"]
+    assert line["event"] == "a client offers no HTTP/2 in its TLS handshake (ALPN)"
+    assert line["peer"].startswith(f"ipv4:{HOST}:")
+    assert line["reason"] == "this is not HTTP/2"
