@@ -2,7 +2,9 @@
 
 It keeps the rules of RFC 9113, both sides' windows, and header compression. It knows nothing of gRPC, does no
 I/O and reads no clock. Whoever has a clock calls `calm()` now and then: between two calls a peer may send
-only so many frames that cost work and bring nothing (`flood_limit`).
+only so many frames that cost work and bring nothing (`flood_limit`). And `tick()`, more often, which tells a
+client that gives up what takes too long from one that begins streams only to reset them: the first may have
+many deadlines pass at once, the second has a server work for nothing, whatever `max_streams` says.
 
 Received data is handed to the owner at once, so it is given back to the peer's windows at once as well. How
 much of it is kept is the owner's business, how much the peer may have in flight is `window`. An owner that
@@ -33,7 +35,7 @@ _BLOCK_FACTOR: Final = 4
 are an error of the stream, a block that is too large is one of the connection."""
 _CALM_PER_FRAME: Final = 2
 """What is forgiven for each piece of data that we send: a Go peer answers data with PINGs, to find out how
-much fits into the line."""
+much fits into the line. And for each stream that ends without: a client's reset may have crossed that."""
 _STREAMS_PER_NUISANCE: Final = 64
 """A change of all streams' windows counts as one nuisance for so many streams that are open."""
 _UNLIMITED: Final = (1 << 32) - 1
@@ -49,7 +51,7 @@ class Http2Connection(FrameReader):
         window: bytes of data that may be in flight to us per stream.
         max_streams: how many streams a client may have open with us, others are refused; None = any number.
         max_header_bytes: size of the headers of one message, counted as in SETTINGS_MAX_HEADER_LIST_SIZE.
-        flood_limit: PINGs, SETTINGS, resets, empty and unknown frames between two `calm()`.
+        flood_limit: PINGs, SETTINGS, hasty resets, empty and unknown frames between two `calm()`.
 
     Attributes:
         going_away: we have said GOAWAY.
@@ -73,6 +75,7 @@ class Http2Connection(FrameReader):
         "_max_header_bytes",
         "_max_streams",
         "_nuisance",
+        "_old_up_to",
         "_received",
         "_sender",
         "_server",
@@ -114,6 +117,7 @@ class Http2Connection(FrameReader):
         self._accepted_up_to = frames.MAX_STREAM
         self._received = 0
         self._nuisance = 0
+        self._old_up_to = 0
         self._calm_limit = flood_limit
         self.peer_max_streams = _UNLIMITED
         self.on_ping: Callable[[], None] | None = None
@@ -152,6 +156,10 @@ class Http2Connection(FrameReader):
         """Some time has passed (seconds): what a peer did before is forgiven."""
         self._nuisance = 0
 
+    def tick(self) -> None:
+        """Some time has passed (a fraction of a second): to reset a stream that is open now is not hasty."""
+        self._old_up_to = self._last_theirs
+
     # Orders.
 
     def new_stream(self) -> int:
@@ -179,6 +187,7 @@ class Http2Connection(FrameReader):
             return
         self._sender.headers(stream, block, end=end)
         if end:
+            self._forgive()
             self._our_end(stream, state)
 
     def send_data(self, stream: int, data: bytes, *, end: bool = False) -> None:
@@ -397,9 +406,10 @@ class Http2Connection(FrameReader):
         _check_size(frames.RST_STREAM, payload, 4)
         _check_stream(frames.RST_STREAM, number, of_connection=False)
         self._check_not_idle(number, frames.RST_STREAM)
-        self._bother()
         self._given_up.ended(number)
         stream = self._streams.pop(number, None)
+        if stream is None or (self._server and number > self._old_up_to):
+            self._bother()
         if stream is not None:
             self._sender.drop(number, stream)
             self.owner.reset(number, frames.WORD.unpack(payload)[0])
@@ -473,7 +483,7 @@ class Http2Connection(FrameReader):
         if stream is None or stream.ending:
             return
         if self._nuisance:
-            self._nuisance = max(0, self._nuisance - _CALM_PER_FRAME)
+            self._forgive()
         if self._sender.data(number, stream, data, end=end, trailers=trailers):
             self._our_end(number, stream)
 
@@ -532,6 +542,9 @@ class Http2Connection(FrameReader):
         self._nuisance += count
         if self._nuisance > self._calm_limit:
             raise Http2Error(frames.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
+
+    def _forgive(self) -> None:
+        self._nuisance = max(0, self._nuisance - _CALM_PER_FRAME)
 
 
 def _check_setting(name: int, value: int, *, from_server: bool) -> None:

@@ -23,6 +23,8 @@ H2: Final = "h2"
 
 _CALM_S: Final = 10.0
 """How often nuisances are forgiven: with the core's limit about a thousand per second are harmless."""
+_TICK_S: Final = 0.1
+"""A stream that is reset sooner was hardly meant."""
 _LAST_CHANCE_S: Final = 0.1
 """After a ping was not answered in time: so long may our own loop have stood still with the answer unread."""
 _TURN_BYTES: Final = 64 << 10
@@ -103,7 +105,7 @@ class Link(asyncio.Protocol):
         self._keepalive = keepalive
         self._timer: asyncio.TimerHandle | None = None
         self._heard = 0.0
-        self._calm_at = 0.0
+        self._tick_at = self._calm_at = 0.0
         self._flushing = False
         self._held_up = False
         self._error: Exception | None = None
@@ -125,9 +127,8 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Feed the core, then write what it has to say."""
         self._heard = now = self._loop.time()
-        if now >= self._calm_at:
-            self._calm_at = now + _CALM_S
-            self.core.calm()
+        if now >= self._tick_at:
+            self._pass_time(now)
         try:
             self.core.feed(data)
         except Http2Error as error:
@@ -201,6 +202,13 @@ class Link(asyncio.Protocol):
         self._stop_timer()
         if self.transport is not None:
             self.transport.abort()
+
+    def _pass_time(self, now: float) -> None:
+        self._tick_at = now + _TICK_S
+        self.core.tick()
+        if now >= self._calm_at:
+            self._calm_at = now + _CALM_S
+            self.core.calm()
 
     def _let_others_by(self) -> None:
         if self.transport is not None and not self._held_up:

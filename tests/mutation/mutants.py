@@ -271,6 +271,13 @@ MUTANTS: Final = (
         (f"{HTTP2}/test_core_hostile.py::test_floods_end_with_enhance_your_calm",),
     ),
     Mutant(
+        "calls that are given up after a while are no flood",
+        "coordd/http2/connection.py",
+        "number > self._old_up_to",
+        "number > 0",
+        (f"{HTTP2}/test_core_hostile.py::test_calls_that_are_given_up_after_a_while_are_no_flood",),
+    ),
+    Mutant(
         "what comes for a stream that was given up",
         "coordd/http2/connection.py",
         "if number not in self._given_up:",

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from coordd.http2 import link
 from coordd.rpc.failure import RpcCode
 from coordd.rpc.server import ServerOptions
 from tests.support.etcd import eventually
@@ -142,6 +143,22 @@ async def test_floods_end_the_connection(server: OwnServer, flood: Callable[[], 
             if not await raw.push(octets[at : at + (1 << 18)]):
                 break
         assert await goaway_code(raw) in (Code.ENHANCE_YOUR_CALM, None)
+
+
+async def test_calls_that_are_given_up_after_a_while_are_no_flood(
+    server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eleven times a thousand deadlines pass within a moment."""
+    monkeypatch.setattr(link, "_TICK_S", 0.0)
+    async with greeted(server.port) as raw:
+        for first in range(1, 22_001, 2_000):
+            streams = range(first, first + 2_000, 2)
+            begun = (frame(HEADERS, END_HEADERS, stream, headers_of(SLOW)) for stream in streams)
+            raw.write(b"".join(begun) + ping())
+            await raw.until(is_pong)
+            raw.write(b"".join(map(rst_stream, streams)))
+        raw.write(ping())
+        await raw.until(is_pong)
 
 
 async def test_headers_that_unfold_are_refused_and_cost_nothing(server: OwnServer) -> None:

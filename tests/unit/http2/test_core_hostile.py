@@ -474,6 +474,65 @@ def test_floods_end_with_enhance_your_calm(flood: Callable[[], Iterable[bytes]])
     assert deep_size(core) - before < 400_000
 
 
+def some_calls(first: int, count: int) -> range:
+    """The streams of `count` calls."""
+    return range(first, first + 2 * count, 2)
+
+
+def test_calls_that_are_given_up_after_a_while_are_no_flood() -> None:
+    """A proxy whose deadlines pass by the thousand, while all of its calls are held."""
+    told = Deaf()
+    core = make(Side.SERVER, told, max_streams=1_000)
+    core.start()
+    core.feed(PREFACE + settings() + frame(SETTINGS, ACK))
+    for round_ in range(11):
+        streams = some_calls(1 + 2_000 * round_, 1_000)
+        core.feed(b"".join(request(stream, end=True) for stream in streams))
+        core.tick()
+        core.feed(b"".join(map(rst_stream, streams)))
+        assert core.streams == 0
+    core.feed(ping())
+    assert core.take().endswith(ping(ack=True))
+
+
+def test_calls_that_are_given_up_at_once_are_a_flood_whatever_time_it_takes() -> None:
+    core = make(Side.SERVER, Deaf(), max_streams=1_000)
+    core.start()
+    core.feed(PREFACE + settings() + frame(SETTINGS, ACK))
+
+    def hasty() -> Iterable[bytes]:
+        for round_ in range(12):
+            core.tick()
+            streams = some_calls(1 + 2_000 * round_, 1_000)
+            yield b"".join(request(stream, end=True) + rst_stream(stream) for stream in streams)
+
+    assert code_of(core, hasty()) is Code.ENHANCE_YOUR_CALM
+
+
+def test_resets_that_cross_a_failure_are_no_flood() -> None:
+    """Both sides have clocks, and a deadline passes on both."""
+    core = make(Side.SERVER, Deaf(), max_streams=1_000)
+    core.start()
+    core.feed(PREFACE + settings() + frame(SETTINGS, ACK))
+    for stream in some_calls(1, 11_000):
+        core.feed(request(stream, end=True))
+        core.send_headers(stream, RESPONSE, end=True)
+        core.feed(rst_stream(stream))
+        core.take()
+    core.feed(ping())
+    assert core.take() == ping(ack=True)
+
+
+def test_a_server_may_refuse_all_that_it_is_asked() -> None:
+    client = End(Side.CLIENT)
+    client.greet()
+    for _ in range(11_000):
+        stream = client.core.new_stream()
+        client.core.send_headers(stream, REQUEST, end=True)
+        client.core.feed(rst_stream(stream, Code.REFUSED_STREAM))
+    assert len(client.told.of("reset")) == 11_000
+
+
 def test_settings_that_concern_many_streams_are_few() -> None:
     """Each change of the initial window is work for every open stream: 15 octets, and 5,000 streams."""
     core = make(Side.SERVER, Deaf())
