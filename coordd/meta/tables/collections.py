@@ -41,6 +41,7 @@ SHARED_FIELDS_MAX: Final = 256
 """System fields are the same in every collection; enough for what versions of Milvus have written."""
 
 _NOTHING: Final[Mapping[int, bytes]] = MappingProxyType({})
+_UNDAMAGED: Final[frozenset[str]] = frozenset()  # one for all: each empty one made takes 216 bytes
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class _Record:
         self.partitions: dict[int, Partition] = {}
         self.functions: Mapping[int, bytes] = _NOTHING
         self.available_partitions = 0
-        self.damaged: frozenset[str] = frozenset()
+        self.damaged = _UNDAMAGED
 
     @property
     def row(self) -> CollectionRow | None:
@@ -303,7 +304,7 @@ class CollectionTable:
             record.damaged |= {event.key}
             raise
         if record.damaged:
-            record.damaged -= {event.key}
+            record.damaged = record.damaged - {event.key} or _UNDAMAGED
         return decoded
 
     def _set_rows(self, collection_id: int, record: _Record, rows: tuple[CollectionRow, ...]) -> None:
