@@ -19,7 +19,7 @@ from coordd.etcd.endpoints import Endpoint
 from coordd.etcd.errors import EtcdError, LeaseLost
 from coordd.etcd.lease import KeepAlive
 from coordd.etcd.messages import rpc
-from coordd.etcd.paging import RangeQuery, read_page, read_range
+from coordd.etcd.paging import RangeQuery, read_page, read_parts, read_range
 from coordd.etcd.settings import ClientSettings
 from coordd.etcd.transport import Transport
 from coordd.etcd.types import (
@@ -120,6 +120,21 @@ class EtcdClient:
         """
         query = RangeQuery(start, end, revision, keys_only, page_size, serializable)
         return await read_range(query, lambda request: self._read(request, timeout_s))
+
+    def range_parts(
+        self, start: str, end: str, *, timeout_s: float | None = None
+    ) -> AsyncGenerator[RangeResult, None]:
+        """What `range` reads, some hundred keys at a time, for those who need not have all of it in memory.
+
+        In key order, all at the revision of the first; at least one part, which may be empty. Close it
+        (`contextlib.aclosing`) to stop.
+
+        Raises:
+            RequestTimeout: a page was not answered in time.
+            Compacted: etcd has compacted that revision meanwhile; begin again.
+        """
+        query = RangeQuery(start, end, 0, keys_only=False, page_size=None, serializable=False)
+        return read_parts(query, lambda request: self._read(request, timeout_s))
 
     async def page(self, start: str, end: str, *, limit: int, timeout_s: float | None = None) -> RangePage:
         """The first `limit` keys of [start, end) as they are now, for those who need not have the whole range

@@ -3,10 +3,14 @@
 A page is sized by what the pages before it held: each page costs etcd (up to 3.5) a walk over the index of
 the whole rest of the range, so pages should be few; but each is decoded in one go on the event loop's
 thread, so they must not be huge.
+
+Who reads a large range to keep a digest of it takes it in parts: of what was read there is one page at a time
+in memory then, not all of it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +22,8 @@ FIRST_PAGE_KEYS = 5_000
 MAX_PAGE_KEYS = 50_000
 PAGE_BYTES = 8 << 20
 _ATTEMPTS = 3
-_DECODE_SLICE = 2_000  # keys turned into objects between two turns of the event loop: some 5 ms
+PART_KEYS = 500
+"""Keys turned into objects between two turns of the event loop: a millisecond, a few with their use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +47,32 @@ async def read_range(query: RangeQuery, read: Callable[[Any], Awaitable[Any]]) -
     attempt = 1
     while True:
         try:
-            return await _read_pages(query, read)
+            return await _read_whole(query, read)
         except Compacted:
             if query.revision or attempt == _ATTEMPTS:
                 raise
         attempt += 1
 
 
-async def _read_pages(query: RangeQuery, read: Callable[[Any], Awaitable[Any]]) -> RangeResult:
-    kvs: list[KeyValue] = []
+async def _read_whole(query: RangeQuery, read: Callable[[Any], Awaitable[Any]]) -> RangeResult:
+    revision, kvs = query.revision, list[KeyValue]()
+    async with aclosing(read_parts(query, read)) as parts:
+        async for part in parts:
+            revision = part.revision
+            kvs += part.kvs
+    return RangeResult(revision, kvs)
+
+
+async def read_parts(
+    query: RangeQuery, read: Callable[[Any], Awaitable[Any]]
+) -> AsyncGenerator[RangeResult, None]:
+    """All keys of the range, some hundred at a time, all as of one revision; at least one part, maybe empty.
+
+    Lets the event loop run after each.
+
+    Raises:
+        Compacted: the revision is gone, that of the first page too if etcd compacts while we read.
+    """
     limit = query.page_size or FIRST_PAGE_KEYS
     while True:
         answer = await read(
@@ -63,26 +85,29 @@ async def _read_pages(query: RangeQuery, read: Callable[[Any], Awaitable[Any]]) 
                 serializable=query.serializable,
             )
         )
-        page = answer.kvs
-        kvs += await _decoded(page)
-        revision = query.revision or answer.header.revision
+        query = replace(query, revision=query.revision or answer.header.revision)
+        for kvs in _decoded(answer.kvs):
+            yield RangeResult(query.revision, kvs)
+            await asyncio.sleep(0)
         if not answer.more:
-            return RangeResult(revision, kvs)
-        query = replace(query, start=page[-1].key + b"\0", revision=revision)
+            return
+        query = replace(query, start=answer.kvs[-1].key + b"\0")
         if query.page_size is None:
             limit = min(MAX_PAGE_KEYS, max(1, limit * PAGE_BYTES // max(1, answer.ByteSize())))
+        del answer  # not two pages at once
 
 
 async def read_page(start: str, end: str, limit: int, read: Callable[[Any], Awaitable[Any]]) -> RangePage:
     """The first `limit` keys of the range, at the newest revision; `read` sends one RangeRequest."""
     answer = await read(codec.range_request(start, end, limit=limit))
     rest = decode_key(answer.kvs[-1].key + b"\0") if answer.more else None
-    return RangePage(answer.header.revision, await _decoded(answer.kvs), rest)
-
-
-async def _decoded(page: Sequence[Any]) -> list[KeyValue]:
     kvs: list[KeyValue] = []
-    for first in range(0, len(page), _DECODE_SLICE):
-        kvs += [codec.key_value(kv) for kv in page[first : first + _DECODE_SLICE]]
+    for some in _decoded(answer.kvs):
+        kvs += some
         await asyncio.sleep(0)
-    return kvs
+    return RangePage(answer.header.revision, kvs, rest)
+
+
+def _decoded(page: Sequence[Any]) -> Iterator[list[KeyValue]]:
+    for first in range(0, max(1, len(page)), PART_KEYS):
+        yield [codec.key_value(kv) for kv in page[first : first + PART_KEYS]]

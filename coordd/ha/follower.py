@@ -11,7 +11,7 @@ from contextlib import aclosing
 
 from coordd.clock import boottime
 from coordd.etcd import EtcdClient
-from coordd.etcd.errors import EtcdError
+from coordd.etcd.errors import Compacted, EtcdError
 from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
 from coordd.meta.fold import Fold
@@ -22,6 +22,8 @@ RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
 STABLE_S = 30.0
 """A watch that lasted longer than this had no part in the trouble before it."""
+LOAD_ATTEMPTS = 3
+"""Range reads begun anew because etcd has compacted what was being read."""
 OVERDUE_S = 2.0
 """How long the watch may take to deliver what etcd is known to have committed; an idle etcd takes a few
 milliseconds. Doubled each time that opening it anew did not help, up to `OVERDUE_MAX_S`."""
@@ -76,10 +78,27 @@ class Follower:
             pause_s = min(2 * pause_s, RETRY_MAX_S)
 
     async def _load(self) -> None:
-        result = await self._client.range(self._start, self._end)
-        for _ in self._fold.load_steps(result):
-            await asyncio.sleep(0)  # a large load must not hold up keepalives and requests
+        attempt = 1
+        while True:
+            try:
+                await self._load_parts()
+                break
+            except Compacted:  # a large range takes its time
+                if attempt == LOAD_ATTEMPTS:
+                    raise
+            attempt += 1
         self._tell()
+
+    async def _load_parts(self) -> None:
+        """Each part is let go before the next comes: what is kept of it is less, and lies close together."""
+        revision = 0
+        with self._fold.loading() as load:
+            async with aclosing(self._client.range_parts(self._start, self._end)) as parts:
+                async for part in parts:
+                    revision = part.revision
+                    if not self._fold.take(load, part):
+                        return
+            self._fold.finish(load, revision)
 
     async def _watch(self) -> None:
         self.synced = True

@@ -22,8 +22,8 @@ in Kubernetes' client-go (tools/cache/reflector.go).
 import gc
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from coordd.etcd import Event, KeyValue, RangeResult, WatchBatch
@@ -37,9 +37,6 @@ UNUSABLE: Final = "metadata value cannot be used, serving without it"
 
 RECENT_KEYS: Final = 2_000
 """Keys of the last changes that are remembered: those of some hundred changes of collections."""
-
-SLICE_KEYS: Final = 500
-"""Keys a stepwise load handles between two yields: a few milliseconds of work."""
 
 
 class Table(Protocol):
@@ -112,44 +109,43 @@ class Fold:
         Keys that are not in `result` are deleted, except those an own commit has written since. False, and
         nothing done, if `result` is older than what the fold holds (the watch was faster than the read).
         """
-        for _ in self.load_steps(result, slice_keys=max(1, len(result.kvs))):
-            pass
+        with self.loading() as load:
+            if self.take(load, result):
+                self.finish(load, result.revision)
         return self._revision == result.revision
 
-    def load_steps(self, result: RangeResult, *, slice_keys: int = SLICE_KEYS) -> Iterator[int]:
-        """`load` in steps, for a caller that lets the event loop run in between; yields keys done so far.
+    @contextmanager
+    def loading(self) -> Iterator["Load"]:
+        """`load` in parts, each taken in with `take` while the next is still to be read, then `finish`.
 
-        Into an empty fold it applies as it goes: nobody may read before the end. Otherwise the steps only
-        compare, and the differences are applied whole in the last one. Watch batches and own commits may be
-        applied between the steps.
+        Into an empty fold they are applied as they come: nobody may read before the end. Otherwise they are
+        only compared, and the differences are applied whole in the end. Watch batches and own commits may be
+        applied in between. A load without `finish` was given up; what it has done is made good by the next.
         """
-        with _garbage_collection_paused():
-            yield from self._load_steps(result, slice_keys)
+        load = Load(first=self._revision == 0)
+        with _garbage_collection_paused() if load.first else nullcontext():
+            try:
+                yield load
+            finally:
+                self._notify(load.applied)
 
-    def _load_steps(self, result: RangeResult, slice_keys: int) -> Iterator[int]:
-        first_load = self._revision == 0
-        present: set[str] = set()
-        changed: list[Event] = []
-        applied: list[Event] = []
-        kvs = iter(result.kvs)
-        done = 0
-        try:
-            while part := list(islice(kvs, slice_keys)):
-                if result.revision < self._revision:
-                    return
-                news = self._news(part)
-                if first_load:
-                    applied += self._apply_events(news, changes=False)
-                else:
-                    changed += news
-                present.update(kv.key for kv in part)
-                done += len(part)
-                yield done
-            if result.revision >= self._revision:
-                applied += self._apply_events([*self._vanished(result.revision, present), *changed])
-                self._advance(result.revision)
-        finally:
-            self._notify(applied)  # also of a load that is given up
+    def take(self, load: "Load", part: RangeResult) -> bool:
+        """The next keys of the range. False: older than what the fold holds by now, so give it up."""
+        if part.revision < self._revision:
+            return False
+        news = self._news(part.kvs)
+        if load.first and self._revision == 0:
+            load.applied += self._apply_events(news, changes=False)
+        else:
+            load.changed += news
+        load.present.update(kv.key for kv in part.kvs)
+        return True
+
+    def finish(self, load: "Load", revision: int) -> None:
+        """All that the range held at `revision` was taken; does nothing if the watch has overtaken it."""
+        if revision >= self._revision:
+            load.applied += self._apply_events([*self._vanished(revision, load.present), *load.changed])
+            self._advance(revision)
 
     def _news(self, kvs: Iterable[KeyValue]) -> list[Event]:
         """Events for what is newer than what the fold has."""
@@ -161,7 +157,7 @@ class Fold:
 
     def _vanished(self, revision: int, present: set[str]) -> list[Event]:
         """Deletes for what the fold has and the range had not; an own write after `revision` outlives its."""
-        return [Event(key, None, revision, 0, 0, 0) for key in self._mod_revisions.keys() - present]
+        return [Event(key, None, revision, 0, 0, 0) for key in self._mod_revisions if key not in present]
 
     def apply(self, batch: WatchBatch) -> None:
         """Take in what the watch delivered next. A batch that is not newer is ignored, wholly or in part."""
@@ -286,6 +282,17 @@ class Fold:
                     subscriber.call(event)
 
 
+@dataclass(slots=True)
+class Load:
+    """A load under way. `first`: into an empty fold. `present`: the keys so far. `changed`: what differs, and
+    is to be applied in the end. `applied`: what subscribers are to be told."""
+
+    first: bool
+    present: set[str] = field(default_factory=set)
+    changed: list[Event] = field(default_factory=list)
+    applied: list[Event] = field(default_factory=list)
+
+
 class _Subscriber:
     __slots__ = ("_callback", "prefix")
 
@@ -326,7 +333,7 @@ class _Routes:
 
 @contextmanager
 def _garbage_collection_paused() -> Iterator[None]:
-    """A load makes hundreds of thousands of objects and no garbage: looking for some doubles its time."""
+    """A first load makes very many objects and no garbage: looking for some doubles its time."""
     if not gc.isenabled():
         yield
         return

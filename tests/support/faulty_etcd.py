@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
-from coordd.etcd import Compare, EtcdClient, KeepAliveAck, Lease, Op, TxnResult, WatchBatch
+from coordd.etcd import Compare, EtcdClient, KeepAliveAck, Lease, Op, RangeResult, TxnResult, WatchBatch
 
 TxnFault = Callable[[Sequence[Op]], Awaitable[None]]
 
@@ -13,8 +14,8 @@ class FaultyEtcd(EtcdClient):
     """`before_grant`, `before_txn`, `after_txn`: run around every such request, with the operations that a
     transaction carries out on success; what they raise is what the caller gets. `renewal_errors` and
     `watch_errors`: raised in turn at the start of each keepalive and of each watch. `before_range`: awaited
-    before each range read. `deafen()`: the watches that are open now deliver nothing more, and never end;
-    `deaf`: later ones neither.
+    before each range read; `after_part`: after each part of one that is read in parts. `deafen()`: the
+    watches that are open now deliver nothing more, and never end; `deaf`: later ones neither.
 
     Attributes:
         deliver: while it is not set, no watch delivers anything.
@@ -32,6 +33,7 @@ class FaultyEtcd(EtcdClient):
         self.deliver = asyncio.Event()
         self.deliver.set()
         self.before_range: Callable[[], Awaitable[None]] | None = None
+        self.after_part: Callable[[], Awaitable[None]] | None = None
         self.deaf = False
         self.ranges = 0
         self.watched_from: list[int] = []
@@ -54,6 +56,16 @@ class FaultyEtcd(EtcdClient):
         if self.before_range is not None:
             await self.before_range()
         return await super().range(start, end, **more)
+
+    async def range_parts(self, start: str, end: str, **more: Any) -> AsyncGenerator[RangeResult, None]:
+        self.ranges += 1
+        if self.before_range is not None:
+            await self.before_range()
+        async with aclosing(super().range_parts(start, end, **more)) as parts:
+            async for part in parts:
+                yield part
+                if self.after_part is not None:
+                    await self.after_part()
 
     async def txn(
         self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = (), **more: Any

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 from structlog.testing import capture_logs
 
-from coordd.etcd import EtcdClient, Event
+from coordd.etcd import MAX_TXN_OPS, EtcdClient, Event, Put, prefix_end
+from coordd.etcd.paging import FIRST_PAGE_KEYS, PART_KEYS
 from coordd.ha.follower import Follower
 from coordd.meta.fold import Fold
 from tests.support.etcd import EtcdCluster, etcd_cluster, eventually, unique_root
@@ -122,6 +123,31 @@ async def test_pitfall_16_a_follower_that_was_away_for_too_long_applies_the_diff
         await at_work.put(client, "same", b"2")
         await eventually(lambda: at_work.table.values["same"] == b"2")
         assert at_work.faulty.ranges == 2, "the watch follows again"
+
+
+async def test_a_load_begins_anew_when_etcd_compacts_what_it_reads() -> None:
+    async with etcd_cluster() as cluster, EtcdClient(cluster.settings()) as client:
+        table = Values(f"{unique_root()}/")
+        keys = [f"{table.prefix}{number:05}" for number in range(FIRST_PAGE_KEYS + PART_KEYS)]
+        for first in range(0, len(keys), MAX_TXN_OPS):
+            await client.txn([], [Put(key, b"1") for key in keys[first : first + MAX_TXN_OPS]])
+
+        async def compact() -> None:
+            faulty.after_part = None
+            revision = await client.delete(keys[0]) and await client.put(keys[1], b"2")
+            await asyncio.to_thread(cluster.ctl, "compact", str(revision))
+
+        async with FaultyEtcd(cluster.settings()) as faulty:
+            faulty.after_part = compact
+            follower = Follower(faulty, Fold([table]), table.prefix, prefix_end(table.prefix))
+            await follower.catch_up(1)
+        assert faulty.ranges == 2
+        found = await client.range(table.prefix, prefix_end(table.prefix))
+        assert table.values == {kv.key.removeprefix(table.prefix): kv.value for kv in found.kvs}
+        assert len(table.values) == len(keys) - 1
+        gone, changed = keys[0].removeprefix(table.prefix), keys[1].removeprefix(table.prefix)
+        events = [event for event in table.events if event.key.removeprefix(table.prefix) in (gone, changed)]
+        assert [event.value for event in events] == [b"1", b"1", b"2", None], "the first page was taken in"
 
 
 # --- a watch that is silently dead ---

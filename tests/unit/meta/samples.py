@@ -1,6 +1,6 @@
 """Metadata as Milvus writes it, for tests: values, events, range reads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from coordd.etcd import Event, KeyValue, RangeResult
 from coordd.meta.fold import Fold
@@ -28,6 +28,17 @@ def key_value(key: str, value: bytes, revision: int = 1) -> KeyValue:
 def range_result(state: Mapping[str, bytes], revision: int = 1) -> RangeResult:
     """A range read in which every key was written at `revision`."""
     return RangeResult(revision, [key_value(key, state[key], revision) for key in sorted(state)])
+
+
+def load_steps(fold: Fold, read: RangeResult, slice_keys: int) -> Iterator[int]:
+    """A load in parts of so many keys; yields keys done so far after each. Ends when the fold gives up."""
+    with fold.loading() as load:
+        for first in range(0, len(read.kvs), slice_keys):
+            part = read.kvs[first : first + slice_keys]
+            if not fold.take(load, RangeResult(read.revision, part)):
+                return
+            yield first + len(part)
+        fold.finish(load, read.revision)
 
 
 def loaded(*states: Mapping[str, bytes]) -> tuple[RootCoordTables, Fold]:

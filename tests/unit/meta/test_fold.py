@@ -10,7 +10,7 @@ from coordd.etcd import Event, KeyValue, RangeResult, WatchBatch
 from coordd.meta import fold as fold_module
 from coordd.meta.fold import Fold
 from coordd.meta.quarantine import QuarantinedValue
-from tests.unit.meta.samples import delete, key_value, put
+from tests.unit.meta.samples import delete, key_value, load_steps, put
 from tests.unit.meta.tables import DictTable
 
 
@@ -177,7 +177,7 @@ class TestLoadInSteps:
         fold, [table] = make()
         seen = [
             (done, len(table.values), fold.revision)
-            for done in fold.load_steps(result(3, *self.kvs), slice_keys=4)
+            for done in load_steps(fold, result(3, *self.kvs), slice_keys=4)
         ]
         assert seen == [(4, 4, 0), (8, 8, 0), (10, 10, 0)]
         assert (len(table.values), fold.revision) == (10, 3)
@@ -186,7 +186,7 @@ class TestLoadInSteps:
         fold, [table] = make()
         fold.load(result(3, *self.kvs))
         changed = [key_value(kv.key, b"y", 4) for kv in self.kvs[:6]]
-        for _ in fold.load_steps(result(5, *changed), slice_keys=2):
+        for _ in load_steps(fold, result(5, *changed), slice_keys=2):
             assert set(table.values.values()) == {b"x"}
             assert len(table.values) == 10
         assert table.values == {kv.key: b"y" for kv in changed}
@@ -194,7 +194,7 @@ class TestLoadInSteps:
     def test_what_comes_between_the_steps_counts(self) -> None:
         fold, [table] = make()
         fold.load(result(3, *self.kvs))
-        steps = fold.load_steps(result(5, *self.kvs[:8]), slice_keys=4)
+        steps = load_steps(fold, result(5, *self.kvs[:8]), slice_keys=4)
         next(steps)
         fold.apply_commit(9, [put("a/9", b"own", 9), delete("a/1", 9)])
         assert list(steps) == [8]
@@ -203,7 +203,7 @@ class TestLoadInSteps:
     def test_the_watch_may_overtake_it(self) -> None:
         fold, [table] = make()
         fold.load(result(3, *self.kvs))
-        steps = fold.load_steps(result(5), slice_keys=4)
+        steps = load_steps(fold, result(5), slice_keys=4)
         fold.apply(batch(6, put("a/new", b"x", 6)))
         assert list(steps) == []
         assert len(table.values) == 11
@@ -211,23 +211,34 @@ class TestLoadInSteps:
 
     def test_one_that_was_given_up_is_made_good_by_the_next(self) -> None:
         fold, [table] = make()
-        next(fold.load_steps(result(3, *self.kvs), slice_keys=4))
+        next(load_steps(fold, result(3, *self.kvs), slice_keys=4))
         fold.load(result(4, *self.kvs[2:]))
         assert set(table.values) == {kv.key for kv in self.kvs[2:]}
+
+    def test_one_that_another_has_overtaken_only_compares_from_then_on(self) -> None:
+        fold, [table] = make()
+        steps = load_steps(fold, result(5, *(key_value(kv.key, b"y", 5) for kv in self.kvs)), slice_keys=4)
+        next(steps)
+        fold.load(result(4, *self.kvs))
+        seen = [len([value for value in table.values.values() if value == b"y"]) for _ in steps]
+        assert seen == [4, 4], "whole revisions only, once the tables are complete"
+        assert set(table.values.values()) == {b"y"}
 
 
 class TestGarbageCollection:
     kvs: Sequence[KeyValue] = [key_value(f"a/{index}", b"x", 1) for index in range(10)]
 
-    def test_is_paused_during_a_load_only(self) -> None:
+    def test_is_paused_during_a_first_load_only(self) -> None:
         fold, _ = make()
-        steps = fold.load_steps(result(3, *self.kvs), slice_keys=5)
+        steps = load_steps(fold, result(3, *self.kvs), slice_keys=5)
         next(steps)
         assert not gc.isenabled()
         steps.close()
         assert gc.isenabled()
         fold.load(result(3, *self.kvs))
         assert gc.isenabled()
+        next(load_steps(fold, result(4, *self.kvs), slice_keys=5))
+        assert gc.isenabled(), "a later load keeps nothing but what differs"
 
     def test_stays_off_for_those_who_have_switched_it_off(self) -> None:
         fold, _ = make()
@@ -347,7 +358,9 @@ class TestSubscribers:
         fold, _ = make()
         seen: list[str] = []
         fold.subscribe("a/", lambda event: seen.append(event.key))
-        steps = fold.load_steps(result(5, key_value("a/1", b"x", 5), key_value("a/2", b"x", 5)), slice_keys=1)
+        steps = load_steps(
+            fold, result(5, key_value("a/1", b"x", 5), key_value("a/2", b"x", 5)), slice_keys=1
+        )
         next(steps)
         fold.load(result(6, key_value("a/1", b"x", 5)))
         assert list(steps) == []

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from coordd.etcd import Event, KeyValue, RangeResult, WatchBatch
 from coordd.meta.fold import Fold
+from tests.unit.meta.samples import load_steps
 from tests.unit.meta.tables import DictTable
 
 KEYS = ["r/a/1", "r/a/x/1", "r/a/y", "r/none"]
@@ -116,7 +117,7 @@ class FoldAgainstHistory(RuleBasedStateMachine):
         revision = max(self.etcd.revision - (lag if self.loaded else 0), 1)
         known = self.fold.revision
         answers = iter(between)
-        for _ in self.fold.load_steps(self.etcd.read(revision), slice_keys=slice_keys):
+        for _ in load_steps(self.fold, self.etcd.read(revision), slice_keys):
             if self.loaded:
                 self.an_answer_arrives(next(answers, 0))
         self.loaded = True
