@@ -6,8 +6,16 @@ does nothing that blocks: messages are put into librdkafka's queue, and reports 
 every millisecond while messages are under way, more seldom while Kafka is away. What does block, taking a
 client down, is done in a thread.
 
-What it does not promise: that a message is there only once (librdkafka sends again what was not confirmed),
-and that a message which was being sent when its sender gave up does not arrive.
+Of the messages of one channel none comes after one that was sent later, also if it was given up on its way.
+librdkafka numbers them, and brokers take them in the order of their numbers. After a gap, like that of a
+message that timed out, it goes on in a new epoch, and a broker that has seen that takes nothing of an older
+one. Where brokers give no numbers, the next message for a channel waits until it is known what became of the
+last.
+
+What it does not promise: that a message is there only once (one that was purged together with another, or of
+which a broker does not say where it is, is sent anew), and that one which was being sent when its sender gave
+up does not arrive. Nor the order across a client that is replaced (`_replace`), or without numbers if what
+timed out is still on its way.
 
 Source of truth: Milvus 2.3.5 pkg/mq/msgstream/mqwrapper/kafka/{kafka_producer,kafka_id}.go.
 """
@@ -42,6 +50,20 @@ POLL_GROWTH: Final = 1.25
 POLL_IDLE_S: Final = 1.0
 """Also without messages: librdkafka keeps what it has to say until it is asked."""
 
+REPLACE_AFTER_S: Final = 1.0
+"""How long a client is used at least, whatever becomes of it: what broke it may do so again at once."""
+NUDGE_EVERY_S: Final = 0.01
+NUDGE_FOR_S: Final = 1.0
+"""librdkafka asks for the first number when it starts, when no broker is connected, and 0.5 s later; but also
+with each answer about a topic."""
+
+_FENCED: Final = KafkaError.INVALID_PRODUCER_EPOCH
+"""An epoch below one that was seen. They begin anew after 32,768; a queue away for hours uses these up."""
+_NO_NUMBERS: Final = frozenset(
+    {KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError._UNSUPPORTED_FEATURE}  # noqa: SLF001 - spelled so
+)
+"""Brokers before 2.8 want the right IdempotentWrite for numbers, those before 0.11 do not have them."""
+
 CLOSED_MEANWHILE: Final = "the message queue was closed before it had the message"
 
 Delivery: TypeAlias = "asyncio.Future[Message]"
@@ -52,23 +74,48 @@ def message_id(offset: int) -> bytes:
     return struct.pack("<q", offset)
 
 
+class _Client:
+    """One producer of librdkafka, and with it one sequence of numbers for each channel.
+
+    Attributes:
+        broken: why the brokers take nothing of it any more.
+        proven: it has delivered a message.
+        replaced: there is another one, or the queue is closed.
+    """
+
+    def __init__(self, producer: Producer, now: float) -> None:
+        self.producer = producer
+        self.opened_at = self.nudged_at = now
+        self.broken: KafkaError | None = None
+        self.proven = False
+        self.replaced = asyncio.Event()
+
+
 class KafkaQueue:
     """Implements `coordd.mq.MessageQueue`. Made in a running event loop; connects in the background."""
 
     def __init__(self, settings: KafkaSettings, *, delivery_timeout_s: float = DELIVERY_TIMEOUT_S) -> None:
         """Raises QueueSettingsInvalid."""
+        self._settings = settings
         self._timeout_s = delivery_timeout_s
         self._trouble = Trouble(", ".join(settings.broker_list))
-        config = producer_settings(settings, delivery_timeout_s=delivery_timeout_s)
-        try:
-            self._producer: Producer | None = Producer({**config, "logger": self._trouble})
-        except KafkaException as error:
-            raise _not_accepted(settings, error) from error
-        self._under_way: set[Delivery] = set()
+        self._loop = asyncio.get_running_loop()
+        self._numbered = True
+        self._client: _Client | None = self._open()
+        self._under_way: dict[Delivery, str] = {}
+        self._given_up: set[Delivery] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
-        self._reports = asyncio.get_running_loop().create_task(
-            self._fetch_reports(self._producer), name="kafka delivery reports"
+        self._reports = self._loop.create_task(self._fetch_reports(), name="kafka delivery reports")
+
+    def _open(self) -> _Client:
+        config = producer_settings(
+            self._settings, delivery_timeout_s=self._timeout_s, numbered=self._numbered
         )
+        try:
+            return _Client(Producer({**config, "logger": self._trouble}), self._loop.time())
+        except KafkaException as error:
+            raise _not_accepted(self._settings, error) from error
 
     async def send(self, channel: str, payload: bytes) -> bytes:
         """See `MessageQueue.send`.
@@ -77,71 +124,154 @@ class KafkaQueue:
             MessageQueueError: see `coordd.mq.errors`.
         """
         while True:
+            if not self._numbered:
+                await self._until_reported(channel)
+            client = self._client
+            if client is None:
+                raise QueueClosed("the message queue has been closed")
             try:
-                message = await self._deliver(channel, payload)
+                message = await self._deliver(client, channel, payload)
             except KafkaException as error:
                 failure: KafkaError = error.args[0]
                 if failure.code() == KafkaError._PURGE_QUEUE:  # noqa: SLF001 - spelled so
                     continue  # recalled together with the message of a sender that gave up
+                if failure.code() == _FENCED:
+                    self._broke(client, failure)
+                if client.broken is not None or failure.code() == KafkaError._FATAL:  # noqa: SLF001
+                    await client.replaced.wait()  # the reason of the latter comes with the reports
+                    continue
                 raise self._trouble.failure(failure, channel, self._timeout_s) from error
             self._trouble.over()
-            return message_id(message.offset() or 0)
+            offset = message.offset()
+            if offset is not None and offset >= 0:
+                return message_id(offset)
+            # A broker has it already and does not know any more where; somebody may want to read from there.
 
-    async def _deliver(self, channel: str, payload: bytes) -> Message:
-        producer = self._producer
-        if producer is None:
-            raise QueueClosed("the message queue has been closed")
-        delivery: Delivery = asyncio.get_running_loop().create_future()
+    async def _deliver(self, client: _Client, channel: str, payload: bytes) -> Message:
+        delivery: Delivery = self._loop.create_future()
         try:
-            producer.produce(channel, payload, partition=PARTITION, on_delivery=_reporter(delivery))
-            self._under_way.add(delivery)
+            client.producer.produce(channel, payload, partition=PARTITION, on_delivery=_reporter(delivery))
+            self._under_way[delivery] = channel
+            delivery.add_done_callback(self._reported)
             self._wake.set()
-            try:
-                return await delivery
-            finally:
-                self._under_way.discard(delivery)
+            message = await asyncio.shield(delivery)
         except BufferError as error:
             raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from error  # noqa: SLF001 - spelled so
         except asyncio.CancelledError:
             # Whoever gave up does not want it sent later. This takes others along; they are sent again.
-            producer.purge(in_flight=False, blocking=False)
+            if not delivery.done():
+                self._given_up.add(delivery)
+            if client is self._client:
+                client.producer.purge(in_flight=False, blocking=False)
             raise
-        finally:
-            del producer  # an error that somebody keeps would keep it alive
+        client.proven = True
+        return message
+
+    async def _until_reported(self, channel: str) -> None:
+        """Return when it is known what became of all that was given up on this channel."""
+        while given_up := [one for one in self._given_up if self._under_way.get(one) == channel]:
+            await asyncio.wait(given_up)
+
+    def _reported(self, delivery: Delivery) -> None:
+        self._under_way.pop(delivery, None)
+        self._given_up.discard(delivery)
+        delivery.exception()  # its sender may have given up: nobody need look
 
     async def close(self) -> None:
         """See `MessageQueue.close`."""
-        producer, self._producer = self._producer, None
-        if producer is None:
+        client, self._client = self._client, None
+        if client is None:
             return
         self._wake.set()
+        client.replaced.set()
         await asyncio.wait({self._reports})
-        for delivery in self._under_way:
-            if not delivery.done():
-                delivery.set_exception(QueueClosed(CLOSED_MEANWHILE))
-        producer.purge(blocking=False)
-        last = [producer]
-        del producer
-        await asyncio.to_thread(last.clear)  # librdkafka's threads end; that can take a while
+        self._settle(lambda: QueueClosed(CLOSED_MEANWHILE))
+        self._end(client)
+        await asyncio.wait(self._ending)
 
-    async def _fetch_reports(self, producer: Producer) -> None:
+    async def _fetch_reports(self) -> None:
         """Have librdkafka complete the futures in `_under_way`, until `close`."""
         pause_s = POLL_FIRST_S
-        while self._producer is producer:
+        while (client := self._client) is not None:
             self._wake.clear()  # before looking: what happens from here on is not missed
-            try:
-                served = producer.poll(0)
-            except Exception:
-                log.exception("fetching kafka's delivery reports failed, going on")
-                served = 0
+            served = self._poll(client)
             pause_s = POLL_FIRST_S if served else min(pause_s * POLL_GROWTH, POLL_MAX_S)
-            if self._under_way:
+            self._nudge(client)
+            if client.broken is not None and self._loop.time() >= client.opened_at + REPLACE_AFTER_S:
+                self._replace(client)
+            elif self._under_way or client.broken is not None:
                 await asyncio.sleep(pause_s)
-                continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_IDLE_S):
-                    await self._wake.wait()
-            pause_s = POLL_FIRST_S
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_IDLE_S):
+                        await self._wake.wait()
+                pause_s = POLL_FIRST_S
+
+    def _poll(self, client: _Client) -> int:
+        """How many reports there were, or something else that was told."""
+        try:
+            return client.producer.poll(0)
+        except KafkaException as error:
+            failure: KafkaError = error.args[0]
+            if failure.fatal():
+                self._broke(client, failure)
+                return 1
+            log.exception("fetching kafka's delivery reports failed, going on")
+        except Exception:
+            log.exception("fetching kafka's delivery reports failed, going on")
+        return 0
+
+    def _nudge(self, client: _Client) -> None:
+        """Have librdkafka ask for its first number now, if that is what the first message waits for."""
+        now = self._loop.time()
+        if (
+            self._numbered
+            and self._under_way
+            and not client.proven
+            and client.nudged_at + NUDGE_EVERY_S <= now < client.opened_at + NUDGE_FOR_S
+        ):
+            client.nudged_at = now
+            with suppress(KafkaException):  # the answer is not waited for
+                client.producer.list_topics(next(iter(self._under_way.values())), timeout=0)
+
+    def _broke(self, client: _Client, reason: KafkaError) -> None:
+        if client.broken is None:
+            client.broken = reason
+            if reason.code() in _NO_NUMBERS:
+                self._numbered = False
+                client.opened_at -= REPLACE_AFTER_S  # this breaks a client once
+                log.warning("kafka gives no numbers for messages, going on without", reason=reason.str())
+            else:
+                log.warning(
+                    "kafka takes nothing of this client any more, going on with another", reason=reason.str()
+                )
+            self._wake.set()
+
+    def _replace(self, client: _Client) -> None:
+        """Go on with another client. What is under way is sent anew by its senders."""
+        try:
+            self._client = self._open()
+        except QueueSettingsInvalid as error:  # a file has gone meanwhile
+            client.opened_at = self._loop.time()
+            log.warning("kafka's client cannot be replaced yet", reason=str(error))
+            return
+        self._settle(lambda: KafkaException(KafkaError(KafkaError._PURGE_QUEUE)))  # noqa: SLF001
+        client.replaced.set()
+        self._end(client)
+
+    def _settle(self, error: Callable[[], Exception]) -> None:
+        for delivery in list(self._under_way):
+            if not delivery.done():
+                delivery.set_exception(error())
+
+    def _end(self, client: _Client) -> None:
+        """Let librdkafka's threads end, which can take a while; nothing is sent any more."""
+        client.producer.purge(blocking=False)
+        last = [client.producer]
+        del client.producer
+        ending = self._loop.create_task(asyncio.to_thread(last.clear), name="kafka client ends")
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
 
 def _reporter(delivery: Delivery) -> Callable[[KafkaError | None, Message], None]:

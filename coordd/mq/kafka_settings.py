@@ -7,6 +7,9 @@ connect again. Different on purpose:
   and a change, or a reader who waits for a tick, waits for it.
 - A message is given up after seconds, not after librdkafka's five minutes: RootCoord must not send in the
   name of a term that is over.
+- Messages are numbered (`enable.idempotence`): a broker takes those of one channel in the order of their
+  numbers, each once, and none with an old number any more. So what was given up on its way cannot come after
+  what was sent later, a time tick for instance. Milvus' producers promise nothing of the kind.
 - The pauses between attempts to connect grow to one second, not five: time ticks stand still meanwhile.
 - `kafka.producer.*`, with which Milvus lets any setting of librdkafka be overridden, is not read.
 
@@ -23,8 +26,13 @@ RECONNECT_FIRST_MS: Final = 20
 RECONNECT_MAX_MS: Final = 1000
 
 
-def producer_settings(kafka: KafkaSettings, *, delivery_timeout_s: float) -> dict[str, str | int]:
-    """Settings for a librdkafka producer. Holds secrets: not for logs."""
+def producer_settings(
+    kafka: KafkaSettings, *, delivery_timeout_s: float, numbered: bool = True
+) -> dict[str, str | int]:
+    """Settings for a librdkafka producer. Holds secrets: not for logs.
+
+    `numbered`: False for brokers that give this user no numbers.
+    """
     settings: dict[str, str | int] = {
         "bootstrap.servers": ",".join(kafka.broker_list),
         "client.id": "coordd",
@@ -35,6 +43,7 @@ def producer_settings(kafka: KafkaSettings, *, delivery_timeout_s: float) -> dic
         "message.timeout.ms": max(1, round(delivery_timeout_s * 1000)),
         "reconnect.backoff.ms": RECONNECT_FIRST_MS,
         "reconnect.backoff.max.ms": RECONNECT_MAX_MS,
+        "enable.idempotence": str(numbered).lower(),
     }
     if kafka.sasl_username.get_secret_value():
         settings |= {

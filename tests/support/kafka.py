@@ -15,19 +15,26 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from coordd.config.message_queue import KafkaSettings
 from tests.lab.process import LabProcess, Ports
+from tests.support.kafka_numbers import INIT_PRODUCER_ID, PRODUCE, Numbers, Request
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 30.0
 READ_TIMEOUT_S = 15.0
 QUIET_S = 0.5
+MAX_REQUEST_BYTES = 100_000_000
 
 
 class Broker:
     """librdkafka's mock broker behind a door of our own.
 
     The mock picks a port at each start and names it in its metadata. Clients connect to the door, which
-    always has the same port and puts that one into the metadata instead. The mock forgets all messages when
-    it ends.
+    always has the same port and puts that one into the metadata instead. The door also keeps the numbers of
+    messages (`kafka_numbers`). The mock forgets all messages when it ends, the door all numbers.
+
+    Attributes:
+        refuse: codes by which coming Produce requests are refused, whatever they are; 0 for one that is not.
+        no_producer_ids: the code by which all requests for one are refused, 0 if they are not.
+        refused: the codes by which such were refused for their numbers.
     """
 
     def __init__(self, folder: Path, tls: ssl.SSLContext | None = None) -> None:
@@ -43,6 +50,13 @@ class Broker:
         self._mock_port = 0
         self._answering = asyncio.Event()
         self._answering.set()
+        self._numbers = Numbers()
+        self._way = self._held = asyncio.Event()
+        self._way.set()
+        self.refuse: list[int] = []
+        self.no_producer_ids = 0
+        self._arrivals: set[asyncio.Future[None]] = set()
+        self.refused: list[int] = []
 
     @property
     def address(self) -> str:
@@ -71,6 +85,7 @@ class Broker:
             assert time.monotonic() < deadline, self._process.tail()
             await asyncio.sleep(0.02)
         self._mock_port = int(published.read_text().rpartition(":")[2])
+        self._numbers = Numbers()
         await self.open_door()
 
     async def kill(self) -> None:
@@ -112,7 +127,7 @@ class Broker:
         self._connections |= ends
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._requests(reader, to_mock), name="requests")
+                group.create_task(self._requests(reader, to_mock, writer, group), name="requests")
                 group.create_task(self._answers(from_mock, writer), name="answers")
         except* (ConnectionError, asyncio.IncompleteReadError):
             pass  # one end is gone
@@ -121,11 +136,46 @@ class Broker:
             for end in ends:
                 end.transport.abort()
 
-    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-        raise ConnectionError
+    async def _requests(
+        self,
+        reader: asyncio.StreamReader,
+        to_mock: asyncio.StreamWriter,
+        back: asyncio.StreamWriter,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        way = self._way
+        while True:
+            size = await reader.readexactly(4)
+            length: int = struct.unpack(">i", size)[0]
+            if not 0 < length < MAX_REQUEST_BYTES:
+                raise ConnectionError  # this is not Kafka's protocol
+            data = await reader.readexactly(length)
+            if Request.of(data).api == PRODUCE:
+                while self._arrivals:
+                    self._arrivals.pop().set_result(None)
+            await way.wait()
+            refusal = self._refusal(data)
+            if refusal:
+                group.create_task(self._refuse(back, refusal), name="refusal")
+            else:
+                to_mock.write(size + data)
+                await to_mock.drain()
+
+    def _refusal(self, data: bytes) -> bytes:
+        request = Request.of(data)
+        if request.api == INIT_PRODUCER_ID and self.no_producer_ids:
+            return request.refusal(self.no_producer_ids)
+        if request.api != PRODUCE:
+            return b""
+        code = self.refuse.pop(0) if self.refuse else 0
+        if not code and (code := self._numbers.take(Request.of(data).batch())):
+            self.refused.append(code)
+        return request.refusal(code) if code else b""
+
+    async def _refuse(self, back: asyncio.StreamWriter, answer: bytes) -> None:
+        await self._answering.wait()
+        back.write(answer)
+        await back.drain()
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         mock, door = (struct.pack(">i", port) for port in (self._mock_port, self._port))
@@ -135,6 +185,25 @@ class Broker:
             await self._answering.wait()
             writer.write(size + answer.replace(mock, door))
             await writer.drain()
+
+    def next_produce(self) -> asyncio.Future[None]:
+        """Done when the next Produce request has been sent, whatever becomes of it."""
+        arrival = asyncio.get_running_loop().create_future()
+        self._arrivals.add(arrival)
+        return arrival
+
+    def hold_requests(self) -> None:
+        """From now on requests of the present connections are on their way, until `release_requests`.
+
+        Those of later connections are not; and what is on its way arrives though its sender has gone.
+        """
+        self._held, self._way = self._way, asyncio.Event()
+        self._held.clear()
+        self._way.set()
+
+    def release_requests(self) -> None:
+        """What is on its way arrives."""
+        self._held.set()
 
     def hold_answers(self) -> None:
         """Take messages in and confirm none, until `release_answers`."""

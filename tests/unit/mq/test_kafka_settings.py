@@ -22,6 +22,7 @@ def test_what_every_producer_has() -> None:
         "message.timeout.ms": 2500,
         "reconnect.backoff.ms": 20,
         "reconnect.backoff.max.ms": 1000,
+        "enable.idempotence": "true",
     }
 
 
