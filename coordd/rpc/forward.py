@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from coordd.clock import boottime
-from coordd.http2.client import CallFailed, ClientSettings
+from coordd.http2.client import CallFailed, ClientSettings, Keepalive
 from coordd.rpc.failure import RpcCode, RpcFailure
 from coordd.rpc.line import Line
 
 _CALL_CAP_S: Final = 60.0
 """For calls without a deadline, as long as they would be held here."""
+KEEPALIVE: Final = Keepalive(time_s=6.0, timeout_s=3.0, without_calls=False)
+"""The host of an heir may vanish without a word: calls passed on to it then fail in a few seconds, not at
+their deadlines. Servers of coordd take one ping per 5 s."""
 _OF_THE_CONNECTION: Final = frozenset({"serverid", "user-agent", "content-type", "te", "host", "connection"})
 
 
@@ -29,7 +32,7 @@ class GrpcForwarder:
         self._header = ("serverid", str(server_id))
         self._under_way = 0
         self._ended_at = boottime()
-        self._line = Line(address, ClientSettings())
+        self._line = Line(address, ClientSettings(keepalive=KEEPALIVE))
         self._line.begin()
 
     @property

@@ -4,6 +4,7 @@ import asyncio
 import math
 import socket
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -12,12 +13,14 @@ import pytest
 
 from coordd.clock import boottime
 from coordd.pb import common_pb2, root_coord_pb2
+from coordd.rpc import forward as forward_module
 from coordd.rpc.dispatch import Dispatcher, DispatchTable
 from coordd.rpc.failure import RpcCode, RpcFailure
 from coordd.rpc.forward import GrpcForwarder
 from coordd.rpc.server import GrpcServer
 from tests.support.etcd import eventually
 from tests.support.rpc import PREFIX, ROOT_COORD, FakeGate, Role
+from tests.support.tcp_proxy import tcp_proxy
 
 HOST = "127.0.0.1"
 TIMESTAMP = f"{PREFIX}AllocTimestamp"
@@ -170,6 +173,23 @@ async def test_an_heir_that_goes_during_the_call_gives_an_error_and_no_second_tr
         await heir.server.stop()
     assert call.result().code in (RpcCode.UNAVAILABLE, RpcCode.CANCELLED)
     assert len(heir.role.calls) == 1
+
+
+async def test_an_heir_that_vanishes_without_a_word_fails_the_calls_before_their_deadlines(
+    heir: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = replace(forward_module.KEEPALIVE, time_s=0.05, timeout_s=0.5)
+    monkeypatch.setattr(forward_module, "KEEPALIVE", often)
+    async with tcp_proxy(heir.address) as proxy:
+        way = GrpcForwarder(proxy.endpoint, HEIR, OLD)
+        await forward(way)
+        heir.role.proceed.clear()
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(failure(way, path=ALLOC_ID, in_s=None), name="call")
+            await heir.role.entered.wait()
+            proxy.partition()
+        assert call.result().code is RpcCode.UNAVAILABLE
+        await way.close()
 
 
 async def test_nothing_that_ever_listened_is_unavailable() -> None:
