@@ -120,7 +120,10 @@ class RoleServer(Protocol):
         """Accept connections, those that wait in the backlog first."""
 
     async def stop(self, grace_s: float) -> None:
-        """Stop listening at once; calls in flight get `grace_s` to finish. May be called in any state."""
+        """Stop listening, before it waits for anything; calls in flight get `grace_s` to finish.
+
+        May be called in any state, and be cancelled.
+        """
 
 
 ServerFactory = Callable[[], RoleServer]

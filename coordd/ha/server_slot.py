@@ -1,6 +1,10 @@
 """The gRPC server of a role, shared by those who need it: a session and, after a handover, the forwarding.
 
 It listens while somebody holds it, and no longer: a client that dials a standby is to be refused at once.
+
+A server that stops has left the port at once, but may take seconds over its connections (a peer that does not
+read, a handler slow to give up). Nobody but who released it waits for that: a takeover that falls into this
+time gets a new server on the same port.
 """
 
 import asyncio
@@ -39,9 +43,14 @@ class ServerSlot:
                 await self._server.start()
 
     async def release(self, who: str) -> None:
-        """Stop listening, and what is under way, unless somebody else holds the server. Idempotent."""
+        """Stop listening, and what is under way, unless somebody else holds the server. Idempotent.
+
+        Returns when the server has stopped. Safe to cancel: it then stops at once.
+        """
+        released = None
         async with self._one_at_a_time:
             self._holders.discard(who)
-            if not self._holders and self._server is not None:
-                server, self._server = self._server, None  # its stop goes on even if we are cancelled
-                await server.stop(0.0)
+            if not self._holders:
+                released, self._server = self._server, None
+        if released is not None:  # nobody can listen in between: no other task runs before this one waits
+            await released.stop(0.0)

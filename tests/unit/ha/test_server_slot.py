@@ -30,6 +30,15 @@ class Servers:
         return [server.calls for server in self.made]
 
 
+class SlowStart(SilentServer):
+    """Others have their turn while it starts."""
+
+    async def start(self) -> None:
+        await super().start()
+        await asyncio.sleep(0)
+        self.calls.append("started")
+
+
 async def test_it_listens_with_the_first_holder_and_stops_with_the_last() -> None:
     servers = Servers()
     slot = ServerSlot(servers.make)
@@ -90,19 +99,32 @@ async def test_a_port_that_is_taken_leaves_the_slot_as_it_was() -> None:
     assert servers.calls == [["listen"], ["listen", "start"]]
 
 
-async def test_who_holds_while_it_stops_gets_a_new_server_after_the_stop() -> None:
+async def test_who_holds_while_it_stops_gets_a_new_server_and_waits_for_nobody() -> None:
     servers = Servers()
-    servers.slow_stop_s = 0.05
+    servers.slow_stop_s = 3600.0
     slot = ServerSlot(servers.make)
     await slot.hold("a")
     async with asyncio.TaskGroup() as group:
+        release = group.create_task(slot.release("a"))
+        await asyncio.sleep(0)
+        await slot.hold("b")
+        await slot.start()
+        assert servers.calls == [["listen", "stop 0"], ["listen", "start"]]
+        assert not release.done()
+        release.cancel()
+    await slot.release("a")
+    assert servers.calls == [["listen", "stop 0"], ["listen", "start"]], "b holds the new one"
+
+
+async def test_who_holds_in_the_moment_of_the_release_listens_after_the_other_has_left() -> None:
+    calls: list[str] = []
+    slot = ServerSlot(lambda: SlowStart(calls))
+    await slot.hold("a")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(slot.start())
         group.create_task(slot.release("a"))
-        await asyncio.sleep(0)
-        held = group.create_task(slot.hold("b"))
-        await asyncio.sleep(0)
-        assert not held.done()
-        assert servers.calls == [["listen", "stop 0"]]
-    assert servers.calls == [["listen", "stop 0"], ["listen"]]
+        group.create_task(slot.hold("b"))
+    assert calls == ["listen", "start", "started", "stop 0", "listen"]
 
 
 async def test_a_release_that_is_cancelled_leaves_no_dying_server_to_the_next() -> None:
