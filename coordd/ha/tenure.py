@@ -286,7 +286,6 @@ class Tenure:
         """Hold new requests, let those under way end, then answer nothing."""
         gate = self.context.around.gate
         gate.hold()
-        await asyncio.sleep(0)  # a call that was let in a moment ago counts from its first step on
         if self.context.election.state is ev.State.RESIGNING:
             gate.stopping()
         else:

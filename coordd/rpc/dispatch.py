@@ -91,10 +91,9 @@ class Dispatcher:
                 return self._serve(method, request, body, call, started)
             epoch = gate.epoch
             response = self._invoke(method, request, call)
-            if not isinstance(response, Message):
-                return self._serve(method, request, body, call, started, begun=(epoch, response))
-            answer = response.SerializeToString()
-            if method.guarded and not (gate.serving() and gate.epoch == epoch):
+            answer = response.SerializeToString() if isinstance(response, Message) else None
+            if answer is None or (method.guarded and not (gate.serving() and gate.epoch == epoch)):
+                gate.call_began()  # now: whatever happens before the coroutine's first step must know of it
                 return self._serve(method, request, body, call, started, begun=(epoch, response))
         except RpcFailure as failure:
             method.stats.fail(failure.code)
@@ -138,7 +137,7 @@ class Dispatcher:
     ) -> bytes:
         """What takes time: a call that must wait, be forwarded or be refused, an answer that is yet to come.
 
-        `begun`: epoch and outcome of a handler that has run already.
+        `begun`: epoch and outcome of a handler that has run already, and of which the gate knows.
         """
         self.in_flight += 1
         try:
@@ -153,6 +152,7 @@ class Dispatcher:
                     method.stats.forwarded += 1
                     return await admitted.forward(method.path, body, call.metadata, call.deadline)
                 begun = admitted, self._invoke(method, request, call)
+                self.gate.call_began()
             response, answer = await self._finish(method, call, *begun)
         except RpcFailure as failure:
             method.stats.fail(failure.code)
@@ -173,8 +173,7 @@ class Dispatcher:
     async def _finish(
         self, method: Method, call: Call, epoch: int, outcome: Message | Awaitable[Message]
     ) -> tuple[Message, bytes]:
-        """The answer of a handler that runs, once it may leave."""
-        self.gate.call_began()
+        """The answer of a handler that runs, and of which the gate knows, once it may leave."""
         try:
             response = outcome if isinstance(outcome, Message) else await self._resolve(method, outcome)
             answer = response.SerializeToString()

@@ -63,7 +63,10 @@ class ServeGate(Protocol):
         """Return when one of the above may have changed, or at `deadline`. Safe to cancel."""
 
     def call_began(self) -> None:
-        """A handler runs that answers later; a handover waits for it, though not for ever."""
+        """A handler runs that answers later; a handover waits for it, though not for ever.
+
+        Told in the very step in which the call was let in.
+        """
 
     def call_ended(self) -> None:
         """It has answered, or never will."""

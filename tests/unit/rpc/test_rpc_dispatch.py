@@ -9,6 +9,8 @@ import structlog
 
 from coordd.clock import boottime
 from coordd.etcd import errors as etcd_errors
+from coordd.ha.gate import LeadershipGate
+from coordd.ha.guard import ServeGuard
 from coordd.meta.commit import FenceLost
 from coordd.meta.key_locks import CommitsOverloaded
 from coordd.pb import common_pb2, milvus_pb2, root_coord_pb2
@@ -95,6 +97,16 @@ class SometimesLater(Role):
         return super().alloc_timestamp(request, call)
 
 
+def opened_gate() -> LeadershipGate:
+    guard = ServeGuard(serve_guard_s=60)
+    guard.heartbeat_acked(boottime())
+    guard.keepalive_acked(boottime(), 60)
+    gate = LeadershipGate("rootcoord")
+    gate.new_session(4)
+    gate.open(7, guard)
+    return gate
+
+
 async def test_a_sync_handler_may_return_what_must_be_awaited() -> None:
     role, gate, table = SometimesLater(), FakeGate(), DispatchTable()
     table.add_service(ROOT_COORD, role)
@@ -112,6 +124,34 @@ async def test_a_sync_handler_may_return_what_must_be_awaited() -> None:
     role.error = CollectionNotFound(collection="x")
     answer = await dispatcher.dispatch(TIMESTAMP, b"", Call(TIMESTAMP, {}))
     assert root_coord_pb2.AllocTimestampResponse.FromString(answer).status.code == 100
+
+
+async def test_a_handover_waits_for_a_call_that_was_let_in_a_moment_ago() -> None:
+    role, gate, table = SometimesLater(), opened_gate(), DispatchTable()
+    table.add_service(ROOT_COORD, role)
+    dispatcher = Dispatcher(table, gate, cluster="by-dev")
+    method = table.get(TIMESTAMP)
+    assert method is not None
+    role.ready = asyncio.Event()
+    later = dispatcher.start(method, b"", Call(TIMESTAMP, {}))
+    assert not isinstance(later, bytes)
+    gate.hold()
+    assert not await gate.wait_idle(0.0), "its handler has run; that the rest has no task yet does not matter"
+    role.ready.set()
+    await later
+    assert await gate.wait_idle(0.0)
+
+
+async def test_an_answer_that_waits_for_the_guard_is_under_way_from_the_beginning(chain: Chain) -> None:
+    method = chain.table.get(TIMESTAMP)
+    assert method is not None
+    chain.role.between = lambda: chain.gate.change(guard_valid=False)
+    later = chain.dispatcher.start(method, b"", Call(TIMESTAMP, {}))
+    assert not isinstance(later, bytes)
+    assert chain.gate.running == 1
+    chain.gate.change(guard_valid=True)
+    assert root_coord_pb2.AllocTimestampResponse.FromString(await later).timestamp == 1001
+    assert chain.gate.running == 0
 
 
 async def test_async_handler_and_the_call_it_sees(chain: Chain) -> None:
