@@ -50,6 +50,7 @@ class LeadershipGate:
         self._open = False
         self._silent = False
         self._changed = asyncio.Event()
+        self._guard_awaited = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._running = 0
@@ -75,9 +76,11 @@ class LeadershipGate:
 
     async def wait_change(self, deadline: float) -> None:
         """Wait until anything changes that may matter to a call, or `deadline` (CLOCK_BOOTTIME)."""
-        remaining = deadline - boottime()
+        now = boottime()
+        remaining = deadline - now
         if remaining <= 0:
             return
+        self._guard_awaited |= self._open and not self._guard.valid(now)
         self._changed.clear()
         try:
             async with asyncio.timeout(None if math.isinf(remaining) else remaining):
@@ -143,7 +146,7 @@ class LeadershipGate:
     def reopen(self) -> None:
         """Requests are answered again."""
         self.holding = self._silent = False
-        self._changed.set()
+        self._wake()
 
     def close(self, forwarder: Forwarder | None = None) -> None:
         """The term is over: not one more answer. Waiting requests are forwarded, or turned away."""
@@ -155,7 +158,7 @@ class LeadershipGate:
         self._open = self.holding = self._silent = False
         self.epoch = 0
         self.state_code = StateCode.Abnormal
-        self._changed.set()
+        self._wake()
 
     def forward_by(self, forwarder: Forwarder) -> None:
         """Forward by another way from now on: the heir has passed leadership on."""
@@ -166,5 +169,13 @@ class LeadershipGate:
         self.forwarder = None
 
     def guard_extended(self) -> None:
-        """A heartbeat or keepalive was acknowledged: whoever waits may look again."""
+        """A heartbeat or keepalive was acknowledged: if calls wait for that, they are woken.
+
+        Those that wait for leadership to come, or to have gone, are not: it brings neither about.
+        """
+        if self._guard_awaited and self.serving():
+            self._wake()
+
+    def _wake(self) -> None:
+        self._guard_awaited = False
         self._changed.set()

@@ -60,7 +60,10 @@ class ServeGate(Protocol):
         """True while the term is active and its serve guard has not passed. Called twice per request."""
 
     async def wait_change(self, deadline: float) -> None:
-        """Return when one of the above may have changed, or at `deadline`. Safe to cancel."""
+        """Return when a call may be dealt with otherwise than a moment ago, or at `deadline`. Safe to cancel.
+
+        Not at each heartbeat: thousands of calls may be waiting.
+        """
 
     def call_began(self) -> None:
         """A handler runs that answers later; a handover waits for it, though not for ever.

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 
+import pytest
+
 from coordd.clock import boottime
 from coordd.ha.gate import LeadershipGate
 from coordd.ha.guard import ServeGuard
@@ -57,6 +59,45 @@ async def test_waiting_ends_with_the_next_heartbeat() -> None:
         await asyncio.sleep(0)
         assert not any(waiter.done() for waiter in waiters)
         guard.heartbeat_acked(boottime())
+        gate.guard_extended()
+    assert gate.serving()
+
+
+@pytest.mark.parametrize("why", ["activating", "holding", "silent"])
+async def test_heartbeats_wake_nobody_who_does_not_wait_for_one(why: str) -> None:
+    gate, guard = LeadershipGate("rootcoord"), guard_until(60)
+    gate.activating()
+    if why != "activating":
+        gate.open(42, guard)
+        gate.hold()
+    if why == "silent":
+        gate.silence()
+    async with asyncio.TaskGroup() as group:
+        waiter = group.create_task(gate.wait_change(boottime() + 30))
+        for _ in range(5):
+            await asyncio.sleep(0)
+            guard.heartbeat_acked(boottime())
+            gate.guard_extended()
+        assert not waiter.done()
+        if why == "activating":
+            gate.open(42, guard)
+        else:
+            gate.reopen()
+    assert gate.serving()
+
+
+async def test_a_heartbeat_wakes_nobody_as_long_as_the_lease_is_in_doubt() -> None:
+    gate, guard = LeadershipGate("rootcoord"), ServeGuard(60)
+    gate.open(42, guard)
+    gate.hold()  # who has begun is still answered
+    async with asyncio.TaskGroup() as group:
+        waiter = group.create_task(gate.wait_change(boottime() + 30))
+        for _ in range(5):
+            await asyncio.sleep(0)
+            guard.heartbeat_acked(boottime())
+            gate.guard_extended()
+        assert not waiter.done()
+        guard.keepalive_acked(boottime(), 3600)
         gate.guard_extended()
     assert gate.serving()
 
