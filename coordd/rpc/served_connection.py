@@ -2,8 +2,11 @@
 
 A call that is answered from memory is answered within the very piece of input that brought it, without a
 task; what takes time is a `ServedCall`. A call that is refused (no such method, too large, one too many) is a
-failure of that call only. The connection ends when the client breaks HTTP/2's rules, pings too often or lets
-its answers pile up.
+failure of that call only. The connection ends when the client breaks HTTP/2's rules or pings too often.
+
+A client may be slow to take its answers, by its windows or its socket. Once much has been made for it that it
+has not taken, further requests wait: reading goes on, since what opens the windows must be read. Only who
+takes nothing at all for a while is sent away.
 """
 
 import asyncio
@@ -19,6 +22,7 @@ from coordd.rpc import replies
 from coordd.rpc.call import Call
 from coordd.rpc.dispatch import Dispatcher
 from coordd.rpc.failure import RpcCode, RpcFailure
+from coordd.rpc.kept import Kept, Standstill
 from coordd.rpc.ping_strikes import TOO_MANY_PINGS, PingStrikes
 from coordd.rpc.request_head import NotAnswerable, RequestHead, read_head
 from coordd.rpc.served_call import ServedCall
@@ -31,9 +35,14 @@ _MAX_STREAMS: Final = 16_384
 """Calls at once on one connection, for a bound of what a client can make us keep; those above it wait at the
 client. More than the calls that a server takes by default, so that the server's limit comes first."""
 _UNSENT_LIMIT: Final = 64 << 20
-"""Bytes of answers that a client may leave unread, on top of the largest single one."""
+"""With so many bytes of answers that a client has not taken, its further requests wait. Those under way may
+still be answered, up to the largest single answer on top of it."""
 _FLUSH_BYTES: Final = 1 << 20
 """Of answers made before they are written: one read may bring thousands of requests for large ones."""
+_SWEEP_S: Final = 1.0
+"""How often it is looked for requests that take too long."""
+_STALLED_S: Final = 60.0
+"""A client of whose answers so many wait may take nothing for so long."""
 _MAX_KNOWN_STRANGERS: Final = 64
 _STOPPING: Final = "this server is stopping"
 
@@ -104,6 +113,19 @@ class _ServedLink(Link):
         super().connection_made(transport)
         self._shared.connected(self._served)
 
+    def fed(self) -> None:
+        """Write; perhaps the client has made room for more."""
+        self.flush()
+        served = self._served
+        if served.full or served.arriving:
+            served.look_after()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        if self._served.full:
+            asyncio.get_running_loop().call_soon(self._served.go_on)
+
     def _serve(self, _link: Link) -> "ServedConnection":
         self._served = ServedConnection(self, self._shared)
         return self._served
@@ -122,7 +144,12 @@ class _Arriving:
 
 
 class ServedConnection:
-    """The owner of one `Link`."""
+    """The owner of one `Link`.
+
+    Attributes:
+        arriving: requests that have not come in full, by stream.
+        full: so much is made for the client that its requests wait.
+    """
 
     def __init__(self, link: Link, shared: Shared) -> None:
         options = shared.options
@@ -135,7 +162,12 @@ class ServedConnection:
         self._max_receive_bytes = options.max_receive_bytes
         self._max_send_bytes = options.max_send_bytes
         self._pings = PingStrikes(options.min_ping_interval_ms / 1000)
-        self._arriving: dict[int, _Arriving] = {}
+        self.arriving: dict[int, _Arriving] = {}
+        self.full = False
+        self._waiting: dict[int, _Arriving] = {}
+        self._kept = Kept(options.max_receive_bytes)
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._standstill = Standstill()
         self._calls: dict[int, ServedCall] = {}
         self._leaving = False
         self._unflushed = 0
@@ -150,7 +182,7 @@ class ServedConnection:
 
     def headers(self, stream: int, headers: list[tuple[str, str]], ended: bool) -> None:
         """A request begins, or ends with trailers, which mean nothing."""
-        arriving = self._arriving.get(stream)
+        arriving = self.arriving.get(stream)
         if arriving is None:
             arriving = self._begin(stream, headers)
         if ended and arriving is not None:
@@ -158,7 +190,7 @@ class ServedConnection:
 
     def data(self, stream: int, data: bytes, ended: bool) -> None:
         """A piece of a request, unless the call was refused already."""
-        arriving = self._arriving.get(stream)
+        arriving = self.arriving.get(stream)
         if arriving is None:
             return
         try:
@@ -172,10 +204,12 @@ class ServedConnection:
             return
         if ended:
             self._complete(stream, arriving)
+        elif not self._kept.add(stream, len(data)):
+            self._refuse(stream, RpcCode.RESOURCE_EXHAUSTED, "too many requests are on their way")
 
     def reset(self, stream: int, _code: int) -> None:
         """The client gives a call up."""
-        self._arriving.pop(stream, None)
+        self._forget(stream)
         call = self._calls.pop(stream, None)
         if call is not None:
             call.give_up()
@@ -195,7 +229,10 @@ class ServedConnection:
         if isinstance(error, Http2Error) and self._link.alpn not in (None, H2):
             self._shared.not_http2(self._link, error)
         self._leaving = True
-        self._arriving.clear()
+        self.arriving.clear()
+        self._waiting.clear()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.give_up()
@@ -219,7 +256,7 @@ class ServedConnection:
         reader = MessageReader(self._max_receive_bytes, head.encoding)
         deadline = None if head.timeout_s is None else boottime() + head.timeout_s
         call = Call(head.path, head.metadata, deadline, self._link.peername)
-        arriving = self._arriving[stream] = _Arriving(method, call, reader)
+        arriving = self.arriving[stream] = _Arriving(method, call, reader)
         return arriving
 
     def _read_head(self, headers: list[tuple[str, str]]) -> RequestHead:
@@ -230,12 +267,17 @@ class ServedConnection:
         return self._last_head
 
     def _complete(self, stream: int, arriving: _Arriving) -> None:
-        """The request is there: answer it, or begin to."""
-        del self._arriving[stream]
+        """The request is there: answer it, or begin to, or let it wait."""
+        del self.arriving[stream]
+        if self._kept.total:
+            self._kept.drop(stream)
         body = arriving.body
         if body is None or arriving.reader.partial:
             what = "within a message" if arriving.reader.partial else "without a message"
             self._fail(stream, RpcCode.INTERNAL, f"the request ended {what}")
+            return
+        if self.full:
+            self._wait(stream, arriving, len(body))
             return
         shared = self._shared
         if shared.one_too_many():
@@ -254,6 +296,56 @@ class ServedConnection:
                 self._answer(stream, answer)
             else:
                 self._calls[stream] = ServedCall(self, stream, call, answer, shared.under_way)
+
+    # --- requests that are kept ---
+
+    def _wait(self, stream: int, arriving: _Arriving, size: int) -> None:
+        if self._kept.add(stream, size):
+            self._waiting[stream] = arriving
+        else:
+            self._fail(stream, RpcCode.RESOURCE_EXHAUSTED, "too many requests wait for answers to be read")
+
+    def _forget(self, stream: int) -> None:
+        self.arriving.pop(stream, None)
+        self._waiting.pop(stream, None)
+        self._kept.drop(stream)
+
+    def look_after(self) -> None:
+        """See to the requests that are kept, now and as time passes."""
+        if self.full:
+            self.go_on()
+        if self._sweeper is None and not self._link.lost:
+            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+
+    def go_on(self) -> None:
+        """Answer what waits, as far as there is room."""
+        if self._untaken > _UNSENT_LIMIT:
+            return
+        self.full = False
+        while self._waiting and not self.full and not self._link.lost:
+            stream = next(iter(self._waiting))
+            arriving = self.arriving[stream] = self._waiting.pop(stream)
+            self._complete(stream, arriving)
+        self._link.flush()
+
+    @property
+    def _untaken(self) -> int:
+        """Bytes of answers that are here and not with the client."""
+        return self._core.unsent + self._link.unwritten
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        now = boottime()
+        kept = [*self.arriving.items(), *self._waiting.items()]
+        for stream in self._kept.overdue(now, ((number, one.call.deadline) for number, one in kept)):
+            self._refuse(stream, RpcCode.DEADLINE_EXCEEDED, "the time was over before the call could begin")
+        taken = (self._core.data_frames, self._link.unwritten) if self.full else None
+        if self._standstill.seconds(taken, now) >= _STALLED_S:
+            self._send_away(b"answers are not read")
+            return
+        if self.full or self.arriving:
+            self.look_after()
+        self._told()
 
     # --- what calls under way tell ---
 
@@ -282,12 +374,15 @@ class ServedConnection:
             text = f"the answer has {size} bytes, the limit is {limit}"
             self._fail(stream, RpcCode.RESOURCE_EXHAUSTED, text)
             return
+        if self.full and self._untaken + size > limit + _UNSENT_LIMIT:
+            self._fail(stream, RpcCode.RESOURCE_EXHAUSTED, "too many answers are not read")
+            return
         core = self._core
         core.send_headers(stream, replies.HEADERS)
         core.send_last(stream, frame_message(body), replies.TRAILERS)
         self._pings.answered()
-        if core.unsent > limit + _UNSENT_LIMIT:
-            self._send_away(b"answers are not read")
+        if core.unsent > _UNSENT_LIMIT:
+            self.full = True
         self._unflushed += size
         if self._unflushed > _FLUSH_BYTES:
             self._flush()
@@ -296,8 +391,8 @@ class ServedConnection:
         """Write now, though more may be answered within this piece of input, and see whether it is read."""
         self._unflushed = 0
         self._link.flush()
-        if self._link.unwritten > self._max_send_bytes + _UNSENT_LIMIT:
-            self._link.abort()  # what would be said now is not read either
+        if self._link.unwritten > _UNSENT_LIMIT:
+            self.full = True
 
     def _pinged(self) -> None:
         if self._core.data_frames != self._data_frames:
@@ -314,7 +409,7 @@ class ServedConnection:
 
     def _refuse(self, stream: int, code: RpcCode, text: str, *, http_status: int = 200) -> None:
         """Fail a call whose request may still be on its way; the core asks the client to stop that."""
-        self._arriving.pop(stream, None)
+        self._forget(stream)
         self._fail(stream, code, text, http_status=http_status)
 
     def _fail(self, stream: int, code: RpcCode, text: str, *, http_status: int = 200) -> None:
@@ -338,7 +433,7 @@ class ServedConnection:
 
     def cut_off(self) -> None:
         """Fail what is under way, and close."""
-        for stream in list(self._arriving):
+        for stream in [*self.arriving, *self._waiting]:
             self._refuse(stream, RpcCode.UNAVAILABLE, _STOPPING)
         for call in list(self._calls.values()):
             call.cut_off(RpcCode.UNAVAILABLE, _STOPPING)

@@ -20,6 +20,7 @@ IMPORTS: Final = "tests/unit/rootcoord/imports/test_driver.py"
 QUOTA_CENTER: Final = "coordd/rootcoord/quota/center.py"
 HTTP2: Final = "tests/unit/http2"
 CALLS: Final = "tests/integration/http2"
+SLOW_CLIENTS: Final = "tests/integration/rpc/test_rpc_slow_clients.py"
 QUOTA_ROUNDS: Final = "tests/integration/rootcoord/test_quota_center.py"
 
 
@@ -294,9 +295,16 @@ MUTANTS: Final = (
     Mutant(
         "the bound on answers that a client does not read",
         "coordd/rpc/served_connection.py",
-        "if self._link.unwritten > self._max_send_bytes + _UNSENT_LIMIT:",
+        "if self._link.unwritten > _UNSENT_LIMIT:",
         "if self._link.unwritten < 0:",
-        (f"{CALLS}/test_attackers.py::test_a_client_that_reads_nothing_is_not_answered_without_bound",),
+        (f"{SLOW_CLIENTS}::test_requests_wait_while_the_socket_is_not_read",),
+    ),
+    Mutant(
+        "the bound on answers that wait for a client's windows",
+        "coordd/rpc/served_connection.py",
+        "if core.unsent > _UNSENT_LIMIT:",
+        "if core.unsent < 0:",
+        (f"{SLOW_CLIENTS}::test_requests_wait_while_answers_wait_for_windows",),
     ),
     Mutant(
         "a refused call was not carried out",

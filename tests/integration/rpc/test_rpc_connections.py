@@ -321,25 +321,6 @@ async def test_pings_while_a_large_answer_is_under_way_are_tolerated(served: Ser
         assert pings > 4
 
 
-async def test_who_does_not_read_answers_may_not_let_them_pile_up(served: Served) -> None:
-    answer = root_coord_pb2.AllocTimestampResponse(status=common_pb2.Status(reason="x" * (LIMIT - 100)))
-    served.method().handler = lambda _request, _call: answer
-    async with raw_client(HOST, served.port, window=0) as client:
-        for _ in range(63):
-            client.begin(framed(REQUEST))
-        await client.send()
-        client.core.ping(b"still up")
-        await client.send()
-        await client.until(lambda: client.pongs)
-        assert not client.ended
-        for _ in range(10):
-            client.begin(framed(REQUEST))
-        await client.send()
-        await client.until_closed()
-        assert [code for _, code, _ in client.goaways] == [ENHANCE_YOUR_CALM]
-    assert await served.timestamp()
-
-
 # --- the end ---
 
 
