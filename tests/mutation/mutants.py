@@ -53,8 +53,8 @@ MUTANTS: Final = (
     Mutant(
         "the guard's second check, of answers from memory",
         DISPATCH,
-        "if method.guarded and not (gate.serving() and gate.epoch == epoch):",
-        "if method.guarded and gate.epoch < 0:",
+        "if answer is None or (method.guarded and not (gate.serving() and gate.epoch == epoch)):",
+        "if answer is None or (method.guarded and gate.epoch < 0):",
         ("tests/unit/rpc/test_rpc_dispatch.py",),
     ),
     Mutant(
