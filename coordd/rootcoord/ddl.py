@@ -20,9 +20,10 @@ tells of it.
 Source of truth: Milvus 2.3.5 internal/rootcoord/scheduler.go.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from coordd.errors import CoorddError
 from coordd.etcd import Put
@@ -59,6 +60,13 @@ class Asked:
     more: bool = False
 
 
+class Changes(Protocol):
+    """What carries changes out: each in a turn of its own (`Ddl`), or in one turn for all (`Turn`)."""
+
+    async def carry_out(self, decide: Decide, *, deadline: float, asked: Asked | None = None) -> int:
+        """See `Ddl.carry_out`."""
+
+
 class Ddl:
     """The changes of one term."""
 
@@ -86,12 +94,26 @@ class Ddl:
             Exception: what `decide` raises; but not a refusal of what this very call has made.
         """
         async with self._turns.hold((self._mark.key,), deadline=deadline):
-            while True:
-                try:
-                    return await self._attempt(decide, deadline, asked)
-                except CommitConflict as conflict:
-                    log.warning("metadata is not as it was known, deciding again", reason=str(conflict))
-                    await self._committer.until_seen(conflict, deadline=deadline)
+            return await self._until_decided(decide, deadline, asked)
+
+    @asynccontextmanager
+    async def turn(self, *, deadline: float) -> AsyncIterator["Turn"]:
+        """Several changes, none of anybody else in between; only as many as others can wait for.
+
+        `deadline`: for the turn, in seconds on CLOCK_BOOTTIME. To enter the block raises
+
+        CommitsOverloaded: no turn until then.
+        """
+        async with self._turns.hold((self._mark.key,), deadline=deadline):
+            yield Turn(self._until_decided)
+
+    async def _until_decided(self, decide: Decide, deadline: float, asked: Asked | None) -> int:
+        while True:
+            try:
+                return await self._attempt(decide, deadline, asked)
+            except CommitConflict as conflict:
+                log.warning("metadata is not as it was known, deciding again", reason=str(conflict))
+                await self._committer.until_seen(conflict, deadline=deadline)
 
     def is_repetition(self, asked: Asked, timestamp: int) -> bool:
         """Whether this very call was carried out, and its caller need not have learnt of it.
@@ -149,6 +171,17 @@ class Ddl:
             self._unsure.discard(call)
         self._unsure &= self._mark.calls.keys()  # what was under way is in the mark now, or never will be
         return revision
+
+
+class Turn:
+    """The changes of one turn; of no use after it."""
+
+    def __init__(self, do: Callable[[Decide, float, Asked | None], Awaitable[int]]) -> None:
+        self._do = do
+
+    async def carry_out(self, decide: Decide, *, deadline: float, asked: Asked | None = None) -> int:
+        """As `Ddl.carry_out`; `deadline` is for this change."""
+        return await self._do(decide, deadline, asked)
 
 
 def _seconds(timestamp: int) -> int:

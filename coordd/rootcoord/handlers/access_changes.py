@@ -11,8 +11,8 @@ when the call is repeated, and when the next term begins.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from coordd import clock
 from coordd.config import LoadedConfig
@@ -23,7 +23,8 @@ from coordd.log import get_logger
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.meta.transaction import Write, split
-from coordd.rootcoord.ddl import Asked, Ddl, Decide
+from coordd.rootcoord.ddl import Asked, Ddl, Decide, Turn
+from coordd.rootcoord.errors import elsewhere
 from coordd.rootcoord.handlers.changing import change, deadline_of
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.permission_caches import PermissionCaches, PolicyChange
@@ -59,14 +60,20 @@ class AccessChanges:
     _config: Callable[[], LoadedConfig]
 
     async def _change_access(
-        self, call: Call, decide: Decide, unsure: Say = _look_anew, asked: Asked | None = None
+        self,
+        call: Call,
+        decide: Decide,
+        unsure: Say = _look_anew,
+        asked: Asked | None = None,
+        turn: Turn | None = None,
     ) -> int:
         """One transaction; see `coordd.rootcoord.handlers.changing.change`.
 
-        `unsure`: what to say to the proxies if it may have been made, and nobody here will know.
+        `unsure`: what to say to the proxies if it may have been made, and nobody here will know. `turn`: the
+        one that it is part of.
         """
         try:
-            return await change(self._access, decide, call, asked)
+            return await change(self._access if turn is None else lambda: turn, decide, call, asked)
         except (OutcomeUnknown, asyncio.CancelledError):
             self._say(unsure)
             raise
@@ -77,12 +84,13 @@ class AccessChanges:
         plan: Callable[[int], Groups],
         unsure: Say = _look_anew,
         asked: Asked | None = None,
+        turn: Turn | None = None,
     ) -> int:
         """As many transactions as it takes, mostly one; returns the revision of the last one that wrote.
 
         `plan` is asked before each of them, with the number of those before. What it says is cut, and the
-        first piece is committed; so others may change what is left in between. It must say less each time,
-        in the end nothing, or what fits.
+        first piece is committed; so others may change what is left in between, unless all is done in one
+        `turn`. It must say less each time, in the end nothing, or what fits.
         """
         done, revision, more = 0, 0, True
 
@@ -95,13 +103,23 @@ class AccessChanges:
 
         try:
             while more:
-                revision = await self._change_access(call, decide, unsure, asked) or revision
+                revision = await self._change_access(call, decide, unsure, asked, turn) or revision
                 done += 1
         except CoorddError:
             if done:
                 self._say(unsure)
             raise
         return revision
+
+    @asynccontextmanager
+    async def _one_turn(self, call: Call) -> AsyncIterator[Turn]:
+        """For changes of permissions with none of anybody else in between."""
+        try:
+            access = self._access()
+        except TermOverError as error:
+            raise elsewhere(error) from error
+        async with access.turn(deadline=deadline_of(call)) as turn:
+            yield turn
 
     async def _tell(self, call: Call, say: Say) -> None:
         """Tell the proxies what `say` says to their caches. Nothing that becomes of it undoes the change."""

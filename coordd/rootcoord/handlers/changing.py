@@ -6,7 +6,7 @@ from hashlib import blake2b
 from coordd import clock
 from coordd.meta.commit import TIMEOUT_S
 from coordd.pb.common_pb2 import MsgBase
-from coordd.rootcoord.ddl import Asked, Ddl, Decide
+from coordd.rootcoord.ddl import Asked, Changes, Decide
 from coordd.rootcoord.errors import elsewhere
 from coordd.rootcoord.oracle import NotHandedOutError, TermOverError
 from coordd.rpc.call import Call
@@ -19,14 +19,16 @@ FINGERPRINT_BYTES = 6
 """Of the few calls that are remembered no two are taken for the same; as many as `DdlMark` reads."""
 
 
-async def change(ddl: Callable[[], Ddl], decide: Decide, call: Call, asked: Asked | None = None) -> int:
+async def change(
+    changes: Callable[[], Changes], decide: Decide, call: Call, asked: Asked | None = None
+) -> int:
     """`Ddl.carry_out` of the present term within the caller's time; returns the revision, 0 without a write.
 
     `asked`: the call, if a repetition of it is to be known. Raises what the chain translates: refusals, and
     why etcd does not take the change.
     """
     try:
-        return await ddl().carry_out(decide, deadline=deadline_of(call), asked=asked)
+        return await changes().carry_out(decide, deadline=deadline_of(call), asked=asked)
     except TermOverError as error:
         raise elsewhere(error) from error
     except NotHandedOutError as error:

@@ -20,7 +20,7 @@ from coordd.pb.milvus_pb2 import (
 )
 from coordd.rootcoord.access import groups
 from coordd.rootcoord.access.backup import backup, check, cut, is_made, plan_early, plan_names
-from coordd.rootcoord.ddl import Asked
+from coordd.rootcoord.ddl import Asked, Turn
 from coordd.rootcoord.handlers.access_changes import AccessChanges, Groups
 from coordd.rootcoord.handlers.changing import asked_by
 from coordd.rootcoord.permission_caches import PolicyChange
@@ -79,7 +79,9 @@ class PrivilegeGroupHandlers(AccessChanges):
     async def restore_rbac(self, request: RestoreRBACMetaRequest, call: Call) -> Status:
         """Make everything of a backup, unless something of it exists; then nothing.
 
-        A repetition goes on where the call was broken off.
+        Nothing else changes permissions meanwhile: what is written before the names are would else become
+        part of another restore, or of a role that somebody makes. A repetition goes on where the call was
+        broken off.
         """
         meta = request.RBAC_meta
         first, *rest = cut(meta)
@@ -93,11 +95,12 @@ class PrivilegeGroupHandlers(AccessChanges):
         def begun() -> bool:
             return is_made(self._tables, first) and not plan_early(self._tables, self._layout, meta)
 
-        asked = replace(self._asked(call, first, more=bool(rest)), holds=begun)
-        revision = await self._change_in_steps(call, plan, asked=asked)
-        for number, part in enumerate(rest, start=1):
-            asked = self._asked(call, part, more=number < len(rest))
-            revision = await self._make_names(call, part, asked)
+        async with self._one_turn(call) as turn:
+            asked = replace(self._asked(call, first, more=bool(rest)), holds=begun)
+            revision = await self._change_in_steps(call, plan, asked=asked, turn=turn)
+            for number, part in enumerate(rest, start=1):
+                asked = self._asked(call, part, more=number < len(rest))
+                revision = await self._make_names(call, part, asked, turn)
         log.info("permissions restored", users=len(meta.users), roles=len(meta.roles), revision=revision)
         await self._tell_policy(call, PolicyChange.REFRESH)
         return success()
@@ -107,7 +110,7 @@ class PrivilegeGroupHandlers(AccessChanges):
         asked = asked_by(call, lambda: is_made(self._tables, part), identity=call.body)
         return replace(asked, more=more)
 
-    async def _make_names(self, call: Call, part: RBACMeta, asked: Asked) -> int:
+    async def _make_names(self, call: Call, part: RBACMeta, asked: Asked, turn: Turn) -> int:
         return await self._change_access(
-            call, lambda _stamp: plan_names(self._tables, self._layout, part), asked=asked
+            call, lambda _stamp: plan_names(self._tables, self._layout, part), asked=asked, turn=turn
         )

@@ -4,6 +4,7 @@ Faults are ordered per transaction through `faults`: each entry is popped by one
 whether it is applied and what its caller sees.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,10 @@ LOST_ANSWER = Fault(after=OutcomeUnknown("applied and not answered"))
 
 @dataclass
 class MemoryEtcd:
-    """`history[key]` holds every version of a key, None for a deletion, in order of revisions."""
+    """`history[key]` holds every version of a key, None for a deletion, in order of revisions.
+
+    `remote`: other tasks get their turn while a transaction is on its way.
+    """
 
     revision: int = 1
     compacted: int = 0
@@ -49,6 +53,7 @@ class MemoryEtcd:
     faults: deque[Fault] = field(default_factory=deque)
     transactions: int = 0
     ranges: int = 0
+    remote: bool = False
 
     @classmethod
     def holding(cls, values: Mapping[str, bytes]) -> "MemoryEtcd":
@@ -102,6 +107,8 @@ class MemoryEtcd:
     ) -> TxnResult:
         del timeout_s
         self.transactions += 1
+        if self.remote:
+            await asyncio.sleep(0)
         fault = self.faults.popleft() if self.faults else Fault()
         try:
             if fault.before is not None:

@@ -1,5 +1,6 @@
 """Calls that are not idempotent, repeated because their caller was not answered: known, and not refused."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -275,3 +276,37 @@ async def test_a_restore_is_refused_if_a_name_is_taken_by_another() -> None:
         assert await ask(place, "update_credential", other) == 0
         with pytest.raises(MilvusError, match="already exists"):
             await ask(place, "restore_rbac", request)
+
+
+async def test_of_two_restores_at_once_one_is_made_and_the_other_is_not() -> None:
+    """250 users each, of which the last one has the same name, and grants to a role of the same name."""
+    requests = [restore(250), restore(250)]
+    for number, request in enumerate(requests):
+        for user in request.RBAC_meta.users[:-1]:
+            user.user = f"{number}-{user.user}"
+        request.RBAC_meta.privilege_groups[0].group_name = f"{number}-writers"
+    place = await world({})
+    place.etcd.remote = True
+    async with start_oracle(place, begin_term(place)):
+        outcomes = await asyncio.gather(
+            *(ask(place, "restore_rbac", request) for request in requests), return_exceptions=True
+        )
+        made = outcomes.index(0)
+        assert "already exists" in str(outcomes[1 - made])
+    names = {user.user for user in requests[made].RBAC_meta.users}
+    assert set(place.tables.users.names()) == names
+    assert set(place.tables.user_roles.users_of("writer")) == names
+
+
+async def test_a_role_that_is_made_during_a_restore_gets_nothing_of_it() -> None:
+    request = restore(250)
+    role = milvus_pb2.CreateRoleRequest(base=MsgBase(targetID=7), entity=milvus_pb2.RoleEntity(name="writer"))
+    place = await world({})
+    place.etcd.remote = True
+    async with start_oracle(place, begin_term(place)):
+        outcomes = await asyncio.gather(
+            ask(place, "restore_rbac", request), ask(place, "create_role", role), return_exceptions=True
+        )
+        assert outcomes[0] == 0
+        assert "already exists" in str(outcomes[1])
+    assert len(place.tables.users.names()) == 250
