@@ -138,6 +138,12 @@ class Http2Connection(FrameReader):
         """Bytes of data that wait for the peer's windows."""
         return self._sender.unsent
 
+    @property
+    def only_pongs(self) -> bool:
+        """Whether the output is answers to PINGs and nothing else. They can wait a little for company."""
+        sender = self._sender
+        return bool(sender.pongs) and not sender.output
+
     def start(self) -> None:
         """Say what comes first; once, before anything else."""
         values = {
@@ -398,7 +404,7 @@ class Http2Connection(FrameReader):
         if flags & frames.ACK:
             self.owner.pong(payload)
         else:
-            self._sender.output.append(frames.frame(frames.PING, frames.ACK, 0, payload))
+            self._sender.pongs.append(frames.frame(frames.PING, frames.ACK, 0, payload))
             if self.on_ping is not None:
                 self.on_ping()
 

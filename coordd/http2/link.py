@@ -3,6 +3,11 @@
 Everything that one piece of received data leads to at once leaves in one write. What comes about later is
 written by `flush()`, or together with all else of the same turn of the loop by `flush_soon()`.
 
+An answer to a PING waits for something to leave with, for `_PONG_S` at the longest. A Go peer pings behind
+each piece of data that it gets, to measure the line, unless a ping of its own is under way. To answer each at
+once would take as many writes as all calls do, and wake the peer as often. (RFC 9113, 6.7, would have such
+answers go first. Nobody is misled who asks whether we are there; the line seems a little longer than it is.)
+
 A server that the peer does not read from stops reading itself, so that a peer cannot fill the memory with
 answers. A client goes on reading, since two ends that wait for each other would wait for ever.
 """
@@ -30,6 +35,7 @@ _LAST_CHANCE_S: Final = 0.1
 _TURN_BYTES: Final = 64 << 10
 """Read at once, after which other connections, and timers, have their turn: a quarter of what uvloop reads,
 and some thousand calls. It would go on reading as long as a peer fills its buffer."""
+_PONG_S: Final = 0.005
 _LINGER_S: Final = 20.0
 """What was written last has so long to go out when the connection is closed: a peer may never read it."""
 _KEEPALIVE_PAYLOAD: Final = b"keepaliv"
@@ -107,6 +113,7 @@ class Link(asyncio.Protocol):
         self._heard = 0.0
         self._tick_at = self._calm_at = 0.0
         self._flushing = False
+        self._pong_due = False
         self._held_up = False
         self._error: Exception | None = None
 
@@ -137,7 +144,10 @@ class Link(asyncio.Protocol):
             self._end(error)
         else:
             if not self.lost:
-                self.fed()
+                if self.core.only_pongs:
+                    self._pong_later()
+                else:
+                    self.fed()
                 if len(data) >= _TURN_BYTES and self._side is Side.SERVER:
                     self._let_others_by()
 
@@ -209,6 +219,16 @@ class Link(asyncio.Protocol):
         if now >= self._calm_at:
             self._calm_at = now + _CALM_S
             self.core.calm()
+
+    def _pong_later(self) -> None:
+        if not self._pong_due:
+            self._pong_due = True
+            self._loop.call_later(_PONG_S, self._pong)
+
+    def _pong(self) -> None:
+        """Nothing may have come that the answers to the peer's pings could leave with."""
+        self._pong_due = False
+        self.flush()
 
     def _let_others_by(self) -> None:
         if self.transport is not None and not self._held_up:

@@ -17,6 +17,7 @@ class Sender:
 
     Attributes:
         output: what is to be written, in order.
+        pongs: answers to PINGs; they leave behind the output.
         window: bytes of data that the peer takes on the whole connection.
         initial_window: the window of a new stream.
         max_frame_bytes: largest payload.
@@ -24,10 +25,20 @@ class Sender:
         data_frames: frames of data sent so far.
     """
 
-    __slots__ = ("_ready", "data_frames", "initial_window", "max_frame_bytes", "output", "unsent", "window")
+    __slots__ = (
+        "_ready",
+        "data_frames",
+        "initial_window",
+        "max_frame_bytes",
+        "output",
+        "pongs",
+        "unsent",
+        "window",
+    )
 
     def __init__(self) -> None:
         self.output: list[bytes | memoryview] = []
+        self.pongs: list[bytes] = []
         self.window = frames.DEFAULT_WINDOW
         self.initial_window = frames.DEFAULT_WINDOW
         self.max_frame_bytes = frames.MAX_FRAME_BYTES
@@ -105,7 +116,10 @@ class Sender:
 
     def take(self) -> bytes:
         """The output so far, b"" if there is none."""
-        output = self.output
+        output, pongs = self.output, self.pongs
+        if pongs:
+            output += pongs
+            pongs.clear()
         if not output:
             return b""
         data = b"".join(output)

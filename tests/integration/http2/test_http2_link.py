@@ -156,6 +156,35 @@ async def test_the_last_words_are_written_before_it_closes() -> None:
         assert client.link.core.peer_going_away
 
 
+async def test_an_answer_to_a_ping_leaves_with_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_PONG_S", 60.0)
+    ping, pong = (frames.frame(frames.PING, flags, 0, b"12345678") for flags in (0, frames.ACK))
+    async with serving() as (port, peers):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(frames.PREFACE + frames.settings({}))
+        await until(lambda: bool(peers) and peers[0].settled_now.is_set())
+        writer.write(ping)
+        await until(lambda: peers[0].link.core.only_pongs)
+        call = frames.frame(frames.HEADERS, frames.END_HEADERS, 1, REQUEST)
+        writer.write(call + frames.frame(frames.DATA, frames.END_STREAM, 1, b"question"))
+        said = b""
+        async with asyncio.timeout(10):
+            while pong not in said:
+                said += await reader.read(4096)
+        assert said.endswith(TRAILERS + pong)
+        writer.close()
+
+
+async def test_an_answer_to_a_ping_leaves_by_itself_if_nothing_comes() -> None:
+    async with serving() as (port, _):
+        client = await connect(port)
+        for number in range(1, 4):
+            client.link.core.ping(b"12345678")
+            client.link.flush()
+            await until(lambda number=number: client.pongs == number)  # type: ignore[misc]
+        client.link.abort()
+
+
 async def test_keepalive_pings_what_is_silent() -> None:
     async with serving() as (port, _):
         client = await connect(port, keepalive=Keepalive(0.02, 5, without_calls=True))

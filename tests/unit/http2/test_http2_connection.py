@@ -141,6 +141,21 @@ def test_pings_are_counted_by_whoever_wants_to(wire: Wire) -> None:
     assert wire.client_notes.told == [("pong", b"12345678")]
 
 
+def test_answers_to_pings_leave_behind_what_else_there_is(wire: Wire) -> None:
+    stream = wire.client.new_stream()
+    wire.client.send_headers(stream, REQUEST, end=True)
+    wire.client.ping(b"12345678")
+    wire.server.feed(wire.client.take())
+    assert wire.server.only_pongs
+    wire.server.send_headers(stream, RESPONSE, end=True)
+    assert not wire.server.only_pongs
+    output = wire.server.take()
+    assert output.endswith(frames.frame(frames.PING, frames.ACK, 0, b"12345678"))
+    assert not wire.server.only_pongs
+    wire.client.feed(output)
+    assert [told[0] for told in wire.client_notes.told] == ["headers", "pong"]
+
+
 def test_nuisances_add_up_until_some_time_has_passed() -> None:
     server = Http2Connection(Side.SERVER, Notes(), flood_limit=10)
     server.feed(frames.PREFACE + frames.settings({}))
