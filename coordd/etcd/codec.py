@@ -1,6 +1,6 @@
 """Between our types and etcd's protobuf messages, and the limits of a request. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from coordd.etcd.errors import RequestTooLarge, TooManyOperations
@@ -102,6 +102,19 @@ def watch_request(start: str, end: str | None, from_revision: int, *, prev_kv: b
 def key_value(kv: Any) -> KeyValue:
     """A stored key."""
     return KeyValue(decode_key(kv.key), kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
+
+
+def key_values(raws: Iterable[Any]) -> list[KeyValue]:
+    """Stored keys. Neighbours are often of one transaction: they share one number as their revision, so that
+    who keeps hundreds of thousands of revisions keeps fewer objects."""
+    found, revision = [], 0
+    for kv in raws:
+        if kv.mod_revision != revision:
+            revision = kv.mod_revision
+        found.append(
+            KeyValue(decode_key(kv.key), kv.value, kv.create_revision, revision, kv.version, kv.lease)
+        )
+    return found
 
 
 def event(raw: Any) -> Event:

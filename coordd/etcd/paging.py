@@ -110,4 +110,4 @@ async def read_page(start: str, end: str, limit: int, read: Callable[[Any], Awai
 
 def _decoded(page: Sequence[Any]) -> Iterator[list[KeyValue]]:
     for first in range(0, max(1, len(page)), PART_KEYS):
-        yield [codec.key_value(kv) for kv in page[first : first + PART_KEYS]]
+        yield codec.key_values(page[first : first + PART_KEYS])

@@ -25,7 +25,6 @@ from coordd.meta.keys import NO_DB_ID, parse_id, parse_two_ids
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables.collection_names import CollectionNames
 from coordd.meta.tables.collection_view import (
-    FIRST_USER_FIELD_ID,
     CollectionRow,
     CollectionView,
     Partition,
@@ -37,8 +36,11 @@ from coordd.meta.tables.collection_view import (
 )
 from coordd.meta.tables.family import KeyFamily, home_db, live_value, malformed
 
-SHARED_FIELDS_MAX: Final = 256
-"""System fields are the same in every collection; enough for what versions of Milvus have written."""
+SHARED_FIELDS_MAX: Final = 4_096
+"""Values of fields of which later equal ones are looked for: system fields are the same in every collection,
+and an application that makes a collection per tenant makes all with one schema."""
+SHARED_FIELD_BYTES: Final = 1_024
+"""Longer values (a few hundred bytes are usual) are not looked for, so that those kept take 4 MB at most."""
 
 _NOTHING: Final[Mapping[int, bytes]] = MappingProxyType({})
 _UNDAMAGED: Final[frozenset[str]] = frozenset()  # one for all: each empty one made takes 216 bytes
@@ -349,15 +351,14 @@ class CollectionTable:
             self._unsettled.discard(collection_id)
 
     def _checked_field(self, key: str, value: bytes, field_id: int) -> bytes:
-        """The value if it decodes; equal values of system fields are kept, and checked, only once."""
-        if field_id >= FIRST_USER_FIELD_ID:
-            decode_field(key, value, field_id)
-            return value
+        """The value if it decodes; equal values are kept, and checked, only once."""
         shared = self._shared_fields.get((field_id, value))
         if shared is not None:
             return shared
         decode_field(key, value, field_id)
-        if len(self._shared_fields) < SHARED_FIELDS_MAX:
+        if len(value) <= SHARED_FIELD_BYTES:
+            if len(self._shared_fields) == SHARED_FIELDS_MAX:
+                self._shared_fields.clear()  # anew, with the schemas that are in use now
             self._shared_fields[field_id, value] = value
         return value
 

@@ -1,9 +1,9 @@
 import pytest
 
-from coordd.etcd import MAX_REQUEST_BYTES, MAX_TXN_OPS, Compare, Delete, Get, Put
-from coordd.etcd.codec import range_request, txn_request, watch_request
+from coordd.etcd import MAX_REQUEST_BYTES, MAX_TXN_OPS, Compare, Delete, Get, KeyValue, Put
+from coordd.etcd.codec import key_values, range_request, txn_request, watch_request
 from coordd.etcd.errors import RequestTooLarge, TooManyOperations
-from coordd.etcd.messages import rpc
+from coordd.etcd.messages import mvcc, rpc
 
 
 def test_a_transaction_carries_every_compare_and_operation() -> None:
@@ -54,3 +54,16 @@ def test_empty_bounds_mean_the_whole_keyspace() -> None:
 def test_a_watch_asks_for_progress_and_fragments_from_its_revision() -> None:
     create = watch_request("a", "b", 17, prev_kv=False).create_request
     assert (create.start_revision, create.progress_notify, create.fragment) == (17, True, True)
+
+
+def test_what_one_transaction_wrote_shares_its_revision() -> None:
+    revisions = [70_000, 70_000, 80_000, 70_000]
+    raws = [
+        mvcc.KeyValue(
+            key=b"k%d" % n, value=b"v", create_revision=60_000, mod_revision=one, version=n, lease=9
+        )
+        for n, one in enumerate(revisions)
+    ]
+    kvs = key_values(raws)
+    assert kvs == [KeyValue(f"k{n}", b"v", 60_000, one, n, 9) for n, one in enumerate(revisions)]
+    assert kvs[0].mod_revision is kvs[1].mod_revision

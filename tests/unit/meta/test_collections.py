@@ -3,7 +3,9 @@
 import pytest
 
 from coordd.meta.codecs import TOMBSTONE
-from coordd.meta.tables import DamagedMetadata, Partition
+from coordd.meta.tables import DamagedMetadata, Partition, RootCoordTables
+from coordd.meta.tables import collections as collections_module
+from coordd.meta.tables.collections import SHARED_FIELD_BYTES
 from coordd.pb import etcd_meta_pb2, schema_pb2
 from tests.unit.meta.samples import (
     CREATING,
@@ -207,6 +209,35 @@ class TestChanges:
         assert view is not None
         assert len(view.partitions) == 1
         assert tables.generation > generation
+
+
+class TestSharedFields:
+    def values(self, tables: RootCoordTables, field_id: int) -> list[bytes]:
+        return [record.fields[field_id] for record in tables.collections._records.values()]
+
+    def test_equal_values_are_kept_once(self) -> None:
+        tables, _ = loaded(collection(50, "books"), collection(60, "other"))
+        for field_id in (0, 1, 100, 101):
+            one, other = self.values(tables, field_id)
+            assert one is other
+
+    def test_those_of_old_schemas_make_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(collections_module, "SHARED_FIELDS_MAX", 2)
+        keys = [LAYOUT.field(collection_id, 100) for collection_id in range(50, 56)]
+        values = [field_value(100, name) for name in ("a", "b", "c", "c", "a", "a")]
+        tables, _ = loaded(dict(zip(keys, values, strict=True)))
+        kept = self.values(tables, 100)
+        assert kept == values
+        assert kept[2] is kept[3]
+        assert kept[4] is kept[5]
+        assert kept[0] is not kept[4]
+        assert len(tables.collections._shared_fields) <= 2
+
+    def test_very_long_values_are_not_remembered(self) -> None:
+        long = field_value(100, "n" * SHARED_FIELD_BYTES)
+        tables, _ = loaded({LAYOUT.field(50, 100): long})
+        assert self.values(tables, 100) == [long]
+        assert not tables.collections._shared_fields
 
 
 class TestDamage:
