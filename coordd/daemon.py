@@ -26,7 +26,7 @@ from coordd.ha.evidence import Evidence
 from coordd.ha.failures import is_permanent
 from coordd.ha.huge_pages import keep_in_huge_pages
 from coordd.ha.life_lock import take_life_lock
-from coordd.ha.long_lived import exempt_once_loaded
+from coordd.ha.long_lived import settle_once_loaded
 from coordd.ha.replica import Replica
 from coordd.ha.session import LocalIdentity, SessionRecord, advertised_address
 from coordd.ha.settings import ReplicaSettings
@@ -254,7 +254,7 @@ class Daemon:
             make_forwarder=GrpcForwarder,
             detect=_watch_process if failover.crash_detection else None,
         )
-        exempt_once_loaded(replica.follower)
+        settle_once_loaded(replica.follower)
         table = DispatchTable()
         coordinator.add_services(table, replica)
         dispatcher = Dispatcher(table, replica.gate, cluster=settings.common.cluster)

@@ -3,16 +3,19 @@
 A full collection of Python's garbage collector stops the process while it looks at every object there is:
 60 ms for the modules and 1,000 collections, half a second for 100,000. It comes when enough new objects have
 been made, and a takeover makes many, so the first clients of a new active waited for it. Modules and metadata
-stay anyway; once they are there, they are exempted.
+stay anyway; once they are there, they are exempted. What the load has needed besides is given back.
 """
 
 import gc
 
 from coordd.ha.follower import Follower
+from coordd.ha.free_memory import give_back
 
 
-def exempt_once_loaded(follower: Follower) -> None:
-    """Exempt from garbage collection all that exists when `follower` has loaded for the first time."""
+def settle_once_loaded(follower: Follower) -> None:
+    """When `follower` has loaded for the first time: exempt from garbage collection all there is, and give
+    back what is free.
+    """
     loaded = False
 
     def progress() -> None:
@@ -20,5 +23,6 @@ def exempt_once_loaded(follower: Follower) -> None:
         if not loaded:
             loaded = True
             gc.freeze()
+            give_back()
 
     follower.on_progress(progress)

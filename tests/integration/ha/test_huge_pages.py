@@ -1,4 +1,4 @@
-"""Collapsing the memory of a real process."""
+"""Collapsing the memory of a real process, and giving memory back."""
 
 import subprocess
 import sys
@@ -30,3 +30,60 @@ def test_memory_moves_into_huge_pages_and_keeps_its_content() -> None:
     if not able:
         pytest.skip("this kernel cannot collapse memory")
     assert gained_kb > 20_000
+
+
+HOLES = """
+import mmap
+from pathlib import Path
+from threading import Event
+from coordd.ha.huge_pages import HUGE_PAGE, collapse
+
+def rss_kb():
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1])
+
+collapse(Event())
+sparse = mmap.mmap(-1, 32 * HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for at in range(0, len(sparse), 2 * mmap.PAGESIZE):
+    sparse[at] = 1
+before = rss_kb()
+collapse(Event())
+print(rss_kb() - before, before)
+"""
+
+
+@pytest.mark.timeout(60)
+def test_memory_full_of_holes_does_not_grow() -> None:
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    grown_kb, before_kb = map(int, done.stdout.split())
+    assert before_kb > 32_000
+    assert grown_kb < 16_000, "all of the holes are 32 MB"
+
+
+FREED = """
+from pathlib import Path
+from coordd.ha.free_memory import give_back
+
+def rss_kb():
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1])
+
+blocks = [bytearray(10_000) for _ in range(6_000)]
+last = bytearray(10_000)
+full = rss_kb()
+del blocks
+freed = rss_kb()
+give_back()
+print(full, freed, rss_kb(), len(last))
+"""
+
+
+@pytest.mark.timeout(60)
+def test_what_was_freed_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    full_kb, freed_kb, left_kb, _ = map(int, done.stdout.split())
+    if full_kb - freed_kb > 30_000:
+        pytest.skip("this C library gives it back by itself")
+    assert freed_kb - left_kb > 50_000

@@ -1,14 +1,15 @@
-"""What a process keeps is exempted from garbage collection when its metadata is there."""
+"""When the metadata is there: what stays is exempted from garbage collection, what is free is given back."""
 
 import asyncio
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from coordd.etcd import EtcdClient, prefix_end
 from coordd.ha.follower import Follower
-from coordd.ha.long_lived import exempt_once_loaded
+from coordd.ha.long_lived import settle_once_loaded
 from coordd.meta.fold import Fold
 from tests.support.etcd import EtcdCluster, eventually, unique_root
 
@@ -23,7 +24,7 @@ async def test_the_first_load_exempts_all_there_is_and_no_later_batch_does(etcd_
     prefix = f"{unique_root()}/"
     async with EtcdClient(etcd_server.settings()) as client, asyncio.TaskGroup() as group:
         follower = Follower(client, Fold([]), prefix, prefix_end(prefix))
-        exempt_once_loaded(follower)
+        settle_once_loaded(follower)
         gc.unfreeze()
         assert gc.get_freeze_count() == 0
         following = group.create_task(follower.run())
@@ -34,3 +35,24 @@ async def test_the_first_load_exempts_all_there_is_and_no_later_batch_does(etcd_
         await eventually(lambda: follower.revision >= revision)
         assert gc.get_freeze_count() <= exempted, "an object that ended is not there any more"
         following.cancel()
+
+
+def anonymous_mb() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("RssAnon:"))
+
+
+async def test_the_first_load_gives_free_memory_back(etcd_server: EtcdCluster) -> None:
+    prefix = f"{unique_root()}/"
+    async with EtcdClient(etcd_server.settings()) as client, asyncio.TaskGroup() as group:
+        follower = Follower(client, Fold([]), prefix, prefix_end(prefix))
+        settle_once_loaded(follower)
+        blocks = [bytearray(10_000) for _ in range(6_000)]
+        last = bytearray(10_000)  # above the others, so that they stay when they are free
+        with_blocks_mb = anonymous_mb()
+        del blocks
+        following = group.create_task(follower.run())
+        await eventually(lambda: follower.synced)
+        assert anonymous_mb() < with_blocks_mb - 45
+        following.cancel()
+        assert last

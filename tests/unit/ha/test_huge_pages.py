@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordd.ha.huge_pages import HUGE_PAGE, huge_page_addresses
+from coordd.ha.huge_pages import HUGE_PAGE, huge_page_addresses, is_full
 
 TAIL = "rw-p 00000000 00:00 0"
 
@@ -37,3 +37,25 @@ def test_the_heap_counts() -> None:
 )
 def test_no_other_memory(line: str) -> None:
     assert addresses(line) == []
+
+
+# As in /proc/<pid>/pagemap: 8 bytes, the flags in the highest bits.
+MISSING = bytes(8)
+PRESENT = (1 << 63 | 1 << 55).to_bytes(8, "little")
+SWAPPED = (1 << 62 | 5).to_bytes(8, "little")
+NEVER_WRITTEN = (1 << 55).to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("there", [PRESENT, SWAPPED], ids=["present", "swapped"])
+def test_few_holes_are_filled_and_many_are_not(there: bytes) -> None:
+    assert is_full(there * 512)
+    assert is_full(MISSING * 64 + there * 448)
+    assert not is_full(there * 447 + MISSING * 65)
+
+
+def test_a_page_never_written_is_a_hole() -> None:
+    assert not is_full(NEVER_WRITTEN * 512)
+
+
+def test_without_the_kernels_word_nothing_counts_as_missing() -> None:
+    assert is_full(b"")
