@@ -219,15 +219,17 @@ class CollectionTable:
         return tuple(self._layout.collection(row.db_id, collection_id) for row in rows)
 
     def part_keys(self, collection_id: int) -> tuple[str, ...]:
-        """All keys of its partitions, fields and functions, those that are quarantined included; sorted."""
+        """All keys of its partitions, fields and functions, in this order; at last those quarantined."""
         record = self._records.get(collection_id)
         if record is None:
             return ()
-        layout, own = self._layout, self.keys_of(collection_id)
-        keys = {layout.partition(collection_id, one) for one in record.partitions}
-        keys |= {layout.field(collection_id, one) for one in record.fields}
-        keys |= {layout.function(collection_id, one) for one in record.functions}
-        return tuple(sorted(keys | record.damaged.difference(own)))
+        layout = self._layout
+        keys = [layout.partition(collection_id, one) for one in record.partitions]
+        keys += [layout.field(collection_id, one) for one in record.fields]
+        keys += [layout.function(collection_id, one) for one in record.functions]
+        if record.damaged:
+            keys += sorted(record.damaged.difference(keys, self.keys_of(collection_id)))
+        return tuple(keys)
 
     def _apply_collection(self, event: Event) -> None:
         ids = parse_two_ids(event.key[len(self._layout.collection_prefix) :])

@@ -13,7 +13,9 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/{drop_collection_task,root_coor
 internal/metastore/kv/rootcoord/kv_catalog.go; texts recorded from a running 2.3.5.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import DEFAULT_DB_NAME, RootCoordTables
@@ -22,6 +24,7 @@ from coordd.pb.common_pb2 import MsgType
 from coordd.pb.etcd_meta_pb2 import CollectionState, PartitionState
 from coordd.pb.milvus_pb2 import DropCollectionRequest
 from coordd.rootcoord.collections.change import (
+    MAX_OPS,
     Change,
     in_transactions,
     info_of,
@@ -31,6 +34,9 @@ from coordd.rootcoord.collections.change import (
 )
 from coordd.rootcoord.errors import check_msg_type
 from coordd.rpc.status import MilvusError
+
+KEYS_AT_ONCE: Final = MAX_OPS // 2
+"""Keys in one transaction: to delete one takes two writes, its own and its snapshot's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +103,18 @@ def plan_drop(
 
 def plan_purge(
     tables: RootCoordTables, layout: MetaLayout, collection_id: int, timestamp: int
-) -> tuple[tuple[Write, ...], ...]:
+) -> Iterator[tuple[Write, ...]]:
     """The transactions, in this order, that delete all that is left of a collection; none if nothing is.
+
+    Each is planned when it is asked for: there may be thousands of partitions, and whoever looks anew after
+    each transaction takes only the first.
 
     Raises:
         ValueError: the collection is available, so nobody asked for this.
     """
     row = tables.collections.get(collection_id)
     if row is None:
-        return ()
+        return iter(())
     if row.available:
         raise ValueError(f"collection {collection_id} is available: it is not to be purged")
     ts = time_of(row, timestamp)
@@ -114,4 +123,10 @@ def plan_purge(
         *tables.collections.part_keys(collection_id),
         *tables.collections.keys_of(collection_id),
     )
-    return in_transactions(tombstones(layout, (key,), ts) for key in keys)
+    return _in_transactions(layout, keys, ts)
+
+
+def _in_transactions(layout: MetaLayout, keys: Sequence[str], ts: int) -> Iterator[tuple[Write, ...]]:
+    for begin in range(0, len(keys), KEYS_AT_ONCE):
+        some = keys[begin : begin + KEYS_AT_ONCE]
+        yield from in_transactions(tombstones(layout, (key,), ts) for key in some)

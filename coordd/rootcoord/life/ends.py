@@ -113,16 +113,17 @@ class CollectionEnd:
         if row is None or _concerns(row, undoing=undoing):
             self.means.pool.release(self.collection_id)
 
-    async def _purge(self, *, undoing: bool) -> None:
-        while await self.means.commit(partial(self._next_purge, undoing=undoing)):
-            pass
+    async def _purge(self, *, undoing: bool) -> NotYet | None:
+        """One transaction; others have their turn before the next. Thousands of partitions take many."""
+        more = await self.means.commit(partial(self._next_purge, undoing=undoing))
+        return NotYet(0) if more and self._row() is not None else None
 
     def _next_purge(self, stamp: Stamp, *, undoing: bool) -> Sequence[Write]:
         row = self._row()
         if row is None or not _concerns(row, undoing=undoing):
             return ()
         transactions = plan_purge(self.means.tables, self.means.layout, self.collection_id, stamp.timestamp)
-        return next(iter(transactions), ())
+        return next(transactions, ())
 
     def _row(self) -> CollectionRow | None:
         return self.means.tables.collections.get(self.collection_id)

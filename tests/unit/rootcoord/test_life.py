@@ -35,6 +35,7 @@ from coordd.rootcoord.oracle import Oracle
 from coordd.rpc.peer import PeerUnavailable
 from coordd.rpc.status import MilvusError
 from tests.support.etcd import eventually
+from tests.unit.meta.samples import DROPPING, collection
 from tests.unit.rootcoord.memory_etcd import Fault, MemoryEtcd
 from tests.unit.rootcoord.recorded import LAYOUT, World, no_config, world
 from tests.unit.rootcoord.term import begin_term
@@ -527,6 +528,24 @@ async def test_of_many_ends_few_are_at_work_at_a_time() -> None:
         await eventually(lambda: leftovers(term.place) == 0, 15)
         assert effects.done.count("release collection") == 3 * AT_ONCE
         assert term.pool.in_use() == []
+
+
+async def test_a_small_purge_waits_for_no_large_one() -> None:
+    """Of 600 partitions each, so that one takes ten transactions; as many as are purged at a time."""
+    etcd = await prepared("create collection")
+    larges, small = range(1_000, 1_000 * (AT_ONCE + 1), 1_000), 9_000
+    for large in larges:
+        partitions = {large + number: f"p{number}" for number in range(1, 601)}
+        for key, value in collection(large, f"c{large}", state=DROPPING, partitions=partitions).items():
+            etcd.put_now(key, value)
+    for key, value in collection(small, "small", state=DROPPING).items():
+        etcd.put_now(key, value)
+    async with running(etcd, Effects()) as term:
+        term.place.etcd.remote = True
+        await term.life.go_on(term.first_id)
+        await eventually(lambda: leftovers(term.place) == 0, 15)
+        ended = {one: term.place.etcd.history[LAYOUT.collection(1, one)][-1][0] for one in (*larges, small)}
+    assert ended[small] < min(ended[one] for one in larges)
 
 
 @pytest.mark.parametrize("what", ["create collection", "create partition"])

@@ -144,7 +144,7 @@ def test_an_interrupted_one_is_undone(done: int) -> None:
     place.commit_all(plan_purge(place.tables, LAYOUT, spot.collection_id, place.timestamp()))
     assert place.live() == before
     place.check()
-    assert plan_purge(place.tables, LAYOUT, spot.collection_id, place.timestamp()) == ()
+    assert list(plan_purge(place.tables, LAYOUT, spot.collection_id, place.timestamp())) == []
     with pytest.raises(MilvusError, match=rf"^collection not found\[collection={spot.collection_id}\]$"):
         plan_finish(place.tables, LAYOUT, spot.collection_id, place.timestamp())
     assert place.create(create_request(fields=keyed, num_partitions=150)) != spot.collection_id

@@ -195,7 +195,7 @@ class Plans(RuleBasedStateMachine):
         if not gone:
             return
         key = data.draw(st.sampled_from(gone))
-        steps = plan_purge(self.place.tables, LAYOUT, key, self.place.timestamp())
+        steps = tuple(plan_purge(self.place.tables, LAYOUT, key, self.place.timestamp()))
         self.place.commit_all(steps[:done])
         if done:
             self.aliases = {where: target for where, target in self.aliases.items() if target != key}

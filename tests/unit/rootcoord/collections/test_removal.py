@@ -29,7 +29,7 @@ def drop(place: Place, name: str, db_name: str = "") -> tuple[int, tuple[str, ..
 
 def purge(place: Place, collection_id: int) -> int:
     """Returns the number of transactions."""
-    steps = plan_purge(place.tables, LAYOUT, collection_id, place.timestamp())
+    steps = tuple(plan_purge(place.tables, LAYOUT, collection_id, place.timestamp()))
     place.commit_all(steps)
     return len(steps)
 
@@ -83,11 +83,11 @@ def test_an_alias_is_refused(db_name: str) -> None:
 def test_the_collections_own_key_goes_last() -> None:
     partitions = {100 + i: f"p{i}" for i in range(150)}
     place = Place.holding(collection(50, "a", state=DROPPING, partitions=partitions))
-    steps = plan_purge(place.tables, LAYOUT, 50, place.timestamp())
+    steps = tuple(plan_purge(place.tables, LAYOUT, 50, place.timestamp()))
     assert len(steps) == 3
     assert steps[-1][-2].key == LAYOUT.collection(1, 50)
     for number, step in enumerate(steps):
-        assert len(plan_purge(place.tables, LAYOUT, 50, place.timestamp())) == len(steps) - number
+        assert len(tuple(plan_purge(place.tables, LAYOUT, 50, place.timestamp()))) == len(steps) - number
         assert unfinished(place.tables).dropping == (50,)
         place.commit(step)
     assert unfinished(place.tables).dropping == ()
