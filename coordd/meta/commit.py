@@ -179,7 +179,7 @@ class FencedCommitter:
     ) -> int:
         """Apply `ops` in one transaction and take them into the fold; returns the transaction's revision.
 
-        `guard_key`: one of the keys written, by default the first one put (the first deleted, if none is).
+        `guard_key`: one of the keys put, by default the first (of those deleted, if none is put).
         `guard_revision`: its mod_revision as known to the caller, 0 if it does not exist; by default what the
         fold knows, so the key must be in a table then. `expect`: mod_revisions of further keys that the
         decision rests on. `deadline`: seconds on CLOCK_BOOTTIME, by default in `TIMEOUT_S`; while etcd
@@ -280,8 +280,8 @@ class FencedCommitter:
                     return self._take_in(transaction, result.revision)
                 return self._after_loss(transaction.found(result), unknown)
 
-    def _take_in(self, transaction: Transaction, revision: int) -> int:
-        self._fold.apply_commit(revision, transaction.events(revision))
+    def _take_in(self, transaction: Transaction, revision: int, *, inferred: bool = False) -> int:
+        self._fold.apply_commit(revision, transaction.events(revision), all_of_it=not inferred)
         return revision
 
     def _after_loss(self, found: Found, unknown: OutcomeUnknown | None) -> int:
@@ -292,7 +292,7 @@ class FencedCommitter:
             never = unknown is None or found.guard_unchanged
             raise FenceLost(committed=True if applied_at else False if never else None)
         if applied_at is not None:
-            return self._take_in(found.transaction, applied_at)
+            return self._take_in(found.transaction, applied_at, inferred=True)
         key, known, actual = found.mismatch
         if unknown is None or found.guard_unchanged:
             raise CommitConflict(key, known=known, actual=actual)

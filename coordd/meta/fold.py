@@ -165,10 +165,12 @@ class Fold:
         self._advance(batch.revision)
         self._notify(applied)
 
-    def apply_commit(self, revision: int, events: Iterable[Event]) -> None:
+    def apply_commit(self, revision: int, events: Iterable[Event], *, all_of_it: bool = True) -> None:
         """Take in an own transaction that etcd has committed at `revision`, before the watch tells of it.
 
         `events` are all its writes, with `mod_revision` = `revision`. Does not change `self.revision`.
+        `all_of_it`: nothing else was written at that revision; if that is not certain, `complete` waits for
+        the watch.
         """
         if revision <= self._revision:
             return
@@ -177,7 +179,8 @@ class Fold:
         for event in writes:
             if event.value is None and self.covers(event.key):
                 self._own_deletes[event.key] = max(revision, self._own_deletes.get(event.key, 0))
-        if any(event.value is not None for event in writes):  # a delete of what is not there has no revision
+        # A delete of what is not there has no revision.
+        if all_of_it and any(event.value is not None for event in writes):
             self._own_commits.add(revision)
             self._extend()
         self._notify(applied)

@@ -47,6 +47,11 @@ class Transaction:
     known: Mapping[str, int]
 
     @property
+    def puts(self) -> bool:
+        """Whether it puts any key; the guard is one of these then."""
+        return any(isinstance(op, Put) for op in self.ops)
+
+    @property
     def keys(self) -> frozenset[str]:
         """The keys written."""
         return frozenset(op.key for op in self.ops)
@@ -105,16 +110,16 @@ class Found:
         """The revision at which an earlier copy of this very transaction was applied; None if it shows none.
 
         It was if the guard was written, all keys that were read hold what the transaction writes, and what
-        it put has one mod_revision; a key written again since then does not count against it. For a
+        it put has the guard's mod_revision; a key written again since then does not count against it. For a
         transaction of deletes only it is the revision of this reading.
+
+        It is inferred: somebody else may have written the very same, and more besides at that revision.
         """
         guard = self.transaction.guard_key
         if self.guard_unchanged:
             return None
         ops = [op for op in self.transaction.ops if op.key in self.values]
-        puts = [op for op in ops if isinstance(op, Put)]
-        first = next((op for op in puts if op.key == guard), puts[0] if puts else None)
-        at = self.revision if first is None else self._mod_revision(first.key)
+        at = self._mod_revision(guard) if self.transaction.puts else self.revision
         return at if at and all(self._holds(op, at) for op in ops) else None
 
     @property
@@ -139,7 +144,7 @@ class Found:
             return op.key != self.transaction.guard_key
         if isinstance(op, Delete):
             return kv is None
-        return kv is not None and kv.mod_revision == at and kv.value == op.value
+        return kv is not None and (kv.mod_revision, kv.value, kv.lease) == (at, op.value, op.lease)
 
 
 def plan(
@@ -154,8 +159,8 @@ def plan(
 
     Raises:
         TransactionTooLarge: more operations or compares than etcd takes.
-        ValueError: a range delete, a key written twice, or a guard that would not notice that the
-            transaction was applied: it is not written, or it is absent and to be deleted.
+        ValueError: a range delete, a key written twice, or a guard that would not tell when the transaction
+            was applied: it is not written, or it is deleted while other keys are put.
     """
     keys = [op.key for op in ops]
     if any(isinstance(op, Delete) and op.range_end is not None for op in ops):
@@ -164,10 +169,9 @@ def plan(
         raise ValueError(f"a key is written twice: {sorted(keys)}")
     if guard_key not in keys:
         raise ValueError(f"the guard {guard_key!r} is not written")
-    puts = any(isinstance(op, Put) for op in ops)
-    if puts and guard_revision == 0 and isinstance(ops[keys.index(guard_key)], Delete):
-        raise ValueError(f"the guard {guard_key!r} is absent and to be deleted: it would stay the same")
     transaction = Transaction(fence, tuple(ops), guard_key, {guard_key: guard_revision, **expect})
+    if transaction.puts and isinstance(ops[keys.index(guard_key)], Delete):
+        raise ValueError(f"the guard {guard_key!r} is deleted: a key that is put must be the guard then")
     longest = max(len(ops), len(transaction.compares))
     if longest > MAX_TXN_OPS:
         raise TransactionTooLarge(f"{longest} operations in one transaction, etcd takes {MAX_TXN_OPS}")

@@ -109,7 +109,11 @@ class FakeEtcd:
 
     def put(self, key: str, value: bytes) -> int:
         """Somebody else writes; returns the revision."""
-        return self._apply([], [Put(key, value)], []).revision
+        return self.write(Put(key, value))
+
+    def write(self, *ops: Op) -> int:
+        """Somebody else's transaction; returns the revision."""
+        return self._apply([], ops, []).revision
 
     def delete(self, key: str) -> int:
         """Somebody else deletes; returns the revision."""

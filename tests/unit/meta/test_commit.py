@@ -188,15 +188,21 @@ class TestUnknownOutcomes:
     @pytest.mark.parametrize("first", FAULTS)
     @pytest.mark.parametrize("second", [None, *FAULTS])
     @pytest.mark.parametrize(
-        "ops", [[Put("a/1", b"y"), Put("b", b"z")], [Delete("a/1")], [Delete("a/1"), Put("b", b"z")]]
+        ("ops", "guard"),
+        [
+            ([Put("a/1", b"y"), Put("b", b"z")], "a/1"),
+            ([Delete("a/1")], "a/1"),
+            ([Delete("a/1"), Put("b", b"z")], "b"),
+        ],
     )
     async def test_are_found_out(
-        self, replica: Replica, ops: Sequence[Write], first: Fault, second: Fault | None
+        self, replica: Replica, ops: Sequence[Write], guard: str, first: Fault, second: Fault | None
     ) -> None:
         await replica.committer.commit([Put("a/1", b"x")])
         before = replica.etcd.revision
         replica.etcd.faults = [first, second]
-        revision = await replica.committer.commit(ops, guard_key="a/1")
+        known = replica.fold.mod_revision(guard)
+        revision = await replica.committer.commit(ops, guard_key=guard, guard_revision=known)
         replica.etcd.deliver()
         replica.follow()
         assert revision == replica.etcd.revision == before + 1
@@ -251,12 +257,49 @@ class TestUnknownOutcomes:
         with pytest.raises(OutcomeUnknown, match="overwritten"):
             await replica.committer.commit(ops)
 
-    async def test_a_guard_that_was_to_be_deleted_and_is_there(self, replica: Replica) -> None:
+    async def test_what_was_written_before_is_not_taken_for_the_transaction(self, replica: Replica) -> None:
+        """It wants what is there already, and what somebody else does meanwhile."""
         await replica.committer.commit([Put("a/1", b"x")])
         replica.etcd.put("b", b"same")
+        replica.etcd.put("c", b"not ours")
+
+        def foreign(etcd: FakeEtcd, apply: Apply) -> TxnResult:
+            etcd.delete("a/1")
+            raise OutcomeUnknown("no answer")
+
+        replica.etcd.faults = [foreign]
+        wanted = [Delete("a/1"), Put("b", b"same"), Put("c", b"ours")]
+        with pytest.raises(CommitConflict):
+            await replica.committer.commit(
+                wanted,
+                guard_revision=replica.etcd.state["b"].mod_revision,
+                expect={"a/1": replica.fold.mod_revision("a/1")},
+            )
+        with pytest.raises(ValueError, match="guard"):
+            await replica.committer.commit(wanted, guard_key="a/1")
+
+    async def test_the_same_value_on_another_lease_is_not_ours(self, replica: Replica) -> None:
         replica.etcd.faults = [self.foreign_write]
         with pytest.raises(OutcomeUnknown, match="overwritten"):
-            await replica.committer.commit([Delete("a/1"), Put("b", b"same")], guard_key="a/1")
+            await replica.committer.commit([Put("a/1", b"foreign", 5)])
+
+    async def test_nobody_is_told_that_an_inferred_revision_is_in_whole(self, replica: Replica) -> None:
+        """Somebody else may have written the very same, and more besides."""
+
+        def foreign(etcd: FakeEtcd, apply: Apply) -> TxnResult:
+            etcd.write(Put("a/1", b"x"), Put("a/2", b"theirs"))
+            raise OutcomeUnknown("no answer")
+
+        replica.follow()
+        known = replica.fold.complete
+        replica.etcd.faults = [foreign]
+        revision = await replica.committer.commit([Put("a/1", b"x")])
+        assert (revision, replica.fold.complete) == (known + 1, known)
+        replica.follow()
+        assert replica.fold.complete == revision
+        assert replica.table.values == {"a/1": b"x", "a/2": b"theirs"}
+        assert replica.fold.complete + 1 == await replica.committer.commit([Put("a/1", b"y")])
+        assert replica.fold.complete == replica.etcd.revision
 
     async def test_nothing_was_written_if_the_guard_is_as_it_was(self, replica: Replica) -> None:
         await replica.committer.commit([Put("a/1", b"x")])

@@ -36,7 +36,8 @@ def test_events_are_those_of_the_watch() -> None:
         ([Put("a", b""), Put("a", b"x")], "a", 3, "written twice"),
         ([Put("a", b""), Delete("b", "c")], "a", 3, "exact keys"),
         ([Put("a", b"")], "b", 3, "not written"),
-        ([Delete("a"), Put("b", b"")], "a", 0, "would stay the same"),
+        ([Delete("a"), Put("b", b"")], "a", 0, "is deleted"),
+        ([Delete("a"), Put("b", b"")], "a", 3, "is deleted"),
     ],
 )
 def test_what_cannot_be_guarded_is_refused(ops: list[Write], guard: str, revision: int, reason: str) -> None:
