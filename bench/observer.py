@@ -1,8 +1,9 @@
 """When does an etcd commit? ``python -m bench.observer ETCD PERIOD_MS`` puts one key every few milliseconds.
 
 Prints "ready" with the first commit, and after a line on its standard input (or its end) a JSON object:
-``{"commits": [[sent, acknowledged], ...]}``, CLOCK_MONOTONIC seconds. Independent of coordd's own etcd
-client: without a connection it opens one in every period, and so knows of etcd's return within a period.
+``{"commits": [[sent, acknowledged], ...]}``, CLOCK_MONOTONIC seconds. What is measured against it is how soon
+coordd's etcd client finds etcd again, so it does not use that client, only its messages: without a connection
+it opens one in every period, and so knows of etcd's return within a period.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import uvloop
-from aetcd import rpc
 
 from bench.wire import Call, Connection, WireError, split
+from coordd.etcd.messages import rpc
 
 _KEY = b"bench/observer"
 # So many puts may wait for an answer; they all wait for the same.

@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,17 +24,18 @@ def silent(address: str, port: int) -> Iterator[None]:
 
 
 @pytest.fixture
-def resolver(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What `NAME` resolves to."""
+async def resolver(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What `NAME` resolves to, by the loop: asyncio's asks a thread, uvloop's has a resolver of its own."""
     addresses: list[str] = []
-    real = socket.getaddrinfo
+    loop = asyncio.get_running_loop()
+    real = loop.getaddrinfo
 
-    def getaddrinfo(host: str, port: int, *arguments: object, **more: object) -> object:
+    async def getaddrinfo(host: str, port: int, **more: Any) -> Any:
         if host != NAME:
-            return real(host, port, *arguments, **more)  # type: ignore[arg-type]
+            return await real(host, port, **more)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
     return addresses
 
 

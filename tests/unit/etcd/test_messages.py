@@ -10,7 +10,7 @@ _LOADED = (
 )
 
 
-@pytest.mark.parametrize("module", ["coordd.etcd.messages", "coordd.etcd"])
+@pytest.mark.parametrize("module", ["coordd.etcd.messages", "coordd.etcd", "bench.observer"])
 def test_grpc_is_not_imported(module: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _LOADED.format(module=module)], capture_output=True, text=True, check=True
