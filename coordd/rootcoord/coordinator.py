@@ -33,6 +33,7 @@ from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.figures import Figures
 from coordd.rootcoord.first_windows import FirstWindows, WindowTable
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
+from coordd.rootcoord.kept_answers import AnswerCache
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
@@ -144,6 +145,7 @@ class RootCoord:
             tables=self.metadata,
             layout=self._layout,
             client=self._client,
+            described=lambda: self.parts.described,
             oracle=lambda: self.parts.oracle,
             ddl=lambda: self.parts.ddl,
             operations=lambda: self.parts.operations,
@@ -210,6 +212,7 @@ class RootCoord:
         self._parts = parts = TermParts(
             epoch=term.epoch,
             oracle=oracle,
+            described=AnswerCache(self.metadata),
             ddl=Ddl(term.committer, oracle, self.metadata.ddl_mark),
             access=Ddl(term.committer, oracle, self.metadata.access_mark),
             operations=Operations(term.start_task),

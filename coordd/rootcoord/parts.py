@@ -6,6 +6,7 @@ from coordd.errors import CoorddError
 from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.imports.driver import Imports
+from coordd.rootcoord.kept_answers import AnswerCache
 from coordd.rootcoord.life import Life
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
@@ -33,13 +34,15 @@ class Services:
 class TermParts:
     """All that belongs to one term.
 
-    `ddl`: changes of databases, collections and what is in them. `access`: of users, roles and privileges.
-    `operations`: changes that take several steps. `channels`: the physical channels. `no_queue`: why there is
-    no message queue, if one is wanted. `served`: None if nothing is served.
+    `described`: answers that are given again. `ddl`: changes of databases, collections and what is in them.
+    `access`: of users, roles and privileges. `operations`: changes that take several steps. `channels`: the
+    physical channels. `no_queue`: why there is no message queue, if one is wanted. `served`: None if nothing
+    is served.
     """
 
     epoch: int
     oracle: Oracle
+    described: AnswerCache
     ddl: Ddl
     access: Ddl
     operations: Operations
@@ -74,3 +77,4 @@ class TermParts:
         """Hand out nothing any more."""
         self.oracle.close()
         self.operations.close()
+        self.described.forget()

@@ -6,7 +6,7 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/{describe_collection,show_colle
 show_partition,has_partition}_task.go, root_coord.go (convertModelToDesc); recorded replies.
 """
 
-from collections.abc import Awaitable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from coordd.meta.layout import SNAPSHOT_SEPARATOR
 from coordd.meta.tables import DEFAULT_DB_NAME, CollectionRow, CollectionView, Partition, RootCoordTables
@@ -24,44 +24,21 @@ from coordd.pb.milvus_pb2 import (
 )
 from coordd.pb.schema_pb2 import FieldSchema
 from coordd.rootcoord.errors import check_msg_type, no_collection_with_name, no_database
+from coordd.rootcoord.kept_answers import AnswerCache
 from coordd.rootcoord.lookup import CollectionLookup, Wanted
 from coordd.rootcoord.past import PastLookup
 from coordd.rootcoord.tso import physical_of
 from coordd.rpc.call import Call
 from coordd.rpc.status import CollectionNotFound, MilvusError, success
 
-MAX_KEPT_ANSWERS = 4096
-
-
-class AnswerCache:
-    """Answers that hold until any table changes. Bounded; whoever takes one must not modify it."""
-
-    def __init__(self, tables: RootCoordTables) -> None:
-        self._tables = tables
-        self._generation = -1
-        self._answers: dict[Hashable, DescribeCollectionResponse] = {}
-
-    def get(self, question: Hashable) -> DescribeCollectionResponse | None:
-        """The kept answer, if nothing has changed since."""
-        if self._generation != self._tables.generation:
-            self._answers.clear()
-            self._generation = self._tables.generation
-        return self._answers.get(question)
-
-    def put(self, question: Hashable, answer: DescribeCollectionResponse) -> None:
-        """Keep an answer made right after `get` found none."""
-        if len(self._answers) >= MAX_KEPT_ANSWERS:
-            self._answers.clear()
-        self._answers[question] = answer
-
 
 class CollectionHandlers:
-    """Needs `_tables`, `_lookup` (present state), `_past` (etcd) and `_described` (cache)."""
+    """Needs `_tables`, `_lookup` (present state), `_past` (etcd) and `_described` (the term's cache)."""
 
     _tables: RootCoordTables
     _lookup: CollectionLookup
     _past: PastLookup
-    _described: AnswerCache
+    _described: Callable[[], AnswerCache]
 
     def describe_collection(
         self, request: DescribeCollectionRequest, _call: Call
@@ -132,10 +109,11 @@ class CollectionHandlers:
         if row is None:
             return self._describe_then(wanted)
         question = (row.collection_id, wanted.takes_unavailable, wanted.db_name)
-        answer = self._described.get(question)
+        kept = self._described()
+        answer = kept.get(question)
         if answer is None:
             answer = self._answer(self._lookup.view(row), wanted)
-            self._described.put(question, answer)
+            kept.put(question, answer)
         return answer
 
     async def _describe_then(self, wanted: Wanted) -> DescribeCollectionResponse:

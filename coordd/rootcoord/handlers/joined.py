@@ -14,7 +14,7 @@ from coordd.rootcoord.handlers.aliases import AliasHandlers
 from coordd.rootcoord.handlers.allocation import AllocationHandlers
 from coordd.rootcoord.handlers.alterations import AlterationHandlers
 from coordd.rootcoord.handlers.caches import CacheHandlers
-from coordd.rootcoord.handlers.collections import AnswerCache, CollectionHandlers
+from coordd.rootcoord.handlers.collections import CollectionHandlers
 from coordd.rootcoord.handlers.databases import DatabaseHandlers
 from coordd.rootcoord.handlers.imports import ImportHandlers
 from coordd.rootcoord.handlers.life import LifeHandlers
@@ -25,6 +25,7 @@ from coordd.rootcoord.handlers.system import SystemHandlers
 from coordd.rootcoord.handlers.timeticks import TimeTickHandlers
 from coordd.rootcoord.handlers.users import UserHandlers
 from coordd.rootcoord.imports.driver import Imports
+from coordd.rootcoord.kept_answers import AnswerCache
 from coordd.rootcoord.life import Life
 from coordd.rootcoord.lookup import CollectionLookup
 from coordd.rootcoord.operations import Operations
@@ -69,6 +70,7 @@ class RootCoordHandlers(
         tables: RootCoordTables,
         layout: MetaLayout,
         client: EtcdClient,
+        described: Callable[[], AnswerCache],
         oracle: Callable[[], Oracle],
         ddl: Callable[[], Ddl],
         operations: Callable[[], Operations],
@@ -89,7 +91,7 @@ class RootCoordHandlers(
         self._layout = layout
         self._lookup = CollectionLookup(tables)
         self._past = PastLookup(client, layout, self._lookup)
-        self._described = AnswerCache(tables)
+        self._described = described
         self._oracle = oracle
         self._ddl = ddl
         self._operations = operations

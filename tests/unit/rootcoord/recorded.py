@@ -18,6 +18,7 @@ from coordd.pb import milvus_pb2
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers import RootCoordHandlers
 from coordd.rootcoord.imports.driver import Imports
+from coordd.rootcoord.kept_answers import AnswerCache
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.permission_caches import PolicyChange
@@ -117,7 +118,7 @@ async def world(
     fold.load(await etcd.range("", "\x7f"))
     gate = FakeGate()
     loaded = config or no_config()
-    bar, caches = TimestampBar(), ToldCaches()
+    bar, caches, described = TimestampBar(), ToldCaches(), AnswerCache(tables)
     made: World
 
     def of_term(name: str) -> Callable[[], Any]:
@@ -135,6 +136,7 @@ async def world(
         tables=tables,
         layout=LAYOUT,
         client=cast("EtcdClient", etcd),
+        described=lambda: described,
         oracle=of_term("oracle"),
         ddl=of_term("ddl"),
         operations=of_term("operations"),

@@ -17,6 +17,7 @@ from coordd.ha.tasks import TaskScope
 from coordd.meta.codecs import TOMBSTONE
 from coordd.meta.commit import FencedCommitter
 from coordd.meta.fold import Fold
+from coordd.pb.milvus_pb2 import DescribeCollectionResponse
 from coordd.rootcoord import RootCoord
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.snapshots import HOURLY, Pace
@@ -103,6 +104,20 @@ async def test_terms_follow_each_other_in_one_process() -> None:
             process.coordinator.parts.oracle.timestamps_now(1)
     assert timestamps == sorted(set(timestamps))
     assert ids == sorted(set(ids))
+
+
+async def test_answers_are_kept_for_one_term_only() -> None:
+    process = Process(MemoryEtcd())
+    await process.follow()
+    async with process.term():
+        answer = DescribeCollectionResponse(collectionID=7)
+        assert process.coordinator.parts.described.get("question") is None
+        kept = process.coordinator.parts.described
+        kept.put("question", answer)
+        assert kept.get("question") is answer
+    assert kept.get("question") is None
+    async with process.term():
+        assert process.coordinator.parts.described.get("question") is None
 
 
 async def test_an_activation_that_failed_goes_on_in_the_same_term() -> None:
