@@ -17,6 +17,7 @@ from coordd.ha.coordinator import Coordinator, Detect, ForwarderFactory, ServerF
 from coordd.ha.failures import is_permanent
 from coordd.ha.follower import Follower
 from coordd.ha.forwarding import Forwarding, hold_of
+from coordd.ha.free_memory import give_back
 from coordd.ha.gate import Forwarder, LeadershipGate
 from coordd.ha.history import TermLog
 from coordd.ha.leadership import SessionTable
@@ -141,6 +142,8 @@ class Replica:
                 if reason is ev.EndReason.EXCLUSIVE_HELD:
                     raise self._held_exclusively()
                 log.warning("session ended, registering anew", role=self.settings.role, reason=reason.value)
+                if forwarder is None:
+                    give_back()
                 await self._pause(
                     ACTIVATION_PAUSE_S if reason is ev.EndReason.ACTIVATION_FAILED else SESSION_PAUSE_S
                 )
@@ -156,6 +159,7 @@ class Replica:
         finally:
             await self._around.server.release(hold_of(forwarder))
             await forwarding.close()
+        give_back()  # what the term has needed; nobody waits for an answer any more
 
     async def _stand_for_election(self, session: Session) -> tuple[ev.EndReason, Forwarder | None]:
         candidacy = Candidacy(self._around, session)

@@ -22,6 +22,7 @@ from coordd.rpc.port import PortInUse
 from tests.support.etcd import EtcdCluster, eventually, unique_root
 from tests.support.etcd_audit import EtcdAudit
 from tests.support.faulty_etcd import FaultyEtcd
+from tests.support.memory import LEFT_MB, anonymous_mb, leave_free_memory
 from tests.support.replicas import Group, RunningReplica, replica_group
 
 ROLE = "rootcoord"
@@ -237,6 +238,23 @@ async def test_a_switchover_moves_leadership_and_the_old_one_stands_by_anew(grou
     records = await wait_history(group, 3)
     assert [record.cause for record in records] == [TermCause.FIRST, TermCause.HANDOVER, TermCause.HANDOVER]
     assert [record.end for record in records] == [TermEnd.HANDED_OVER, TermEnd.HANDED_OVER, None]
+
+
+async def test_what_a_term_has_needed_is_given_back(group: Group) -> None:
+    active, (standby,) = await active_and_standbys(group)
+    last = leave_free_memory()
+    before_mb = anonymous_mb()
+    await (await ask(group, active.replica.epoch))()
+    await eventually(lambda: anonymous_mb() < before_mb - LEFT_MB, LIMIT_S)
+    await eventually(lambda: active.server_id in standbys_seen_by(standby), LIMIT_S)
+
+    last = leave_free_memory()
+    before_mb = anonymous_mb()
+    held = (await group.client.get(group.layout.session(ROLE))).kv
+    assert held is not None
+    await group.client.revoke(held.lease)
+    await eventually(lambda: anonymous_mb() < before_mb - LEFT_MB, LIMIT_S)
+    assert last
 
 
 async def test_calls_are_forwarded_to_the_heirs_heir_once_leadership_has_passed_on(group: Group) -> None:

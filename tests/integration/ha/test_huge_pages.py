@@ -1,4 +1,4 @@
-"""Collapsing the memory of a real process, and giving memory back."""
+"""Collapsing the memory of a real process."""
 
 import subprocess
 import sys
@@ -59,31 +59,3 @@ def test_memory_full_of_holes_does_not_grow() -> None:
     grown_kb, before_kb = map(int, done.stdout.split())
     assert before_kb > 32_000
     assert grown_kb < 16_000, "all of the holes are 32 MB"
-
-
-FREED = """
-from pathlib import Path
-from coordd.ha.free_memory import give_back
-
-def rss_kb():
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1])
-
-blocks = [bytearray(10_000) for _ in range(6_000)]
-last = bytearray(10_000)
-full = rss_kb()
-del blocks
-freed = rss_kb()
-give_back()
-print(full, freed, rss_kb(), len(last))
-"""
-
-
-@pytest.mark.timeout(60)
-def test_what_was_freed_is_given_back() -> None:
-    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
-    full_kb, freed_kb, left_kb, _ = map(int, done.stdout.split())
-    if full_kb - freed_kb > 30_000:
-        pytest.skip("this C library gives it back by itself")
-    assert freed_kb - left_kb > 50_000

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from coordd.ha.follower import Follower
 from coordd.ha.long_lived import settle_once_loaded
 from coordd.meta.fold import Fold
 from tests.support.etcd import EtcdCluster, eventually, unique_root
+from tests.support.memory import LEFT_MB, anonymous_mb, leave_free_memory
 
 
 @pytest.fixture(autouse=True)
@@ -37,22 +37,15 @@ async def test_the_first_load_exempts_all_there_is_and_no_later_batch_does(etcd_
         following.cancel()
 
 
-def anonymous_mb() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("RssAnon:"))
-
-
 async def test_the_first_load_gives_free_memory_back(etcd_server: EtcdCluster) -> None:
     prefix = f"{unique_root()}/"
     async with EtcdClient(etcd_server.settings()) as client, asyncio.TaskGroup() as group:
         follower = Follower(client, Fold([]), prefix, prefix_end(prefix))
         settle_once_loaded(follower)
-        blocks = [bytearray(10_000) for _ in range(6_000)]
-        last = bytearray(10_000)  # above the others, so that they stay when they are free
-        with_blocks_mb = anonymous_mb()
-        del blocks
+        last = leave_free_memory()
+        before_mb = anonymous_mb()
         following = group.create_task(follower.run())
         await eventually(lambda: follower.synced)
-        assert anonymous_mb() < with_blocks_mb - 45
+        assert anonymous_mb() < before_mb - LEFT_MB
         following.cancel()
         assert last
