@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 
 from coordd.http2.connection import Http2Connection
 from coordd.http2.owner import Http2Error, Owner, Side
+from coordd.http2.parting import LINGER_S, Parting
 
 H2: Final = "h2"
 """HTTP/2 as ALPN has it."""
@@ -36,8 +37,6 @@ _TURN_BYTES: Final = 64 << 10
 """Read at once, after which other connections, and timers, have their turn: a quarter of what uvloop reads,
 and some thousand calls. It would go on reading as long as a peer fills its buffer."""
 _PONG_S: Final = 0.005
-_LINGER_S: Final = 20.0
-"""What was written last has so long to go out when the connection is closed: a peer may never read it."""
 _KEEPALIVE_PAYLOAD: Final = b"keepaliv"
 _IPV4_MAPPED: Final = "::ffff:"
 """How a socket that takes both kinds shows an IPv4 address."""
@@ -145,7 +144,7 @@ class Link(asyncio.Protocol):
         else:
             if not self.lost:
                 if self.core.only_pongs:
-                    self._pong_later()
+                    self.pinged()
                 else:
                     self.fed()
                 if len(data) >= _TURN_BYTES and self._side is Side.SERVER:
@@ -154,6 +153,12 @@ class Link(asyncio.Protocol):
     def fed(self) -> None:
         """What one read has led to is to be written."""
         self.flush()
+
+    def pinged(self) -> None:
+        """What one read has led to are answers to pings, and nothing else: they can wait a moment."""
+        if not self._pong_due:
+            self._pong_due = True
+            self._loop.call_later(_PONG_S, self._pong)
 
     def eof_received(self) -> bool:
         """The peer sends no more. A connection that is open one way is of no use."""
@@ -203,7 +208,22 @@ class Link(asyncio.Protocol):
         self._stop_timer()
         if self.transport is not None:
             self.transport.close()
-            self._timer = self._loop.call_later(_LINGER_S, self.transport.abort)
+            self._timer = self._loop.call_later(LINGER_S, self.transport.abort)
+
+    def finish(self) -> None:
+        """Write what there is, and close so that the peer receives it. The owner's `lost` follows."""
+        if self.lost:
+            return
+        self.flush()
+        self.lost = True
+        self._stop_timer()
+        transport = self.transport
+        if transport is None:
+            return
+        if transport.is_closing():  # the peer was faster
+            self._timer = self._loop.call_later(LINGER_S, transport.abort)
+        else:
+            Parting(transport, self.connection_lost)
 
     def abort(self, error: Exception | None = None) -> None:
         """Close at once, without writing; `error` is what `lost` is told."""
@@ -219,11 +239,6 @@ class Link(asyncio.Protocol):
         if now >= self._calm_at:
             self._calm_at = now + _CALM_S
             self.core.calm()
-
-    def _pong_later(self) -> None:
-        if not self._pong_due:
-            self._pong_due = True
-            self._loop.call_later(_PONG_S, self._pong)
 
     def _pong(self) -> None:
         """Nothing may have come that the answers to the peer's pings could leave with."""

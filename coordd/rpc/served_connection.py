@@ -116,6 +116,14 @@ class _ServedLink(Link):
     def fed(self) -> None:
         """Write; perhaps the client has made room for more."""
         self.flush()
+        self._look_after()
+
+    def pinged(self) -> None:
+        """Write later; of a request that has begun nothing is to be written either."""
+        super().pinged()
+        self._look_after()
+
+    def _look_after(self) -> None:
         served = self._served
         if served.full or served.arriving:
             served.look_after()
@@ -405,7 +413,7 @@ class ServedConnection:
 
     def _send_away(self, why: bytes) -> None:
         self._core.goaway(ENHANCE_YOUR_CALM, why)
-        self._link.close()
+        self._link.finish()
 
     def _refuse(self, stream: int, code: RpcCode, text: str, *, http_status: int = 200) -> None:
         """Fail a call whose request may still be on its way; the core asks the client to stop that."""
@@ -429,7 +437,7 @@ class ServedConnection:
     def close_if_idle(self) -> None:
         """Close if nothing is under way, in either direction."""
         if not self._core.streams:
-            self._link.close()
+            self._link.finish()
 
     def cut_off(self) -> None:
         """Fail what is under way, and close."""
@@ -437,7 +445,7 @@ class ServedConnection:
             self._refuse(stream, RpcCode.UNAVAILABLE, _STOPPING)
         for call in list(self._calls.values()):
             call.cut_off(RpcCode.UNAVAILABLE, _STOPPING)
-        self._link.close()
+        self._link.finish()
 
     def abort(self) -> None:
         """Close at once, whatever has not been sent."""

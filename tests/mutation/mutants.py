@@ -307,6 +307,13 @@ MUTANTS: Final = (
         (f"{SLOW_CLIENTS}::test_requests_wait_while_answers_wait_for_windows",),
     ),
     Mutant(
+        "the last answer arrives though something is unread",
+        "coordd/http2/link.py",
+        "Parting(transport, self.connection_lost)",
+        "transport.close()",
+        (f"{CALLS}/test_parting.py::test_an_answer_arrives_though_the_server_stops_with_something_unread",),
+    ),
+    Mutant(
         "a refused call was not carried out",
         "coordd/http2/outcome.py",
         "sent=code != REFUSED_STREAM",

@@ -281,7 +281,7 @@ def test_answers_that_come_within_a_tick_of_the_clock_count() -> None:
 
 async def test_a_peer_that_never_reads_our_last_words_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A protocol error does not leave a socket and megabytes behind for as long as the peer likes."""
-    monkeypatch.setattr(link, "_LINGER_S", 0.2)
+    monkeypatch.setattr(link, "LINGER_S", 0.2)
     async with serving() as (port, peers):
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
         writer.transport.pause_reading()  # type: ignore[attr-defined]

@@ -219,7 +219,7 @@ def call_in_pieces(stream: int, path: str, body: bytes) -> bytes:
 
 async def test_a_request_that_never_comes_in_full_has_its_deadline(server: OwnServer) -> None:
     async with greeted(server.port) as raw:
-        raw.write(beginning(1, ("grpc-timeout", "50m")) + beginning(3, ("grpc-timeout", "1H")))
+        await seen(raw, beginning(1, ("grpc-timeout", "50m")) + beginning(3, ("grpc-timeout", "1H")))
         last = await raw.until(lambda one: one.stream == 1)
         assert statuses([last]) == {1: RpcCode.DEADLINE_EXCEEDED}
         raw.write(data(3, b"x", end=True))
