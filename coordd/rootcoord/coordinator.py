@@ -35,6 +35,7 @@ from coordd.rootcoord.first_windows import FirstWindows, WindowTable
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
 from coordd.rootcoord.kept_answers import AnswerCache
 from coordd.rootcoord.known import KnownInTables
+from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.parts import TermParts
@@ -88,6 +89,7 @@ class RootCoord:
         self._parts: TermParts | None = None
         self._serving: Serving | None = None
         self._bar = TimestampBar()
+        self._looks = Looks()
         self._snapshots = SnapshotFigures()
         with suppress(CoorddError):  # said when a term begins
             queue_maker(config())  # loads the client library now, not during a takeover
@@ -123,6 +125,7 @@ class RootCoord:
             layout=self._layout,
             tables=self.metadata,
             bar=self._bar,
+            looks=self._looks,
             gate=replica.gate,
             sessions=replica.sessions,
             watch=watch,
@@ -158,6 +161,7 @@ class RootCoord:
             time_ticks=lambda: self.parts.services.time_ticks,
             peers=lambda: self.parts.services.peers,
             bar=self._bar,
+            looks=self._looks,
             caches=lambda: self.parts.services.peers.proxies,
             config=self._config,
             component=component,

@@ -21,6 +21,7 @@ from coordd.meta.tables import (
     RootCoordTables,
 )
 from coordd.rootcoord.errors import no_collection_with_id, no_collection_with_name
+from coordd.rootcoord.looks import Looks
 
 MAX_TIMESTAMP = (1 << 64) - 1
 
@@ -51,10 +52,14 @@ class Wanted:
 
 
 class CollectionLookup:
-    """Look-ups in the tables; all methods are synchronous."""
+    """Look-ups in the tables; all methods are synchronous.
 
-    def __init__(self, tables: RootCoordTables) -> None:
+    `looks`: where it is noted which collection's present state was looked up, to be told to a caller.
+    """
+
+    def __init__(self, tables: RootCoordTables, looks: Looks | None = None) -> None:
         self._tables = tables
+        self._looks = looks or Looks()
 
     def database(self, db_name: str) -> Database | None:
         """The database of this name; "" is the default one."""
@@ -67,12 +72,15 @@ class CollectionLookup:
             CollectionNotFound: there is none that may be answered.
         """
         if not wanted.name:
-            return self._by_id(wanted.collection_id, unavailable=wanted.unavailable)
-        db_name = wanted.db_name or DEFAULT_DB_NAME
-        collection_id = self.known_id(db_name, wanted.name)
-        if collection_id is None:
-            raise no_collection_with_name(db_name, wanted.name)
-        return self._by_id(collection_id, unavailable=False)
+            row = self._by_id(wanted.collection_id, unavailable=wanted.unavailable)
+        else:
+            db_name = wanted.db_name or DEFAULT_DB_NAME
+            collection_id = self.known_id(db_name, wanted.name)
+            if collection_id is None:
+                raise no_collection_with_name(db_name, wanted.name)
+            row = self._by_id(collection_id, unavailable=False)
+        self._looks.note(row.collection_id)
+        return row
 
     def then_from_memory(self, wanted: Wanted) -> CollectionRow | None:
         """The row that also answers for a past time; None if etcd must be read."""

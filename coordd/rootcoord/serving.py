@@ -25,6 +25,7 @@ from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.imports.driver import Imports
 from coordd.rootcoord.imports.records import ImportRecords
 from coordd.rootcoord.life import Life, Means
+from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.parts import Services, TermParts
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import BarRecords, ProxyManager, TimestampBar
@@ -42,12 +43,16 @@ LOOK_ANEW_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What is there for as long as the process serves. `bar`: the proxies that get no timestamps."""
+    """What is there for as long as the process serves.
+
+    `bar`: the proxies that get no timestamps. `looks`: who asks for what.
+    """
 
     config: Callable[[], LoadedConfig]
     layout: MetaLayout
     tables: RootCoordTables
     bar: TimestampBar
+    looks: Looks
     gate: LeadershipGate
     sessions: SessionTable
     watch: SessionWatch
@@ -130,6 +135,7 @@ class Serving:
             oracle=parts.oracle,
             pool=parts.channels,
             peers=peers,
+            looks=self.looks,
             operations=parts.operations,
             broadcaster=broadcaster,
             server_id=term.server_id,

@@ -320,4 +320,18 @@ MUTANTS: Final = (
         "sent=True",
         (f"{CALLS}/test_channel.py::test_answers_that_are_none",),
     ),
+    Mutant(
+        "who asks while a change is written is told again",
+        "coordd/rootcoord/life/word.py",
+        "and not self._look.seen else []",
+        "else []",
+        ("tests/unit/rootcoord/test_life.py::test_who_asks_while_it_is_written_is_told_again",),
+    ),
+    Mutant(
+        "early word counts only for what was written",
+        "coordd/rootcoord/life/word.py",
+        "self._told if revision and ",
+        "self._told if ",
+        ("tests/unit/rootcoord/test_life.py::test_a_write_of_unknown_outcome_is_told_again",),
+    ),
 )

@@ -236,6 +236,8 @@ class AlterationHandlers:
         while True:
             proxies = self._peers().proxies
             try:
-                return await proxies.invalidate_collection_meta_cache(request, committed_at=committed_at)
+                await proxies.invalidate_collection_meta_cache(request, committed_at=committed_at)
             except SessionsNotKnown as error:
                 log.warning("the proxies cannot be told yet", reason=str(error))
+            else:
+                return

@@ -27,6 +27,7 @@ from coordd.rootcoord.handlers.users import UserHandlers
 from coordd.rootcoord.imports.driver import Imports
 from coordd.rootcoord.kept_answers import AnswerCache
 from coordd.rootcoord.life import Life
+from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.lookup import CollectionLookup
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
@@ -83,13 +84,14 @@ class RootCoordHandlers(
         time_ticks: Callable[[], TimeTicker],
         peers: Callable[[], Peers],
         bar: TimestampBar,
+        looks: Looks,
         caches: Callable[[], PermissionCaches],
         config: Callable[[], LoadedConfig],
         component: Callable[[], Component],
     ) -> None:
         self._tables = tables
         self._layout = layout
-        self._lookup = CollectionLookup(tables)
+        self._lookup = CollectionLookup(tables, looks)
         self._past = PastLookup(client, layout, self._lookup)
         self._described = described
         self._oracle = oracle

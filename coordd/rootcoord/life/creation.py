@@ -105,7 +105,7 @@ class Creation:
     async def _forget_and_watch(self) -> None:
         """At the same time; see the package."""
         change = Change((), self.definition.db_name, (self.definition.name,))
-        await both(lambda: self.means.forget(change, 0), self._watch)
+        await both(lambda: self.means.word(change).spread(0), self._watch)
 
     async def _watch(self) -> None:
         if self.means.others_are_asked:

@@ -73,7 +73,7 @@ class CollectionEnd:
 
     async def _tell_proxies(self) -> None:
         """By its ID, which they have under each of its names."""
-        await self.means.forget(Change((), "", (), self.collection_id), 0, drops_collection=True)
+        await self.means.word(Change((), "", (), self.collection_id), drops_collection=True).spread(0)
 
     async def _release(self) -> None:
         if self.means.others_are_asked:
@@ -175,7 +175,7 @@ class PartitionEnd:
         )
 
     async def _tell_proxies(self) -> None:
-        await self.means.forget(Change((), "", (), self.collection_id), 0)
+        await self.means.word(Change((), "", (), self.collection_id)).spread(0)
 
     async def _release(self) -> None:
         """Of what is being undone."""

@@ -6,22 +6,18 @@ from dataclasses import dataclass
 
 from coordd.clock import boottime
 from coordd.config import LoadedConfig
-from coordd.log import get_logger
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
-from coordd.pb.common_pb2 import MsgBase, MsgType
-from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest
 from coordd.rootcoord.broadcast import Broadcaster
 from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.collections import Change, Limits
 from coordd.rootcoord.ddl import Ddl, Decide
+from coordd.rootcoord.life.word import Word
+from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.peers import Peers
-from coordd.rootcoord.proxies.manager import SessionsNotKnown
 from coordd.rootcoord.steps import Action
-
-log = get_logger("coordd.rootcoord.life")
 
 STEP_TIMEOUT_S = 10.0
 """What a step in the background may take before it is begun anew."""
@@ -46,6 +42,7 @@ class Means:
     oracle: Oracle
     pool: ChannelPool
     peers: Peers
+    looks: Looks
     operations: Operations
     broadcaster: Broadcaster | None
     server_id: int
@@ -84,31 +81,15 @@ class Means:
         """Return when it is known what has become of all earlier writes."""
         await self.commit(lambda _stamp: ())
 
-    async def forget(self, change: Change, revision: int, *, drops_collection: bool = False) -> None:
-        """Have the proxies forget what the change is about, and their producers if that is its end.
-
-        `revision`: at which it was written, 0 if it was not or that is not known.
-        """
-        for name in change.names or ("",):
-            base = MsgBase(sourceID=self.server_id)
-            if drops_collection:
-                base.msg_type = MsgType.DropCollection
-            request = InvalidateCollMetaCacheRequest(
-                base=base,
-                db_name=change.db_name,
-                collection_name=name,
-                collectionID=change.collection_id,
-            )
-            await self._tell_proxies(request, revision)
-
-    async def _tell_proxies(self, request: InvalidateCollMetaCacheRequest, revision: int) -> None:
-        while True:
-            try:
-                await self.peers.proxies.invalidate_collection_meta_cache(request, committed_at=revision)
-            except SessionsNotKnown as error:
-                log.warning("the proxies cannot be told yet", reason=str(error))
-            else:
-                return
+    def word(self, change: Change, *, drops_collection: bool = False) -> Word:
+        """What the proxies are to be told of a change; `drops_collection`: that is the collection's end."""
+        return Word(
+            self.peers.proxies,
+            self.looks,
+            change,
+            server_id=self.server_id,
+            drops_collection=drops_collection,
+        )
 
 
 def soon() -> float:

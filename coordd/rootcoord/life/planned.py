@@ -1,4 +1,4 @@
-"""Changes that begin with one transaction, of which the proxies are then told: drops, and new partitions."""
+"""Changes that begin with one transaction, and of which the proxies are told: drops, and new partitions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from coordd.rootcoord.collections import Change, plan_finish_partition
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
 from coordd.rootcoord.life.means import Means
+from coordd.rootcoord.life.word import Word, beside
 from coordd.rootcoord.operations import Operation, Step
 from coordd.rootcoord.steps import Lane
 from coordd.rpc.peer import PeerUnavailable
@@ -42,7 +43,8 @@ class Planned(Generic[End]):
     deadline: float
     drops_collection: bool = False
     _change: Change = field(default=Change((), ""), init=False)  # planned last, written or not
-    revision: int = field(default=0, init=False)  # at which it was written last; 0: not, or not known
+    _word: Word | None = field(default=None, init=False)  # that was begun last
+    _revision: int = field(default=0, init=False)  # at which it was written last; 0: not, or not known
 
     @property
     def end(self) -> End | None:
@@ -51,16 +53,33 @@ class Planned(Generic[End]):
 
     async def write(self) -> None:
         """Carry the plan out."""
+        self._revision = await self.means.commit(self._decide, self.deadline)
 
-        def decide(stamp: Stamp) -> Sequence[Write]:
-            self._change, self.revision = self.plan(stamp), 0
-            return self._change.writes
+    async def write_and_tell(self, then: Callable[[], Sequence[Write]] | None = None) -> None:
+        """Carry the plan out, or write what comes `then`, and tell the proxies beside that."""
+        async with beside() as begin:
 
-        self.revision = await self.means.commit(decide, self.deadline)
+            def decide(stamp: Stamp) -> Sequence[Write]:
+                self._word, self._revision = None, 0
+                writes = self._decide(stamp) if then is None else then()
+                if writes and self.end is not None:
+                    self._word = self._new_word()
+                    begin(self._word)
+                return writes
+
+            self._revision = await self.means.commit(decide, self.deadline)
 
     async def forget(self) -> None:
-        """Tell the proxies."""
-        await self.means.forget(self._change, self.revision, drops_collection=self.drops_collection)
+        """Tell the proxies, but for those who know."""
+        word = self._new_word() if self._word is None else self._word
+        await word.spread(self._revision)
+
+    def _decide(self, stamp: Stamp) -> Sequence[Write]:
+        self._change, self._revision = self.plan(stamp), 0
+        return self._change.writes
+
+    def _new_word(self) -> Word:
+        return self.means.word(self._change, drops_collection=self.drops_collection)
 
 
 def dropping(drop: Planned[End]) -> Operation:
@@ -88,16 +107,16 @@ def dropping(drop: Planned[End]) -> Operation:
             ]
             means.operations.in_background(f"resume drop of {drop.end}", steps, urgent=True)
 
-    steps = [Step("write", drop.write, resume), Step("proxies forget", drop.forget)]
+    steps = [Step("write", drop.write_and_tell, resume), Step("proxies forget", drop.forget)]
     return Operation(steps, [Step("finish", finish, lane=Lane.LOOK)])
 
 
 def making(partition: Planned[PartitionEnd]) -> Operation:
     """Written so that nobody sees it, made known to QueryCoord, then made visible; undone if that fails.
 
-    Only then the proxies are told: one that forgets before can learn the old list of partitions again, and
-    keeps it. If one refuses to hear of it, the partition is there all the same, and a repeated call tells
-    them anew.
+    The proxies are told beside that, not earlier: one that forgets before can learn the old list of
+    partitions again, and keeps it. If one refuses to hear of it, the partition is there all the same, and a
+    repeated call tells them anew.
     """
     means, maybe_loaded = partition.means, False
 
@@ -123,9 +142,7 @@ def making(partition: Planned[PartitionEnd]) -> Operation:
         made = partition.end
         if made is not None:
             ids = made.collection_id, made.partition_id
-            partition.revision = await means.commit(
-                lambda _stamp: plan_finish_partition(means.tables, means.layout, *ids), partition.deadline
-            )
+            await partition.write_and_tell(lambda: plan_finish_partition(means.tables, means.layout, *ids))
 
     return Operation(
         [

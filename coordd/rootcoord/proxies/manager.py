@@ -19,9 +19,10 @@ change until its session's TTL is over. Here:
 * a proxy that answers with an error other than "not ready" is alive and refuses: the call fails, in Milvus'
   words, and the proxy is barred like one that does not answer.
 
-To be told **after** the change is committed: a proxy that is told before, and asks in between, learns the old
-state again (in Milvus no answer is given in between). `committed_at` makes sure that every proxy is told that
-had a session then; a later one learns the new state to begin with.
+What counts is that they are told **after** the change is committed: a proxy that is told before, and asks in
+between, learns the old state again (in Milvus no answer is given in between). Who is told early, and may not
+have asked since, need not be told again (`told`). `committed_at` makes sure that every proxy is told that had
+a session then; a later one learns the new state to begin with.
 
 That a proxy is barred is written into its session record before a change counts as done (`bar_record`). A
 successor bars it too, for good, since what the proxy has not been told is lost: it has to start anew,
@@ -42,7 +43,7 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/proxy_client_manager.go, expire
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
@@ -71,6 +72,10 @@ from coordd.rpc.status import MilvusError, is_success
 log = get_logger("coordd.rootcoord.proxies")
 
 T = TypeVar("T")
+
+Told: TypeAlias = frozenset[ProxyLink]
+"""Proxies that have been told something; opaque."""
+NOBODY: Final[Told] = frozenset()
 
 
 class SessionsNotKnown(CoorddError):
@@ -154,11 +159,12 @@ class ProxyManager:
     # --- collections ---
 
     async def invalidate_collection_meta_cache(
-        self, request: InvalidateCollMetaCacheRequest, *, committed_at: int = 0
-    ) -> None:
+        self, request: InvalidateCollMetaCacheRequest, *, committed_at: int = 0, told: Told = NOBODY
+    ) -> Told:
         """Have all proxies forget a collection; afterwards none works with what it knew of it.
 
-        `committed_at`: revision of the change, 0 if the caller does not care who has come meanwhile. Takes up
+        `committed_at`: revision of the change, 0 if the caller does not care who has come meanwhile. `told`:
+        who need not be told, as an earlier call has returned it. Returns who has been told by now. Takes up
         to `PATIENCE_S` (twice, if the watch lags), whatever the proxies do. May be cancelled: those who have
         not answered are then barred all the same.
 
@@ -168,11 +174,13 @@ class ProxyManager:
                 answer cannot be barred for sure.
             RpcFailure: the term is over (UNAVAILABLE).
         """
-        done: set[int] = set()
+        done = set(told)
 
         async def forget(link: ProxyLink) -> str | None:
+            if link in told:
+                return None
             reason = await link.forget(request)
-            done.add(link.server_id)
+            done.add(link)
             return reason
 
         try:
@@ -181,13 +189,14 @@ class ProxyManager:
             await self._keep_bars()
         except asyncio.CancelledError:
             for link in () if self._closed else self._current():
-                if link.server_id not in done:
+                if link not in done:
                     link.owe(request)
             raise
         for server_id, reason in sorted(reasons.items()):
             if reason is not None:
                 text = f"InvalidateCollectionMetaCache failed, proxyID = {server_id}, err = {reason}"
                 raise MilvusError(text)
+        return frozenset(done)
 
     async def _keep_bars(self) -> None:
         """Who is barred now is so in the next term too.

@@ -107,6 +107,18 @@ async def test_every_proxy_with_a_session_is_told(scene: Scene, proxy: Acting) -
     assert (headers["serverid"], headers["cluster"]) == ("7", CLUSTER)
 
 
+async def test_who_was_told_early_is_not_told_again(scene: Scene, proxy: Acting) -> None:
+    told = await scene.manager.invalidate_collection_meta_cache(collection("books"))
+    async with Acting("proxy", 8) as later:
+        revision = await scene.cluster.proxy(later)
+        await scene.manager.invalidate_collection_meta_cache(
+            collection("books"), committed_at=revision, told=told
+        )
+    assert (names(proxy), names(later)) == (["books"], ["books"])
+    await scene.forget("books")
+    assert names(proxy) == ["books", "books"]
+
+
 async def test_proxies_are_told_at_the_same_time(scene: Scene, proxy: Acting) -> None:
     async with Acting("proxy", 8) as other:
         await scene.cluster.proxy(other)

@@ -19,6 +19,7 @@ from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers import RootCoordHandlers
 from coordd.rootcoord.imports.driver import Imports
 from coordd.rootcoord.kept_answers import AnswerCache
+from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.permission_caches import PolicyChange
@@ -86,6 +87,7 @@ class World:
     handlers: RootCoordHandlers
     gate: FakeGate
     bar: TimestampBar = field(default_factory=TimestampBar)
+    looks: Looks = field(default_factory=Looks)
     peers: Peers | None = None
     oracle: Oracle | None = None
     ddl: Ddl | None = None
@@ -118,7 +120,7 @@ async def world(
     fold.load(await etcd.range("", "\x7f"))
     gate = FakeGate()
     loaded = config or no_config()
-    bar, caches, described = TimestampBar(), ToldCaches(), AnswerCache(tables)
+    bar, looks, caches, described = TimestampBar(), Looks(), ToldCaches(), AnswerCache(tables)
     made: World
 
     def of_term(name: str) -> Callable[[], Any]:
@@ -149,9 +151,10 @@ async def world(
         time_ticks=of_term("time_ticks"),
         peers=of_term("peers"),
         bar=bar,
+        looks=looks,
         caches=lambda: caches,
         config=lambda: loaded,
         component=lambda: Component("rootcoord", 4, "127.0.0.1:53100", "0.1.0", "2.3.5", 0, 1024),
     )
-    made = World(etcd, tables, fold, sessions, handlers, gate, bar, caches=caches)
+    made = World(etcd, tables, fold, sessions, handlers, gate, bar, looks=looks, caches=caches)
     return made

@@ -51,6 +51,25 @@ async def describe(place: World, name: str) -> milvus_pb2.DescribeCollectionResp
     return answer
 
 
+async def test_who_learns_of_a_collection_is_noted() -> None:
+    """What a proxy keeps it has from these two."""
+    place = await world()
+    seen: list[bool] = []
+    for method, request in (
+        ("DescribeCollection", milvus_pb2.DescribeCollectionRequest(collection_name="all_types")),
+        ("ShowPartitions", milvus_pb2.ShowPartitionsRequest(collection_name="all_types")),
+    ):
+        request.base.msg_type = MsgType.Value(method)
+        look = place.looks.watch(collection_id(place, "all_types"))
+        other = place.looks.watch(collection_id(place, "partitioned"))
+        await ask(place, method, request)
+        seen += [look.seen, other.seen]
+        look.end()
+        other.end()
+        await ask(place, method, request)
+    assert seen == [True, False] * 2
+
+
 def collection_id(place: World, name: str) -> int:
     row = place.tables.collections.find(1, name)
     assert row is not None

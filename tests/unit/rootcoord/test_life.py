@@ -26,10 +26,14 @@ from coordd.pb.etcd_meta_pb2 import DatabaseInfo, DatabaseState
 from coordd.pb.schema_pb2 import DataType
 from coordd.rootcoord.channels import ChannelPool, pool_names
 from coordd.rootcoord.chores import AT_ONCE
+from coordd.rootcoord.collections import Change
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.life import Life, Means
 from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
+from coordd.rootcoord.life.word import beside
+from coordd.rootcoord.looks import Looks
+from coordd.rootcoord.lookup import CollectionLookup, Wanted
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rpc.peer import PeerUnavailable
@@ -121,8 +125,12 @@ class Outside:
     async def sync_new_created_partition(self, _collection: int, _partition: int, *, deadline: float) -> None:
         await self.effects.happen("sync partition")
 
-    async def invalidate_collection_meta_cache(self, _request: Any, *, committed_at: int) -> None:
-        await self.effects.happen("forget")
+    async def invalidate_collection_meta_cache(
+        self, _request: Any, *, committed_at: int = 0, told: frozenset[Any] = frozenset()
+    ) -> frozenset[Any]:
+        if "the proxy" not in told:
+            await self.effects.happen("forget")
+        return frozenset({"the proxy"})
 
     async def send(
         self, channels: Collection[str], build: Callable[[int], bytes], *, deadline: float, stamp: int = 0
@@ -208,6 +216,7 @@ async def running(etcd: MemoryEtcd, effects: Effects, *, queue: bool = True) -> 
             oracle=oracle,
             pool=pool,
             peers=outside,
+            looks=Looks(),
             operations=operations,
             broadcaster=outside if queue else None,
             server_id=4,
@@ -322,6 +331,43 @@ ORDER = {
     "create partition": ["txn", "sync partition", "txn", "forget"],
     "drop partition": ["txn", "forget", "send DropPartition", "confirm", "txn"],
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("what", ["drop collection", "create partition", "drop partition"])
+async def test_who_asks_while_it_is_written_is_told_again(what: str, asked: bool) -> None:
+    """A proxy that has forgotten early, and asks before the change is there, knows the old state again."""
+    etcd = await prepared(what)
+    before = "sync partition" if what == "create partition" else "txn"
+    effects = Effects(held={before})
+    async with running(etcd, effects) as term:
+        ask = asyncio.create_task(ASK[what](term.life))
+        await eventually(lambda: before in effects.done)
+        if before != "txn":
+            effects.held, passed, effects.let_go = {"txn"}, effects.let_go, asyncio.Event()
+            passed.set()
+        await eventually(lambda: "forget" in effects.done)
+        assert not ask.done()
+        if asked:
+            CollectionLookup(term.place.tables, term.means.looks).now(Wanted("", NAME, 0))
+        effects.let_go.set()
+        await ask
+        assert effects.done.count("forget") == 1 + asked
+        await term.quiet()
+
+
+async def test_a_write_of_unknown_outcome_is_told_again() -> None:
+    """It may be applied after the last look at who has asked."""
+    etcd = await prepared("drop collection")
+    effects = Effects()
+    async with running(etcd, effects) as term:
+        word = term.means.word(Change((), "default", (NAME,), 7))
+        async with beside() as begin:
+            begin(word)
+        await word.spread(0)
+        assert effects.done == ["forget", "forget"]
+        await word.spread(9)
+        assert effects.done == ["forget", "forget"]
 
 
 @pytest.mark.parametrize("what", list(ASK))
