@@ -8,7 +8,8 @@ not load in time is reported as such. Measured are
   activation as a client sees it, and the whole outage, in which Milvus also waits for the end of the lease;
   of coordd the phases that the new active logs, too;
 * cold starts of a lone process, from its start to Healthy;
-* the memory of active and standby.
+* the memory of active and standby, when both have just loaded and again after the takeovers, when those that
+  have been active and stand by again are among them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from bench.side import ACTIVE_KEY, LIMIT_S, BenchError
 from bench.table import number, table
 from tests.lab.install import LabError
 
-# After loading, until the memory counts as settled.
+# After loading, or after a takeover and its forwarding, until the memory counts as settled.
 _SETTLE_S = 10.0
 _AFTER_S = 1.0
 _MILVUS_TTL_S = 5
@@ -80,17 +81,22 @@ def measure(plan: Plan, work: Path) -> dict[str, Any]:
 
 
 def _figures(group: Group, plan: Plan) -> dict[str, Any]:
-    group.make_whole()
-    time.sleep(_SETTLE_S)
-    memory = footprint.memory([group])[group.name]
+    memory = _settled_memory(group)
     runs = []
     for fault in plan.faults:
         for _ in range(plan.takeovers):
             runs.append({"event": fault.name, **_once(group, fault, plan)})
             sys.stderr.write(f"bench: {group.name}: {plan.collections} collections: {runs[-1]}\n")
+    later = _settled_memory(group)
     starts = footprint.start_up([group], plan.starts, plan.limit_s)[group.name]["all_ms"]
     sys.stderr.write(f"bench: {group.name}: {plan.collections} collections: cold starts: {starts}\n")
-    return {"memory_mb": memory, "runs": runs, "cold_starts_ms": starts}
+    return {"memory_mb": memory, "later_memory_mb": later, "runs": runs, "cold_starts_ms": starts}
+
+
+def _settled_memory(group: Group) -> dict[str, Any]:
+    group.make_whole()
+    time.sleep(_SETTLE_S)
+    return footprint.memory([group])[group.name]
 
 
 def _once(group: Group, fault: Fault, plan: Plan) -> dict[str, Any]:
@@ -159,6 +165,13 @@ def _cells(one: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"memory of the {place}, RSS [MB]", number(found["rss"])
         yield f"memory of the {place}, without mapped files [MB]", number(found["anonymous"])
         yield f"memory of the {place}'s parent, RSS [MB]", number(found["parents_rss"])
+    for place in _PLACES:
+        found = one["later_memory_mb"][place]
+        yield f"memory of the {place} after the takeovers, RSS [MB]", number(found["rss"])
+        yield (
+            f"memory of the {place} after the takeovers, without mapped files [MB]",
+            number(found["anonymous"]),
+        )
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -6,11 +6,13 @@ from bench.activation import report
 def test_there_is_a_column_for_each_pair_that_loaded_its_collections() -> None:
     place = {"rss": 200.0, "anonymous": 150.0, "parents_rss": 0.0}
     memory = {"active": place, "standby": place}
+    later = {"active": {**place, "rss": 210.0}, "standby": {**place, "rss": 190.0}}
     ours = {
         "product": "coordd",
         "collections": 100_000,
         "ttl_s": 60,
         "memory_mb": memory,
+        "later_memory_mb": later,
         "cold_starts_ms": [8000.0, 9000.0, 8100.0],
         "runs": [
             {"event": "kill -9", "activation_ms": 2.5, "outage_ms": 20.0, "phases_ms": {"ready": 0.5}},
@@ -22,6 +24,7 @@ def test_there_is_a_column_for_each_pair_that_loaded_its_collections() -> None:
         "collections": 1000,
         "ttl_s": 5,
         "memory_mb": memory,
+        "later_memory_mb": later,
         "cold_starts_ms": [1200.0, 1300.0],
         "runs": [{"event": "kill -9", "activation_ms": 900.0, "outage_ms": 5000.0, "phases_ms": {}}],
     }
@@ -36,5 +39,7 @@ def test_there_is_a_column_for_each_pair_that_loaded_its_collections() -> None:
     assert cells["cold start to Healthy [ms]"] == ["8,100 / 9,000 of 3", "1,250 / 1,300 of 2"]
     assert cells["switchover: outage of a client [ms]"] == ["15 / 15 of 1", "–"]
     assert cells["kill -9: new ACTIVE key to first answer [ms]"] == ["2.5 / 2.5 of 1", "900 / 900 of 1"]
+    assert cells["memory of the standby, RSS [MB]"] == ["200", "200"]
+    assert cells["memory of the standby after the takeovers, RSS [MB]"] == ["190", "190"]
     assert "- Milvus 2.3.5, 1,000,000: too slow" in text
     assert text[-1] == "- phases of coordd, 100,000, kill -9, median / max in ms: ready 0.5 / 0.5"
