@@ -33,7 +33,7 @@ from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.figures import Figures
 from coordd.rootcoord.first_windows import FirstWindows, WindowTable
 from coordd.rootcoord.handlers import RootCoordHandlers, serve
-from coordd.rootcoord.kept_answers import AnswerCache
+from coordd.rootcoord.kept_answers import KeptAnswers
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operations
@@ -148,7 +148,7 @@ class RootCoord:
             tables=self.metadata,
             layout=self._layout,
             client=self._client,
-            described=lambda: self.parts.described,
+            kept=lambda: self.parts.kept,
             oracle=lambda: self.parts.oracle,
             ddl=lambda: self.parts.ddl,
             operations=lambda: self.parts.operations,
@@ -216,7 +216,7 @@ class RootCoord:
         self._parts = parts = TermParts(
             epoch=term.epoch,
             oracle=oracle,
-            described=AnswerCache(self.metadata),
+            kept=KeptAnswers(self.metadata),
             ddl=Ddl(term.committer, oracle, self.metadata.ddl_mark),
             access=Ddl(term.committer, oracle, self.metadata.access_mark),
             operations=Operations(term.start_task),

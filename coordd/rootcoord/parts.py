@@ -6,7 +6,7 @@ from coordd.errors import CoorddError
 from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.imports.driver import Imports
-from coordd.rootcoord.kept_answers import AnswerCache
+from coordd.rootcoord.kept_answers import KeptAnswers
 from coordd.rootcoord.life import Life
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
@@ -34,7 +34,7 @@ class Services:
 class TermParts:
     """All that belongs to one term.
 
-    `described`: answers that are given again. `ddl`: changes of databases, collections and what is in them.
+    `kept`: answers that are given again. `ddl`: changes of databases, collections and what is in them.
     `access`: of users, roles and privileges. `operations`: changes that take several steps. `channels`: the
     physical channels. `no_queue`: why there is no message queue, if one is wanted. `served`: None if nothing
     is served.
@@ -42,7 +42,7 @@ class TermParts:
 
     epoch: int
     oracle: Oracle
-    described: AnswerCache
+    kept: KeptAnswers
     ddl: Ddl
     access: Ddl
     operations: Operations
@@ -77,4 +77,4 @@ class TermParts:
         """Hand out nothing any more."""
         self.oracle.close()
         self.operations.close()
-        self.described.forget()
+        self.kept.forget()

@@ -24,7 +24,7 @@ from coordd.pb.milvus_pb2 import (
 )
 from coordd.pb.schema_pb2 import FieldSchema
 from coordd.rootcoord.errors import check_msg_type, no_collection_with_name, no_database
-from coordd.rootcoord.kept_answers import AnswerCache
+from coordd.rootcoord.kept_answers import KeptAnswers
 from coordd.rootcoord.lookup import CollectionLookup, Wanted
 from coordd.rootcoord.past import PastLookup
 from coordd.rootcoord.tso import physical_of
@@ -33,12 +33,12 @@ from coordd.rpc.status import CollectionNotFound, MilvusError, success
 
 
 class CollectionHandlers:
-    """Needs `_tables`, `_lookup` (present state), `_past` (etcd) and `_described` (the term's cache)."""
+    """Needs `_tables`, `_lookup` (present state), `_past` (etcd) and `_kept` (the term's answers)."""
 
     _tables: RootCoordTables
     _lookup: CollectionLookup
     _past: PastLookup
-    _described: Callable[[], AnswerCache]
+    _kept: Callable[[], KeptAnswers]
 
     def describe_collection(
         self, request: DescribeCollectionRequest, _call: Call
@@ -78,7 +78,12 @@ class CollectionHandlers:
         database = self._lookup.database(request.db_name)
         if database is None:
             raise no_database(request.db_name)
-        return _shown(self._tables.collections.in_db(database.id))
+        kept = self._kept().shown
+        answer = kept.get(database.id)
+        if answer is None:
+            answer = _shown(self._tables.collections.in_db(database.id))
+            kept.put(database.id, answer)
+        return answer
 
     def show_partitions(self, request: ShowPartitionsRequest, _call: Call) -> ShowPartitionsResponse:
         """The available partitions of an available collection."""
@@ -109,7 +114,7 @@ class CollectionHandlers:
         if row is None:
             return self._describe_then(wanted)
         question = (row.collection_id, wanted.takes_unavailable, wanted.db_name)
-        kept = self._described()
+        kept = self._kept().described
         answer = kept.get(question)
         if answer is None:
             answer = self._answer(self._lookup.view(row), wanted)

@@ -25,7 +25,7 @@ from coordd.rootcoord.handlers.system import SystemHandlers
 from coordd.rootcoord.handlers.timeticks import TimeTickHandlers
 from coordd.rootcoord.handlers.users import UserHandlers
 from coordd.rootcoord.imports.driver import Imports
-from coordd.rootcoord.kept_answers import AnswerCache
+from coordd.rootcoord.kept_answers import KeptAnswers
 from coordd.rootcoord.life import Life
 from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.lookup import CollectionLookup
@@ -71,7 +71,7 @@ class RootCoordHandlers(
         tables: RootCoordTables,
         layout: MetaLayout,
         client: EtcdClient,
-        described: Callable[[], AnswerCache],
+        kept: Callable[[], KeptAnswers],
         oracle: Callable[[], Oracle],
         ddl: Callable[[], Ddl],
         operations: Callable[[], Operations],
@@ -93,7 +93,7 @@ class RootCoordHandlers(
         self._layout = layout
         self._lookup = CollectionLookup(tables, looks)
         self._past = PastLookup(client, layout, self._lookup)
-        self._described = described
+        self._kept = kept
         self._oracle = oracle
         self._ddl = ddl
         self._operations = operations

@@ -18,7 +18,7 @@ from coordd.pb import milvus_pb2
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers import RootCoordHandlers
 from coordd.rootcoord.imports.driver import Imports
-from coordd.rootcoord.kept_answers import AnswerCache
+from coordd.rootcoord.kept_answers import KeptAnswers
 from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
@@ -120,7 +120,7 @@ async def world(
     fold.load(await etcd.range("", "\x7f"))
     gate = FakeGate()
     loaded = config or no_config()
-    bar, looks, caches, described = TimestampBar(), Looks(), ToldCaches(), AnswerCache(tables)
+    bar, looks, caches, kept = TimestampBar(), Looks(), ToldCaches(), KeptAnswers(tables)
     made: World
 
     def of_term(name: str) -> Callable[[], Any]:
@@ -138,7 +138,7 @@ async def world(
         tables=tables,
         layout=LAYOUT,
         client=cast("EtcdClient", etcd),
-        described=lambda: described,
+        kept=lambda: kept,
         oracle=of_term("oracle"),
         ddl=of_term("ddl"),
         operations=of_term("operations"),

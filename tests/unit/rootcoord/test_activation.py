@@ -17,7 +17,7 @@ from coordd.ha.tasks import TaskScope
 from coordd.meta.codecs import TOMBSTONE
 from coordd.meta.commit import FencedCommitter
 from coordd.meta.fold import Fold
-from coordd.pb.milvus_pb2 import DescribeCollectionResponse
+from coordd.pb.milvus_pb2 import DescribeCollectionResponse, ShowCollectionsResponse
 from coordd.rootcoord import RootCoord
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.snapshots import HOURLY, Pace
@@ -110,14 +110,20 @@ async def test_answers_are_kept_for_one_term_only() -> None:
     process = Process(MemoryEtcd())
     await process.follow()
     async with process.term():
-        answer = DescribeCollectionResponse(collectionID=7)
-        assert process.coordinator.parts.described.get("question") is None
-        kept = process.coordinator.parts.described
-        kept.put("question", answer)
-        assert kept.get("question") is answer
-    assert kept.get("question") is None
+        described, shown = (
+            DescribeCollectionResponse(collectionID=7),
+            ShowCollectionsResponse(collection_ids=[7]),
+        )
+        kept = process.coordinator.parts.kept
+        assert (kept.described.get("question"), kept.shown.get(1)) == (None, None)
+        kept.described.put("question", described)
+        kept.shown.put(1, shown)
+        assert kept.described.get("question") is described
+        assert kept.shown.get(1) is shown
+    assert (kept.described.get("question"), kept.shown.get(1)) == (None, None)
     async with process.term():
-        assert process.coordinator.parts.described.get("question") is None
+        kept = process.coordinator.parts.kept
+        assert (kept.described.get("question"), kept.shown.get(1)) == (None, None)
 
 
 async def test_an_activation_that_failed_goes_on_in_the_same_term() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from coordd.clock import boottime
 from coordd.config import load_config
+from coordd.etcd import Event
 from coordd.etcd.errors import Unavailable
 from coordd.pb import common_pb2, internal_pb2, milvus_pb2, root_coord_pb2
 from coordd.pb.common_pb2 import ErrorCode, MsgType, StateCode
@@ -23,7 +24,7 @@ from coordd.rpc.dispatch import Dispatcher, DispatchTable
 from coordd.rpc.failure import RpcCode, RpcFailure
 from coordd.rpc.status import MilvusError
 from tests.unit.rootcoord.memory_etcd import Fault
-from tests.unit.rootcoord.recorded import World, etcd_values, world
+from tests.unit.rootcoord.recorded import LAYOUT, World, etcd_values, world
 from tests.unit.rootcoord.term import start_oracle
 
 CALL = Call(method="", metadata={})
@@ -49,6 +50,23 @@ async def describe(place: World, name: str) -> milvus_pb2.DescribeCollectionResp
     answer = await ask(place, "DescribeCollection", request)
     assert isinstance(answer, milvus_pb2.DescribeCollectionResponse)
     return answer
+
+
+async def test_a_list_that_is_given_again_is_made_anew_after_a_change() -> None:
+    place = await world()
+    base = common_pb2.MsgBase(msg_type=MsgType.ShowCollections)
+    lists = []
+    for dropped in (False, False, True):
+        if dropped:
+            row = place.tables.collections.get(collection_id(place, "all_types"))
+            assert row is not None
+            event = Event(LAYOUT.collection(1, row.collection_id), None, place.fold.revision + 1, 0, 0, 0)
+            place.fold.apply_commit(event.mod_revision, [event])
+        answer = await ask(place, "ShowCollections", milvus_pb2.ShowCollectionsRequest(base=base))
+        assert isinstance(answer, milvus_pb2.ShowCollectionsResponse)
+        lists.append(list(answer.collection_names))
+    assert lists[0] == lists[1]
+    assert set(lists[1]) - set(lists[2]) == {"all_types"}
 
 
 async def test_who_learns_of_a_collection_is_noted() -> None:
