@@ -126,6 +126,10 @@ class CollectionTable:
         """All collections in any state, unordered; do not apply events meanwhile."""
         return (record.rows[0] for record in self._records.values() if record.rows)
 
+    def ids(self) -> list[int]:
+        """IDs of all collections in any state, unordered, and of some of which only parts are there."""
+        return list(self._records)
+
     @property
     def available_count(self) -> int:
         """Number of available collections."""

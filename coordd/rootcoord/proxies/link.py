@@ -5,8 +5,6 @@ Source of truth: Milvus 2.3.5 internal/util/proxyutil (calls), internal/proxy/im
 
 import asyncio
 
-from google.protobuf.message import Message
-
 from coordd.errors import CoorddError
 from coordd.etcd.backoff import Backoff
 from coordd.log import get_logger
@@ -19,7 +17,7 @@ from coordd.pb.proxy_pb2 import (
 from coordd.rootcoord.proxies.bar import TimestampBar
 from coordd.rootcoord.proxies.bar_record import BarRecords
 from coordd.rootcoord.proxies.outbox import Entry, Notice, Outbox
-from coordd.rpc.connection import Answer, ClientOptions, Connection
+from coordd.rpc.connection import Answer, ClientOptions, Connection, Request
 from coordd.rpc.failure import RpcFailure
 from coordd.rpc.status import is_success
 
@@ -66,7 +64,7 @@ class ProxyLink:
         self._recorded = False
         self._recording = asyncio.Lock()
 
-    async def call(self, method: str, request: Message, answer: type[Answer], timeout_s: float) -> Answer:
+    async def call(self, method: str, request: Request, answer: type[Answer], timeout_s: float) -> Answer:
         """Call a method of the proxy once; after a gRPC error the next call dials anew.
 
         Raises:

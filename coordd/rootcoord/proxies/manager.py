@@ -65,7 +65,7 @@ from coordd.rootcoord.proxies.bar import TimestampBar
 from coordd.rootcoord.proxies.bar_record import BarRecords
 from coordd.rootcoord.proxies.link import PATIENCE_S, ProxyLink
 from coordd.rootcoord.proxies.outbox import Notice, PolicyChange
-from coordd.rpc.connection import Answer, ClientOptions, status_of
+from coordd.rpc.connection import Answer, ClientOptions, Request, status_of
 from coordd.rpc.failure import RpcCode, RpcFailure
 from coordd.rpc.status import MilvusError, is_success
 
@@ -278,7 +278,7 @@ class ProxyManager:
         return [link.server_id for link in self._current()]
 
     async def ask(
-        self, server_id: int, method: str, request: Message, answer: type[Answer], *, deadline: float
+        self, server_id: int, method: str, request: Request, answer: type[Answer], *, deadline: float
     ) -> Answer:
         """Call a method of one proxy, once. `deadline`: seconds on CLOCK_BOOTTIME. Safe to cancel.
 
@@ -295,7 +295,7 @@ class ProxyManager:
         return got
 
     async def _once(
-        self, link: ProxyLink, method: str, request: Message, answer: type[Answer], deadline: float
+        self, link: ProxyLink, method: str, request: Request, answer: type[Answer], deadline: float
     ) -> Answer:
         try:
             got = await link.call(method, request, answer, deadline - boottime())

@@ -1,21 +1,34 @@
-"""JSON with long lists of numbers in it, parsed bit by bit.
+"""Long work done bit by bit: loops over many collections, JSON with long lists of numbers.
 
 A parser in C holds the interpreter until it is done, in a thread too: for what DataCoord says of 100,000
 collections that is a tenth of a second in which nobody is answered. Its long lists hold numbers only, so they
 are cut out and parsed piece by piece; what is left is short.
 
-Pure.
+Work that is done so is a generator; whoever runs it lets others have their turn whenever it yields. Pure.
 """
 
 import json
 import re
-from collections.abc import Collection, Generator
-from typing import Any, Final
+from collections.abc import Collection, Generator, Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+AT_ONCE: Final = 1000
+"""Collections that are looked at without a pause: a millisecond's work, or two."""
 
 PIECE_CHARS: Final = 32 * 1024
 """So much is parsed without a pause: a millisecond's work, or two."""
 
 _CLOSING: Final = {"[": "]", "{": "}"}
+
+
+def cut(items: Iterable[T], at_once: int = AT_ONCE) -> Iterator[list[T]]:
+    """The items in pieces, after each of which there should be a pause. Nobody may change them meanwhile."""
+    rest = iter(items)
+    while piece := list(islice(rest, at_once)):
+        yield piece
 
 
 def parse(text: str, long: Collection[str]) -> Generator[None, None, Any]:

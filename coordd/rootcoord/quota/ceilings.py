@@ -89,14 +89,22 @@ def ceilings(
 ) -> Ceilings:
     """What holds for a collection with these properties."""
     configured = _configured(settings)
+    rates = {kind: configured.get(kind, Range()) for kind in _NAMES}
+    return with_properties(Ceilings(rates, _disk_quota(settings.writing.disk)), properties)
+
+
+def with_properties(usual: Ceilings, properties: Mapping[str, str]) -> Ceilings:
+    """The same, for a collection for which `usual` holds where its properties say nothing."""
+    if not properties:
+        return usual
     rates = {}
     for kind, names in _NAMES.items():
-        usual = configured.get(kind, Range())
+        range_ = usual.rates[kind]
         most = _property(properties, names.most, names.unit)
         least = _property(properties, names.least, names.unit)
-        rates[kind] = _range(usual.most if most is None else most, usual.least if least is None else least)
+        rates[kind] = _range(range_.most if most is None else most, range_.least if least is None else least)
     disk_bytes = _property(properties, DISK_QUOTA, MIB)
-    return Ceilings(rates, _disk_quota(settings.writing.disk) if disk_bytes is None else disk_bytes)
+    return Ceilings(rates, usual.disk_bytes if disk_bytes is None else disk_bytes)
 
 
 def total_disk_quota(settings: DiskProtectionSettings) -> float:

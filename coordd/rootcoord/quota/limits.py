@@ -1,12 +1,12 @@
 """From measures, settings and properties to the limits of each collection.
 
-Pure. `judge` does what concerns whole nodes; a `Judgement` then tells collection by collection, so that who
-asks may pause in between.
+Pure. `judge` does what concerns whole nodes, bit by bit; a `Judgement` then tells collection by collection,
+so that who asks may pause in between.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/quota_center.go (calculateRates).
 """
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -36,9 +36,12 @@ class CollectionLimits:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What follows for the collections; see `judge`. `own`: the ceilings of those with properties for it."""
+    """What follows for the collections; see `judge`. `own`: the ceilings of those with properties for it.
+    `served`: those that a node works for.
+    """
 
     measures: Measures
+    served: Collection[int]
     force_deny_writing: bool
     force_deny_reading: bool
     usual: Ceilings
@@ -47,18 +50,24 @@ class Judgement:
     full: FullDisk
     cool_off: CoolOff
 
-    def collections(self) -> Collection[int]:
-        """All that may have limits; others have none."""
+    def collections(self) -> Iterator[int]:
+        """All that may have limits, each once; others have none."""
         for_all = self.force_deny_writing or self.force_deny_reading or self.full.all_full
+        served, brakes = self.served, self.brakes
         if for_all or self.usual.limited:
-            return self.measures.collections | self.full.collections
-        own = self.measures.collections.intersection(self.own) if self.own else frozenset[int]()
-        return own | set(self.brakes) | self.full.collections
+            yield from served
+            yield from (one for one in self.full.collections if one not in served)
+        else:  # whoever has a brake is served
+            yield from brakes
+            yield from (one for one in self.own if one in served and one not in brakes)
+            for one in self.full.collections:
+                if one not in brakes and not (one in self.own and one in served):
+                    yield one
 
     def alike(self, collection_id: int) -> Hashable:
         """Collections of which this is equal have the same limits."""
         return (
-            collection_id if collection_id in self.own else None,
+            id(own) if (own := self.own.get(collection_id)) is not None else None,
             self.brakes.get(collection_id),
             collection_id in self.full.collections,
             collection_id in self.cool_off.collections,
@@ -99,16 +108,20 @@ def judge(
     measures: Measures,
     settings: QuotaAndLimitsSettings,
     own: Mapping[int, Ceilings] = MappingProxyType({}),
-) -> Judgement:
-    """What follows for the collections. `own`: the ceilings of those that have properties for it."""
+) -> Generator[None, None, Judgement]:
+    """What follows for the collections. `own`: the ceilings of those that have properties for it.
+
+    There may be 100,000 of them: other work may be done whenever this yields.
+    """
     usual = ceilings(settings)
     return Judgement(
         measures=measures,
+        served=(yield from measures.collections()),
         force_deny_writing=settings.writing.force_deny,
         force_deny_reading=settings.reading.force_deny,
         usual=usual,
         own=own,
-        brakes=brakes(measures, settings.writing),
-        full=full_disk(measures.data, settings.writing, usual, own),
-        cool_off=cool_off(measures, settings.reading),
+        brakes=(yield from brakes(measures, settings.writing)),
+        full=(yield from full_disk(measures.data, settings.writing, usual, own)),
+        cool_off=(yield from cool_off(measures, settings.reading)),
     )

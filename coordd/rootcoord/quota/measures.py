@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from coordd.errors import CoorddError
-from coordd.rootcoord.quota.bit_by_bit import parse
+from coordd.rootcoord.quota.bit_by_bit import cut, parse
 from coordd.rootcoord.tso import physical_of
 
 T = TypeVar("T")
@@ -94,11 +94,14 @@ class Measures:
     query_nodes: tuple[QueryNode, ...] = ()
     proxies: tuple[ProxyLoad, ...] = ()
 
-    @property
-    def collections(self) -> frozenset[int]:
-        """Collections that a node works for."""
-        nodes = (*self.data.nodes, *self.query_nodes)
-        return frozenset().union(*(node.collections for node in nodes))
+    def collections(self) -> Generator[None, None, set[int]]:
+        """Collections that a node works for, bit by bit."""
+        found: set[int] = set()
+        for node in (*self.data.nodes, *self.query_nodes):
+            for some in cut(node.collections):
+                found.update(some)
+                yield
+        return found
 
 
 def read_data_coord(text: str, now_ms: int) -> Generator[None, None, DataSide]:

@@ -6,10 +6,11 @@ off gets a share of what passes in all, as in Milvus; its limit still holds.
 Source of truth: Milvus 2.3.5 internal/rootcoord/quota_center.go (calculateReadRates).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 
 from coordd.config.quota import LimitReadingSettings
+from coordd.rootcoord.quota.bit_by_bit import cut
 from coordd.rootcoord.quota.ceilings import MIB, UNLIMITED, Kind, Range
 from coordd.rootcoord.quota.measures import Measures, QueryNode
 
@@ -18,7 +19,7 @@ from coordd.rootcoord.quota.measures import Measures, QueryNode
 class CoolOff:
     """The collections, and the rate of each kind that they may have, 0 if it is not known."""
 
-    collections: frozenset[int]
+    collections: Collection[int]
     rates: Mapping[Kind, float]
 
     def rate(self, collection_id: int, kind: Kind, range_: Range) -> float:
@@ -29,16 +30,18 @@ class CoolOff:
         return max(min(range_.most, rate), range_.least)
 
 
-def cool_off(measures: Measures, settings: LimitReadingSettings) -> CoolOff:
-    """Who is cooled off now, and to what."""
+def cool_off(measures: Measures, settings: LimitReadingSettings) -> Generator[None, None, CoolOff]:
+    """Who is cooled off now, and to what, bit by bit."""
     collections: set[int] = set()
     many = _results_are_many(measures, settings)
     for node in measures.query_nodes:
         if many or _queues_up(node, settings):
-            collections.update(node.collections)
+            for some in cut(node.collections):
+                collections.update(some)
+                yield
     speed = settings.cool_off_speed
     return CoolOff(
-        frozenset(collections),
+        collections,
         {
             Kind.SEARCH: speed * sum(proxy.searches for proxy in measures.proxies),
             Kind.QUERY: speed * sum(proxy.queries for proxy in measures.proxies),

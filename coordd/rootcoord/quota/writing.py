@@ -6,12 +6,13 @@ least counts; of equal ones that of the ticks.
 Source of truth: Milvus 2.3.5 internal/rootcoord/quota_center.go (calculateWriteRates, checkDiskQuota).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain
 
 from coordd.config.quota import LimitWritingSettings, WaterLevels
+from coordd.rootcoord.quota.bit_by_bit import cut
 from coordd.rootcoord.quota.ceilings import UNLIMITED, Ceilings, total_disk_quota
 from coordd.rootcoord.quota.measures import DataSide, Measures, Node, QueryNode
 
@@ -33,16 +34,18 @@ class Brake:
     reason: Reason
 
 
-def brakes(measures: Measures, settings: LimitWritingSettings) -> dict[int, Brake]:
-    """By collection; those without one are written to as fast as their limits say."""
+def brakes(measures: Measures, settings: LimitWritingSettings) -> Generator[None, None, dict[int, Brake]]:
+    """By collection, bit by bit; those without one are written to as fast as their limits say."""
     found: dict[int, Brake] = {}
     for node, brake in chain(
         _ticks(measures, settings), _memory(measures, settings), _growing(measures.query_nodes, settings)
     ):
-        for collection_id in node.collections:
-            other = found.get(collection_id)
-            if other is None or brake.factor < other.factor:
-                found[collection_id] = brake
+        for some in cut(node.collections):
+            for collection_id in some:
+                other = found.get(collection_id)
+                if other is None or brake.factor < other.factor:
+                    found[collection_id] = brake
+            yield
     return found
 
 
@@ -83,24 +86,21 @@ class FullDisk:
     """Whether the quota of all collections is used up, and which collections have used up their own."""
 
     all_full: bool = False
-    collections: frozenset[int] = frozenset()
+    collections: Collection[int] = frozenset()
 
 
 def full_disk(
     data: DataSide, settings: LimitWritingSettings, usual: Ceilings, own: Mapping[int, Ceilings]
-) -> FullDisk:
-    """What is full by what DataCoord says; nothing, if it says nothing.
+) -> Generator[None, None, FullDisk]:
+    """What is full by what DataCoord says, bit by bit; nothing, if it says nothing.
 
     `own`: the ceilings of those collections for which the `usual` ones do not count.
     """
     sizes = data.collection_binlog_bytes
     if not settings.disk.enabled or sizes is None:
         return FullDisk()
-    return FullDisk(
-        all_full=data.binlog_bytes >= total_disk_quota(settings.disk),
-        collections=frozenset(
-            collection_id
-            for collection_id in (sizes if usual.disk_bytes < UNLIMITED else sizes.keys() & own.keys())
-            if sizes[collection_id] >= own.get(collection_id, usual).disk_bytes
-        ),
-    )
+    full: set[int] = set()
+    for some in cut(sizes if usual.disk_bytes < UNLIMITED else own):
+        full.update(one for one in some if one in sizes and sizes[one] >= own.get(one, usual).disk_bytes)
+        yield
+    return FullDisk(data.binlog_bytes >= total_disk_quota(settings.disk), full)

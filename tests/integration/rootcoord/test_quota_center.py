@@ -17,7 +17,7 @@ from coordd.pb.milvus_pb2 import GetMetricsResponse
 from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest, SetRatesRequest
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import TimestampBar
-from coordd.rootcoord.quota.center import QuotaCenter, Surroundings
+from coordd.rootcoord.quota.center import TOLD_AT_ONCE, QuotaCenter, Surroundings
 from coordd.rootcoord.quota.request import NO_LIMIT
 from tests.support.etcd import EtcdCluster, eventually, unique_root
 from tests.support.peers import OPTIONS, Acting, Cluster, cluster_in, refusal
@@ -162,6 +162,19 @@ async def test_limits_follow_from_settings_properties_and_what_nodes_say(scene: 
         assert told(proxy)[OWN] == {"DMLInsert": 3 * MIB}
     request = proxy.requests("SetRates")[-1]
     assert (request.base.sourceID, request.base.timestamp) == (4, NOW_MS << 18)
+
+
+async def test_many_collections_are_told_of_in_one_message(scene: Scene, proxy: Acting) -> None:
+    ids = list(range(100, 100 + 3 * TOLD_AT_ONCE + 1))
+    scene.data.replies["GetMetrics"] = answer(data_coord_text((7, quota_of_node([*ids, OWN]))))
+    async with scene.running():
+        await eventually(times(proxy, 1))
+        await again(proxy)
+    rates = told(proxy)
+    assert set(rates) == {50, OWN, *ids}
+    assert rates.pop(OWN) != rates[50]
+    assert all(one == rates[50] for one in rates.values())
+    assert proxy.requests("SetRates")[-1].base.sourceID == 4
 
 
 async def test_without_limits_proxies_are_told_that_there_are_none(scene: Scene, proxy: Acting) -> None:

@@ -5,9 +5,9 @@ from coordd.etcd import Event
 from coordd.pb.common_pb2 import KeyValuePair
 from coordd.pb.etcd_meta_pb2 import CollectionInfo
 from coordd.rootcoord.quota.ceilings import Kind, Range
-from coordd.rootcoord.quota.properties import AT_ONCE, OwnCeilings
+from coordd.rootcoord.quota.properties import LOOKED_AT_ONCE, OwnCeilings
 from tests.unit.meta.samples import LAYOUT, collection_value, delete, loaded, put
-from tests.unit.rootcoord.quota.support import MIB, settings
+from tests.unit.rootcoord.quota.support import MIB, settings, whole
 
 LIMITED = {"collection.insertRate.max.mb": "3"}
 
@@ -38,7 +38,7 @@ def test_only_properties_that_limit_something_count() -> None:
             LAYOUT.collection(1, 54): collection_value(54, "c54"),
         }
     )
-    found = looked(OwnCeilings(tables.collections)).by(settings())
+    found = whole(looked(OwnCeilings(tables.collections)).by(settings()))
     assert set(found) == {50}
     assert found[50].rates[Kind.INSERT] == Range(3 * MIB)
 
@@ -46,14 +46,14 @@ def test_only_properties_that_limit_something_count() -> None:
 def test_changes_are_followed() -> None:
     tables, fold = loaded({LAYOUT.collection(1, 50): with_properties(50, LIMITED)})
     own, same = OwnCeilings(tables.collections), settings()
-    assert looked(own).by(same) is looked(own).by(same)
+    assert whole(looked(own).by(same)) is whole(looked(own).by(same))
 
     fold.apply_commit(2, [written(51, LIMITED, 2)])
-    assert set(looked(own).by(same)) == {50, 51}
+    assert set(whole(looked(own).by(same))) == {50, 51}
     fold.apply_commit(3, [written(50, {"collection.insertRate.max.mb": "7"}, 3)])
-    assert looked(own).by(same)[50].rates[Kind.INSERT] == Range(7 * MIB)
+    assert whole(looked(own).by(same))[50].rates[Kind.INSERT] == Range(7 * MIB)
     fold.apply_commit(4, [delete(LAYOUT.collection(1, 51), 4), written(50, {}, 4)])
-    assert looked(own).by(same) == {}
+    assert whole(looked(own).by(same)) == {}
 
 
 def test_where_a_property_says_nothing_the_settings_of_the_moment_do() -> None:
@@ -62,15 +62,18 @@ def test_where_a_property_says_nothing_the_settings_of_the_moment_do() -> None:
 
     tables, _fold = loaded({LAYOUT.collection(1, 50): with_properties(50, LIMITED)})
     own = OwnCeilings(tables.collections)
-    assert looked(own).by(searches(4))[50].rates[Kind.SEARCH] == Range(4)
-    assert looked(own).by(searches(5))[50].rates[Kind.SEARCH] == Range(5)
+    assert whole(looked(own).by(searches(4)))[50].rates[Kind.SEARCH] == Range(4)
+    assert whole(looked(own).by(searches(5)))[50].rates[Kind.SEARCH] == Range(5)
 
 
 def test_a_change_during_a_look_is_found_by_the_next() -> None:
-    rows = {LAYOUT.collection(1, one): collection_value(one, f"c{one}") for one in range(100, 100 + AT_ONCE)}
+    rows = {
+        LAYOUT.collection(1, one): collection_value(one, f"c{one}")
+        for one in range(100, 100 + LOOKED_AT_ONCE)
+    }
     tables, fold = loaded(rows)
     own = OwnCeilings(tables.collections)
     for _pause in own.look():
         fold.apply_commit(2, [written(100, LIMITED, 2), written(50, LIMITED, 2)])
-    assert own.by(settings()) == {}
-    assert set(looked(own).by(settings())) == {50, 100}
+    assert whole(own.by(settings())) == {}
+    assert set(whole(looked(own).by(settings()))) == {50, 100}

@@ -7,13 +7,13 @@ import pytest
 from coordd.rootcoord.quota.ceilings import UNLIMITED, Kind, Range
 from coordd.rootcoord.quota.measures import Measures, ProxyLoad, QueryNode
 from coordd.rootcoord.quota.reading import CoolOff, cool_off
-from tests.unit.rootcoord.quota.support import MIB, measures, settings
+from tests.unit.rootcoord.quota.support import MIB, measures, settings, whole
 
 PROXIES = (ProxyLoad(searches=60, queries=10), ProxyLoad(searches=40, queries=0))
 
 
 def cooled(found: Measures, **sections: Any) -> set[int]:
-    return set(cool_off(found, settings(reading=sections).reading).collections)
+    return set(whole(cool_off(found, settings(reading=sections).reading)).collections)
 
 
 def waiting(node_id: int, seconds: float, queued: int, *collections: int) -> QueryNode:
@@ -55,11 +55,11 @@ def test_many_results(rate: float, all_of_them: bool) -> None:
 
 
 def test_cooling_off_is_from_what_passes_now() -> None:
-    found = cool_off(BUSY, settings(reading={"queue": {"enabled": True, "nq": 500}}).reading)
+    found = whole(cool_off(BUSY, settings(reading={"queue": {"enabled": True, "nq": 500}}).reading))
     assert found.rates == {Kind.SEARCH: pytest.approx(90), Kind.QUERY: pytest.approx(9)}
     assert found.rate(3, Kind.SEARCH, Range(1000)) == pytest.approx(90)
     assert found.rate(1, Kind.SEARCH, Range(1000)) == 1000
-    slower = cool_off(BUSY, settings(reading={"cool_off_speed": 0.5}).reading)
+    slower = whole(cool_off(BUSY, settings(reading={"cool_off_speed": 0.5}).reading))
     assert slower.rates == {Kind.SEARCH: 50, Kind.QUERY: 5}
 
 

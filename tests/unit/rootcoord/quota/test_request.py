@@ -10,12 +10,12 @@ from coordd.rootcoord.quota.limits import judge
 from coordd.rootcoord.quota.measures import Node
 from coordd.rootcoord.quota.request import NO_LIMIT, collection_rate
 from coordd.rootcoord.quota.writing import Reason
-from tests.unit.rootcoord.quota.support import MIB, measures, settings
+from tests.unit.rootcoord.quota.support import MIB, measures, settings, whole
 
 
 def test_each_proxy_gets_its_share_of_each_limit() -> None:
     section = {"enabled": True, "insert": {"collection_max_mb_s": 3}, "delete": {"collection_max_mb_s": 0}}
-    limits = judge(measures(Node(7, (445,))), settings(dml=section)).of(445)
+    limits = whole(judge(measures(Node(7, (445,))), settings(dml=section))).of(445)
     message = collection_rate(445, limits, 4)
     assert message.collection == 445
     assert {RateType.Name(one.rt): one.r for one in message.rates} == {
@@ -35,7 +35,7 @@ def test_no_limit_is_what_go_takes_for_it() -> None:
 
 def test_denials_are_states_with_their_reasons() -> None:
     sections = {"writing": {"force_deny": True}, "reading": {"force_deny": True}}
-    message = collection_rate(1, judge(measures(Node(7, (1,))), settings(**sections)).of(1), 2)
+    message = collection_rate(1, whole(judge(measures(Node(7, (1,))), settings(**sections))).of(1), 2)
     plain = json_format.MessageToDict(message)
     assert (plain["states"], plain["codes"]) == (["DenyToWrite", "DenyToRead"], ["ForceDeny", "ForceDeny"])
     assert [one.r for one in message.rates] == [0] * 6

@@ -8,11 +8,11 @@ import pytest
 from coordd.rootcoord.quota.ceilings import Ceilings
 from coordd.rootcoord.quota.measures import Measures, Node, QueryNode
 from coordd.rootcoord.quota.writing import Brake, FullDisk, Reason, brakes, full_disk
-from tests.unit.rootcoord.quota.support import MIB, measures, settings
+from tests.unit.rootcoord.quota.support import MIB, measures, settings, whole
 
 
 def factors(found: Measures, **sections: Any) -> dict[int, Brake]:
-    return brakes(found, settings(writing=sections).writing)
+    return whole(brakes(found, settings(writing=sections).writing))
 
 
 def late(node_id: int, seconds: float | None, *collections: int) -> Node:
@@ -132,7 +132,7 @@ def of(quotas: dict[int, float], usual: float = math.inf) -> tuple[Ceilings, dic
 
 def test_collections_that_have_used_up_their_quota() -> None:
     data = measures(sizes={1: 99, 2: 100, 3: 101}, total=300).data
-    found = full_disk(data, settings().writing, *of(dict.fromkeys((1, 2, 3), 100.0)))
+    found = whole(full_disk(data, settings().writing, *of(dict.fromkeys((1, 2, 3), 100.0))))
     assert found == FullDisk(all_full=False, collections=frozenset({2, 3}))
 
 
@@ -140,21 +140,23 @@ def test_a_quota_of_its_own_counts_instead_of_the_usual_one() -> None:
     data = measures(sizes={1: 99, 2: 100, 3: 101}, total=300).data
     own = {1: 99.0, 3: math.inf, 4: 1.0}
     for usual, full in ((100.0, {1, 2}), (math.inf, {1}), (0.0, {1, 2})):
-        found = full_disk(data, settings().writing, *of(own, usual))
+        found = whole(full_disk(data, settings().writing, *of(own, usual)))
         assert found.collections == full
 
 
 @pytest.mark.parametrize(("total", "all_full"), [(4 * MIB - 1, False), (4 * MIB, True)])
 def test_the_quota_of_all_collections(total: int, all_full: bool) -> None:
     disk = {"quota_mb": 4}
-    found = full_disk(measures(total=total, sizes={}).data, settings(writing={"disk": disk}).writing, *of({}))
+    found = whole(
+        full_disk(measures(total=total, sizes={}).data, settings(writing={"disk": disk}).writing, *of({}))
+    )
     assert found == FullDisk(all_full, frozenset())
 
 
 def test_nothing_is_full_while_nothing_is_known_or_asked_for() -> None:
     section = {"quota_mb": 1}
     unknown = measures(total=9 * MIB, sizes=None).data
-    assert full_disk(unknown, settings(writing={"disk": section}).writing, *of({})) == FullDisk()
+    assert whole(full_disk(unknown, settings(writing={"disk": section}).writing, *of({}))) == FullDisk()
     known = measures(total=9 * MIB, sizes={1: 9 * MIB}).data
     off = settings(writing={"disk": {**section, "enabled": False}}).writing
-    assert full_disk(known, off, *of({1: 1})) == FullDisk()
+    assert whole(full_disk(known, off, *of({1: 1}))) == FullDisk()
