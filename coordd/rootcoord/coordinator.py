@@ -119,12 +119,14 @@ class RootCoord:
     def add_services(self, table: DispatchTable, replica: Replica) -> None:
         """Serve RootCoord's methods through `table`, for as long as the process lives."""
         watch = SessionWatch(replica.sessions, replica.follower)
-        watch.listen(Departures(ProxySessions(replica.sessions).registered, self._bar).look)
+        departures = Departures(ProxySessions(replica.sessions).entries, self._bar)
+        watch.listen(departures.look)
         self._serving = Serving(
             config=self._config,
             layout=self._layout,
             tables=self.metadata,
             bar=self._bar,
+            departures=departures,
             looks=self._looks,
             gate=replica.gate,
             sessions=replica.sessions,

@@ -28,7 +28,7 @@ from coordd.rootcoord.life import Life, Means
 from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.parts import Services, TermParts
 from coordd.rootcoord.peers import Peers
-from coordd.rootcoord.proxies import BarRecords, ProxyManager, TimestampBar
+from coordd.rootcoord.proxies import BarRecords, Departures, ProxyManager, TimestampBar
 from coordd.rootcoord.quota.center import QuotaCenter, Surroundings
 from coordd.rootcoord.timetick import TimeTicker
 from coordd.rootcoord.timetick.assembly import begin_time_ticks
@@ -52,6 +52,7 @@ class Serving:
     layout: MetaLayout
     tables: RootCoordTables
     bar: TimestampBar
+    departures: Departures
     looks: Looks
     gate: LeadershipGate
     sessions: SessionTable
@@ -82,6 +83,7 @@ class Serving:
             config=self.config,
             may_send_s=self.may_send_s,
             barred=lambda: self.bar.ids,
+            ended=self.departures.barred,
         )
 
     def _meet_peers(self, term: Term) -> Peers:

@@ -135,6 +135,13 @@ MUTANTS: Final = (
         ("tests/unit/rootcoord/timetick/test_sessions.py",),
     ),
     Mutant(
+        "the same wait in the term that follows",
+        "coordd/rootcoord/timetick/assembly.py",
+        "        proxies.leave(server_id, entry)\n",
+        "        entry.key\n",
+        ("tests/integration/rootcoord/test_time_ticks.py::TestPitfall18Takeover",),
+    ),
+    Mutant(
         "the collection's own key as the last to go",
         "coordd/rootcoord/collections/removal.py",
         "        *tables.collections.part_keys(collection_id),\n"

@@ -14,6 +14,9 @@ stays a source of ticks until it has certainly stopped:
 * or it has been silent for the session's TTL and the time that stopping takes. By then its lease, which it
   does not renew any more, has ended, and that is when Milvus stops waiting for a proxy.
 
+A term that begins meanwhile waits for it in the same way, from its own beginning on
+(`coordd.rootcoord.proxies.departures`).
+
 Milvus' proxy ends its reports as soon as it sees its session's end, but finishes requests for up to 10 s
 more. One that does not see it goes on reporting, and so holds the ticks back until its lease ends.
 

@@ -18,7 +18,11 @@ class ProxySessions:
 
     def registered(self) -> list[int]:
         """Server IDs of those that have a session."""
-        return [int(entry.key.rpartition("-")[2]) for entry in self._sessions.of_role("proxy")]
+        return list(self.entries())
+
+    def entries(self) -> dict[int, SessionEntry]:
+        """The sessions, by server ID."""
+        return {int(entry.key.rpartition("-")[2]): entry for entry in self._sessions.of_role("proxy")}
 
     def ids(self) -> set[int]:
         """Server IDs of all that may send."""

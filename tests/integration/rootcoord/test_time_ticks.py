@@ -99,9 +99,13 @@ async def members(
             member.task.cancel()
 
 
-async def register(client: EtcdClient, layout: MetaLayout, server_id: int, address: str) -> str:
+async def register(
+    client: EtcdClient, layout: MetaLayout, server_id: int, address: str, *, barred: bool = False
+) -> str:
     key = layout.session("proxy", server_id)
-    record = SessionRecord(server_id=server_id, server_name="proxy", address=address, version="2.3.5")
+    record = SessionRecord(
+        server_id=server_id, server_name="proxy", address=address, version="2.3.5", barred=barred
+    )
     await client.put(key, record.to_json())
     return key
 
@@ -118,6 +122,10 @@ def report(member: Member, server_id: int, default: int | None = None) -> None:
 
 async def known(member: Member, server_id: int) -> None:
     await eventually(lambda: member.replica.sessions.get(f"proxy-{server_id}"), PATIENCE_S)
+
+
+def forgotten(member: Member, server_id: int) -> bool:
+    return member.replica.sessions.get(f"proxy-{server_id}") is None
 
 
 async def exists(client: EtcdClient, key: str) -> bool:
@@ -273,6 +281,45 @@ class TestPitfall18Takeover:
                 with suppress(asyncio.CancelledError):
                     await reporting
         assert log.ticks == sorted(set(log.ticks))
+
+    async def test_one_whose_session_was_ended_alive_is_waited_for_by_the_successor(
+        self, client: EtcdClient, layout: MetaLayout
+    ) -> None:
+        """What it had begun may be on its way, until another process has taken its place."""
+        log = Log()
+        async with members(client, layout, log, 2) as group, proxy_port(8) as other, proxy_port(9) as port:
+            key = await register(client, layout, 7, port, barred=True)
+            await register(client, layout, 8, other)
+            for member in group:
+                await known(member, 7)
+                await known(member, 8)
+            await client.delete(key)
+            for member in group:
+                await eventually(partial(forgotten, member, 7), PATIENCE_S)
+            terms = [member.coordinator.parts.epoch for member in group if member.serving]
+            await client.delete(layout.session("rootcoord"))
+            await eventually(lambda: begun(group) not in (*terms, 0), PATIENCE_S)
+            before = len(log.ticks)
+            reporting = asyncio.create_task(keep_reporting(group, [8]), name="proxy 8")
+            try:
+                successor = next(member for member in group if member.serving)
+                ticks = successor.coordinator.parts.services.time_ticks
+                await eventually(lambda: 8 not in ticks.silent(0.2), PATIENCE_S)
+                assert 7 in ticks.silent(0.0)
+                assert len(log.ticks) == before
+                await register(client, layout, 9, port)
+                reporting.cancel()
+                reporting = asyncio.create_task(keep_reporting(group, [8, 9]), name="proxies")
+                await eventually(partial(log.has, before + 3), PATIENCE_S)
+            finally:
+                reporting.cancel()
+                with suppress(asyncio.CancelledError):
+                    await reporting
+
+
+def begun(group: list[Member]) -> int:
+    """The term of whoever serves, 0 for nobody."""
+    return next((member.coordinator.parts.epoch for member in group if member.serving), 0)
 
 
 async def keep_reporting(group: list[Member], proxies: list[int]) -> None:

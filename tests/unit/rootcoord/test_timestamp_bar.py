@@ -3,6 +3,8 @@
 import pytest
 
 from coordd.clock import boottime
+from coordd.ha.leadership import SessionEntry
+from coordd.ha.session import SessionRecord
 from coordd.ha.tasks import TaskScope
 from coordd.pb import root_coord_pb2
 from coordd.pb.common_pb2 import MsgBase
@@ -52,18 +54,35 @@ def test_what_is_owed_is_forgotten_with_the_term_and_who_is_gone_is_not() -> Non
 
 
 def test_whoever_had_a_session_and_lost_it_is_barred() -> None:
-    bar, registered = TimestampBar(), {7}
-    departures = Departures(lambda: registered, bar)
+    bar, sessions = TimestampBar(), {7: session(7)}
+    departures = Departures(lambda: dict(sessions), bar)
     departures.look()
-    registered.add(8)
+    sessions[8] = session(8)
     departures.look()
     bar.check(6)  # one that has not registered yet
-    registered.remove(7)
+    del sessions[7]
     assert bar.ids == set()
     departures.look()
     departures.look()
     assert bar.ids == {7}
     bar.check(8)
+
+
+def test_who_was_barred_when_its_session_ended_is_remembered_for_a_while() -> None:
+    sessions = {7: session(7), 8: session(8, barred=True), 9: session(9, barred=True)}
+    departures = Departures(lambda: dict(sessions), TimestampBar())
+    departures.look()
+    del sessions[7], sessions[8]
+    departures.look()
+    departures.look()
+    assert departures.barred(60) == departures.barred(60) == {8: session(8, barred=True)}
+    assert departures.barred(0) == {}
+    assert departures.barred(60) == {}, "older ones are forgotten"
+
+
+def session(server_id: int, *, barred: bool = False) -> SessionEntry:
+    record = SessionRecord(server_id, "proxy", f"a:{server_id}", version="2.3.5", barred=barred)
+    return SessionEntry(f"proxy-{server_id}", 1, 0, record)
 
 
 async def test_alloc_timestamp_refuses_a_barred_proxy_and_nobody_else() -> None:
