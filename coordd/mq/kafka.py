@@ -123,6 +123,7 @@ class KafkaQueue:
         Raises:
             MessageQueueError: see `coordd.mq.errors`.
         """
+        repeated = False
         while True:
             if not self._numbered:
                 await self._until_reported(channel)
@@ -143,9 +144,11 @@ class KafkaQueue:
                 raise self._trouble.failure(failure, channel, self._timeout_s) from error
             self._trouble.over()
             offset = message.offset()
-            if offset is not None and offset >= 0:
-                return message_id(offset)
-            # A broker has it already and does not know any more where; somebody may want to read from there.
+            if repeated or (offset is not None and offset >= 0):
+                return message_id(max(0, offset or 0))
+            # A broker has it already and does not know any more where; somebody may want to read from there. If
+            # it is not told of the second one either, reading from the beginning misses nothing.
+            repeated = True
 
     async def _deliver(self, client: _Client, channel: str, payload: bytes) -> Message:
         delivery: Delivery = self._loop.create_future()
