@@ -146,8 +146,8 @@ class KafkaQueue:
             offset = message.offset()
             if repeated or (offset is not None and offset >= 0):
                 return message_id(max(0, offset or 0))
-            # A broker has it already and does not know any more where; somebody may want to read from there. If
-            # it is not told of the second one either, reading from the beginning misses nothing.
+            # A broker has it already and does not know any more where; somebody may want to read from there.
+            # If it is not told of the second one either, reading from the beginning misses nothing.
             repeated = True
 
     async def _deliver(self, client: _Client, channel: str, payload: bytes) -> Message:
