@@ -139,6 +139,7 @@ class KafkaQueue:
                 if failure.code() == _FENCED:
                     self._broke(client, failure)
                 if client.broken is not None or failure.code() == KafkaError._FATAL:  # noqa: SLF001
+                    self._wake.set()
                     await client.replaced.wait()  # the reason of the latter comes with the reports
                     continue
                 raise self._trouble.failure(failure, channel, self._timeout_s) from error

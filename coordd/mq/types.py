@@ -12,9 +12,9 @@ class MessageQueue(Protocol):
         Returns the message's ID in the form in which start positions store it. Channels are made on first
         use. Messages of one channel lie in the order in which they were sent if each `send` is awaited before
         the next one; one that failed or was given up comes before those sent later, or never, as far as the
-        queue can promise that. It takes at most the delivery timeout of the queue; a caller that must not
-        send any more after some moment cancels it then (`asyncio.timeout`): what has not yet been given to
-        the network is not sent any more after that.
+        queue can promise that. It takes at most the delivery timeout of the queue, longer only if its client
+        has to be replaced; a caller that must not send any more after some moment cancels it then
+        (`asyncio.timeout`): what has not yet been given to the network is not sent any more after that.
 
         Raises:
             MessageQueueError: the message may be in the queue all the same, unless the error says otherwise.

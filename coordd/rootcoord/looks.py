@@ -1,27 +1,46 @@
-"""Who asks for a collection while it changes: whoever did has learnt the old state. Pure.
+"""Who asks for a collection while it changes, or right before: whoever did may have learnt the old state.
 
 Proxies learn what they know of a collection from RootCoord alone, by asking for its present state (Milvus
 2.3.5 internal/proxy/meta_cache.go). So a proxy that is told to forget a collection before its change is
-written knows nothing of it afterwards either, unless somebody has asked in between.
+written knows nothing of it afterwards either, unless it has asked in between, or so shortly before that the
+answer was still on its way when the proxy forgot: an answer and a notice take different connections.
 """
+
+from collections.abc import Callable
+from typing import Final
+
+from coordd.clock import boottime
+
+ON_ITS_WAY_S: Final = 1.0
+"""How long an answer may be on its way, at least; up to twice that is allowed for."""
 
 
 class Looks:
-    """The collections that are watched now. One per process; to note a look costs next to nothing while no
-    collection changes."""
+    """Which collections were asked for of late. One per process.
 
-    def __init__(self) -> None:
+    `now`: seconds of any clock that goes forward.
+    """
+
+    def __init__(self, now: Callable[[], float] = boottime) -> None:
+        self._now = now
+        self._turned_at = now()
+        self._latest: set[int] = set()
+        self._before: set[int] = set()
         self._watched: dict[int, list[Look]] = {}
 
     def note(self, collection_id: int) -> None:
         """The present state of a collection is being told to somebody."""
+        self._turn()
+        self._latest.add(collection_id)
         if self._watched:
             for look in self._watched.get(collection_id, ()):
                 look.seen = True
 
     def watch(self, collection_id: int) -> "Look":
         """Watch one collection from now until `Look.end()`."""
-        look = Look(self, collection_id)
+        self._turn()
+        recent = collection_id in self._latest or collection_id in self._before
+        look = Look(self, collection_id, seen=recent)
         self._watched.setdefault(collection_id, []).append(look)
         return look
 
@@ -33,18 +52,26 @@ class Looks:
         if not watching:
             self._watched.pop(look.collection_id, None)
 
+    def _turn(self) -> None:
+        """Forget what was seen long ago."""
+        passed = self._now() - self._turned_at
+        if passed >= ON_ITS_WAY_S:
+            self._before = self._latest if passed < 2 * ON_ITS_WAY_S else set()
+            self._latest = set()
+            self._turned_at += passed
+
 
 class Look:
     """What was seen of one collection.
 
     Attributes:
-        seen: somebody has asked for it since it is watched.
+        seen: somebody has asked for it since it is watched, or right before.
     """
 
-    def __init__(self, looks: Looks, collection_id: int) -> None:
+    def __init__(self, looks: Looks, collection_id: int, *, seen: bool) -> None:
         self._looks = looks
         self.collection_id = collection_id
-        self.seen = False
+        self.seen = seen
 
     def end(self) -> None:
         """Watch no longer; `seen` stays as it is. May be called again."""

@@ -97,6 +97,17 @@ class Operations:
         if not self._over:
             self._chores.add(name, steps, urgent=urgent)
 
+    def start(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run a task beside the operation that asks for it; it ends with the term at the latest.
+
+        Raises:
+            TermOverError: the term is over.
+        """
+        if self._over:
+            coroutine.close()
+            raise TermOverError("the term of this rootcoord is over")
+        self._start(coroutine, name)
+
     def close(self) -> None:
         """The term is over: whoever waits is told."""
         self._over = True

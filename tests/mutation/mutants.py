@@ -341,4 +341,11 @@ MUTANTS: Final = (
         "self._told if ",
         ("tests/unit/rootcoord/test_life.py::test_a_write_of_unknown_outcome_is_told_again",),
     ),
+    Mutant(
+        "who has just asked is not told early",
+        "coordd/rootcoord/life/word.py",
+        "        if self._look.seen:\n",
+        "        if not self._looks:\n",
+        ("tests/unit/rootcoord/test_life.py::test_who_has_just_asked_is_told_when_it_is_written",),
+    ),
 )

@@ -89,6 +89,7 @@ class Means:
             change,
             server_id=self.server_id,
             drops_collection=drops_collection,
+            start=self.operations.start,
         )
 
 
