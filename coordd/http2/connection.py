@@ -81,6 +81,7 @@ class Http2Connection(FrameReader):
         "_server",
         "_streams",
         "_window",
+        "_young_up_to",
         "broken",
         "going_away",
         "on_ping",
@@ -117,7 +118,7 @@ class Http2Connection(FrameReader):
         self._accepted_up_to = frames.MAX_STREAM
         self._received = 0
         self._nuisance = 0
-        self._old_up_to = 0
+        self._old_up_to = self._young_up_to = 0
         self._calm_limit = flood_limit
         self.peer_max_streams = _UNLIMITED
         self.on_ping: Callable[[], None] | None = None
@@ -163,8 +164,9 @@ class Http2Connection(FrameReader):
         self._nuisance = 0
 
     def tick(self) -> None:
-        """Some time has passed (a fraction of a second): to reset a stream that is open now is not hasty."""
-        self._old_up_to = self._last_theirs
+        """Some time has passed (a fraction of a second): to reset a stream that was open a tick ago is not
+        hasty. One that is open now may have come this very moment."""
+        self._old_up_to, self._young_up_to = self._young_up_to, self._last_theirs
 
     # Orders.
 

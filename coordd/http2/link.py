@@ -9,7 +9,9 @@ once would take as many writes as all calls do, and wake the peer as often. (RFC
 answers go first. Nobody is misled who asks whether we are there; the line seems a little longer than it is.)
 
 A server that the peer does not read from stops reading itself, so that a peer cannot fill the memory with
-answers. A client goes on reading, since two ends that wait for each other would wait for ever.
+answers, and pings nobody meanwhile: its ping would lie behind the answers. The kernel still notices when the
+peer is gone, or takes nothing at all (`Keepalive`). A client goes on reading, since two ends that wait for
+each other would wait for ever.
 """
 
 import asyncio
@@ -47,7 +49,7 @@ class Keepalive:
     """When a silent connection is pinged, and given up.
 
     Where the system can do that (TCP_USER_TIMEOUT), the connection also ends when the peer's kernel does not
-    acknowledge for `timeout_s` what was written.
+    acknowledge for `timeout_s` what was written, or has no room for it for so long.
 
     Attributes:
         time_s: nothing was received for so long: PING.
@@ -180,6 +182,7 @@ class Link(asyncio.Protocol):
         """It reads again."""
         if self._side is Side.SERVER:
             self._held_up = False
+            self._heard = self._loop.time()
             self._read_on()
 
     @property
@@ -272,7 +275,9 @@ class Link(asyncio.Protocol):
         """Nothing may have come for `time_s`: ping."""
         now = self._loop.time()
         wait = self._heard + keepalive.time_s - now
-        if wait > 0:
+        if self._held_up:
+            self._timer = self._loop.call_later(keepalive.time_s, self._check_silence, keepalive)
+        elif wait > 0:
             self._timer = self._loop.call_later(wait, self._check_silence, keepalive)
         elif self.core.streams or keepalive.without_calls:
             self.core.ping(_KEEPALIVE_PAYLOAD)
@@ -283,12 +288,12 @@ class Link(asyncio.Protocol):
             self._timer = self._loop.call_later(keepalive.time_s, self._check_silence, keepalive)
 
     def _heard_since(self, pinged: float) -> bool:
-        """Whether something has come since a ping.
+        """Whether something has come since a ping, or would not have been read if it had.
 
         Before it there was nothing for a while, and uvloop's clock has milliseconds: an answer may well come
         at the very time of the ping.
         """
-        return self._heard >= pinged
+        return self._held_up or self._heard >= pinged
 
     def _check_answer(self, keepalive: Keepalive, pinged: float) -> None:
         """Something must come between `pinged` and `timeout_s` later."""

@@ -29,6 +29,8 @@ class Kept:
 
     def add(self, stream: int, size: int) -> bool:
         """So many bytes more are kept for a stream. False: they are not, there are too many."""
+        if not size:
+            return True
         if self.total + size > self._limit:
             return False
         self.total += size

@@ -39,6 +39,8 @@ _UNSENT_LIMIT: Final = 64 << 20
 still be answered, up to the largest single answer on top of it."""
 _FLUSH_BYTES: Final = 1 << 20
 """Of answers made before they are written: one read may bring thousands of requests for large ones."""
+_SMALL_ANSWER_BYTES: Final = 64 << 10
+"""An answer to a change is no larger, and must not be told as a failure for want of room."""
 _SWEEP_S: Final = 1.0
 """How often it is looked for requests that take too long."""
 _STALLED_S: Final = 60.0
@@ -279,6 +281,8 @@ class ServedConnection:
         del self.arriving[stream]
         if self._kept.total:
             self._kept.drop(stream)
+        if self._link.lost:
+            return  # sent away within this very piece of input: nobody would learn what came of it
         body = arriving.body
         if body is None or arriving.reader.partial:
             what = "within a message" if arriving.reader.partial else "without a message"
@@ -382,7 +386,7 @@ class ServedConnection:
             text = f"the answer has {size} bytes, the limit is {limit}"
             self._fail(stream, RpcCode.RESOURCE_EXHAUSTED, text)
             return
-        if self.full and self._untaken + size > limit + _UNSENT_LIMIT:
+        if self.full and size > _SMALL_ANSWER_BYTES and self._untaken + size > limit + _UNSENT_LIMIT:
             self._fail(stream, RpcCode.RESOURCE_EXHAUSTED, "too many answers are not read")
             return
         core = self._core

@@ -249,6 +249,26 @@ async def test_a_server_reads_no_more_from_who_does_not_read() -> None:
         writer.transport.abort()
 
 
+async def test_who_reads_slowly_is_not_taken_for_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says is not read meanwhile, and a ping would lie behind the answers."""
+    monkeypatch.setattr(link, "_set_user_timeout", lambda *_: None)  # the kernel's own limit
+    keepalive = Keepalive(time_s=0.02, timeout_s=0.2, without_calls=True)
+    async with serving(window=1 << 30, keepalive=keepalive) as (port, peers):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        window = frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 30}) + frames.window_update(0, 1 << 30)
+        writer.write(frames.PREFACE + window)
+        size = 0
+        while not (peers and peers[0].link._held_up):
+            call = frames.frame(frames.HEADERS, frames.END_HEADERS, 2 * size + 1, REQUEST)
+            writer.write(call + frames.frame(frames.DATA, frames.END_STREAM, 2 * size + 1, b"x" * 16_384))
+            size += 1
+            await writer.drain()
+            await asyncio.sleep(0)
+        await asyncio.sleep(1.0)
+        assert not peers[0].gone.done()
+        writer.transport.abort()
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [

@@ -489,22 +489,27 @@ def test_calls_that_are_given_up_after_a_while_are_no_flood() -> None:
         streams = some_calls(1 + 2_000 * round_, 1_000)
         core.feed(b"".join(request(stream, end=True) for stream in streams))
         core.tick()
+        core.tick()
         core.feed(b"".join(map(rst_stream, streams)))
         assert core.streams == 0
     core.feed(ping())
     assert core.take().endswith(ping(ack=True))
 
 
-def test_calls_that_are_given_up_at_once_are_a_flood_whatever_time_it_takes() -> None:
+@pytest.mark.parametrize("between", [False, True], ids=["", "a tick in between"])
+def test_calls_that_are_given_up_at_once_are_a_flood_whatever_time_it_takes(between: bool) -> None:
     core = make(Side.SERVER, Deaf(), max_streams=1_000)
     core.start()
     core.feed(PREFACE + settings() + frame(SETTINGS, ACK))
 
     def hasty() -> Iterable[bytes]:
         for round_ in range(12):
-            core.tick()
             streams = some_calls(1 + 2_000 * round_, 1_000)
-            yield b"".join(request(stream, end=True) + rst_stream(stream) for stream in streams)
+            yield b"".join(request(stream, end=True) for stream in streams)
+            if between:
+                core.tick()
+            yield b"".join(map(rst_stream, streams))
+            core.tick()
 
     assert code_of(core, hasty()) is Code.ENHANCE_YOUR_CALM
 

@@ -65,3 +65,9 @@ def test_what_is_as_it_should_be_does_not_stand_still() -> None:
     assert standstill.seconds((0, 0), 30.0) == 0
     assert standstill.seconds(None, 40.0) == 0
     assert standstill.seconds((0, 0), 50.0) == 0
+
+
+def test_nothing_is_kept_of_nothing() -> None:
+    kept = Kept(100)
+    assert kept.add(1, 0)
+    assert not kept._sizes
