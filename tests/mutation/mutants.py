@@ -295,8 +295,8 @@ MUTANTS: Final = (
     Mutant(
         "an answer to a ping at the very time of the ping",
         "coordd/http2/link.py",
-        "return self._heard >= pinged",
-        "return self._heard > pinged",
+        "self._heard >= pinged",
+        "self._heard > pinged",
         (f"{CALLS}/test_http2_link.py::test_answers_that_come_within_a_tick_of_the_clock_count",),
     ),
     Mutant(
