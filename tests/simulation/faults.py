@@ -266,7 +266,10 @@ class Faults:
         return None
 
     def _serving(self) -> Process | None:
-        """The active replica, if it serves and has a standby that knows all of that; nothing is going on."""
+        """The active replica, if it serves and knows of a standby that knows of it; nothing is going on.
+
+        The session of one that has just ended is no such standby, though it may still be in etcd.
+        """
         active, view = self._active(), self._world.etcd.history[-1]
         if active is None or active.session is None or active.session.election.state is not State.ACTIVE:
             return None
@@ -278,8 +281,10 @@ class Faults:
             and other.view is not None and other.view.active_mod_revision == view.active_mod_revision
             and other.view.beat is not None and other.view.beat.settled and not other.blind
         ]  # fmt: skip
-        known = active.view is not None and active.view.standbys
-        return active if ready and known and active.session.gate.may_start() else None
+        known = () if active.view is None else active.view.standbys
+        heirs = {self._world.server_id_of(other) for other in ready}
+        heirs &= {standby.server_id for standby in known if standby.report_revision}
+        return active if heirs and active.session.gate.may_start() else None
 
     def _replace(self, _process: Process) -> None:
         """SIGTERM for the active or a standby, as long as there is another to inherit; then a new process."""
