@@ -332,20 +332,20 @@ MUTANTS: Final = (
         "coordd/rootcoord/life/word.py",
         "and not self._look.seen else []",
         "else []",
-        ("tests/unit/rootcoord/test_life.py::test_who_asks_while_it_is_written_is_told_again",),
+        ("tests/unit/rootcoord/test_life_word.py::test_who_asks_while_it_is_written_is_told_again",),
     ),
     Mutant(
         "early word counts only for what was written",
         "coordd/rootcoord/life/word.py",
         "self._told if revision and ",
         "self._told if ",
-        ("tests/unit/rootcoord/test_life.py::test_a_write_of_unknown_outcome_is_told_again",),
+        ("tests/unit/rootcoord/test_life_word.py::test_a_write_of_unknown_outcome_is_told_again",),
     ),
     Mutant(
         "who has just asked is not told early",
         "coordd/rootcoord/life/word.py",
         "        if self._look.seen:\n",
         "        if not self._looks:\n",
-        ("tests/unit/rootcoord/test_life.py::test_who_has_just_asked_is_told_when_it_is_written",),
+        ("tests/unit/rootcoord/test_life_word.py::test_who_has_just_asked_is_told_when_it_is_written",),
     ),
 )

@@ -26,14 +26,11 @@ from coordd.pb.etcd_meta_pb2 import DatabaseInfo, DatabaseState
 from coordd.pb.schema_pb2 import DataType
 from coordd.rootcoord.channels import ChannelPool, pool_names
 from coordd.rootcoord.chores import AT_ONCE
-from coordd.rootcoord.collections import Change
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.life import Life, Means
 from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
-from coordd.rootcoord.life.word import beside
 from coordd.rootcoord.looks import Looks
-from coordd.rootcoord.lookup import CollectionLookup, Wanted
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rpc.peer import PeerUnavailable
@@ -339,56 +336,6 @@ ORDER = {
     "create partition": ["txn", "sync partition", "txn", "forget"],
     "drop partition": ["txn", "forget", "send DropPartition", "confirm", "txn"],
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("asked", [False, True])
-@pytest.mark.parametrize("what", ["drop collection", "create partition", "drop partition"])
-async def test_who_asks_while_it_is_written_is_told_again(what: str, asked: bool) -> None:
-    """A proxy that has forgotten early, and asks before the change is there, knows the old state again."""
-    etcd = await prepared(what)
-    before = "sync partition" if what == "create partition" else "txn"
-    effects = Effects(held={before})
-    async with running(etcd, effects) as term:
-        ask = asyncio.create_task(ASK[what](term.life))
-        await eventually(lambda: before in effects.done)
-        if before != "txn":
-            effects.held, passed, effects.let_go = {"txn"}, effects.let_go, asyncio.Event()
-            passed.set()
-        await eventually(lambda: "forget" in effects.done)
-        assert not ask.done()
-        if asked:
-            CollectionLookup(term.place.tables, term.means.looks).now(Wanted("", NAME, 0))
-        effects.let_go.set()
-        await ask
-        assert effects.done.count("forget") == 1 + asked
-        await term.quiet()
-
-
-@pytest.mark.parametrize("what", ["drop collection", "create partition", "drop partition"])
-async def test_who_has_just_asked_is_told_when_it_is_written(what: str) -> None:
-    """The answer may still be on its way, and come after a notice that is sent early."""
-    etcd = await prepared(what)
-    effects = Effects()
-    async with running(etcd, effects) as term:
-        CollectionLookup(term.place.tables, term.means.looks).now(Wanted("", NAME, 0))
-        await ASK[what](term.life)
-        last_write = len(effects.done) - 1 - effects.done[::-1].index("txn")
-        assert [effects.done.count("forget"), effects.done.index("forget")] == [1, last_write + 1]
-        await term.quiet()
-
-
-async def test_a_write_of_unknown_outcome_is_told_again() -> None:
-    """It may be applied after the last look at who has asked."""
-    etcd = await prepared("drop collection")
-    effects = Effects()
-    async with running(etcd, effects) as term:
-        word = term.means.word(Change((), "default", (NAME,), 7))
-        async with beside() as begin:
-            begin(word)
-        await word.spread(0)
-        assert effects.done == ["forget", "forget"]
-        await word.spread(9)
-        assert effects.done == ["forget", "forget"]
 
 
 @pytest.mark.parametrize("what", list(ASK))
