@@ -20,12 +20,11 @@ run: $(VENV)/.installed  ## start an embedded etcd and an active-standby pair, a
 test: $(VENV)/.installed-test $(LAB)/.installed  ## all tests: real etcd, real processes, real Milvus nodes
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.installed-test  ## format, lint, types, layers, unit tests
+check: $(VENV)/.installed-test  ## format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/unit --quiet
 
 format: $(VENV)/.installed-test  ## format the code
 	$(BIN)/ruff format .
