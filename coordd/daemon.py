@@ -400,12 +400,12 @@ async def _keep_up(name: str, helper: Callable[[], Coroutine[Any, Any, None]]) -
 
 
 async def _warn_of_etcd_bugs(client: EtcdClient) -> None:
-    """One line per member; `coordd status` lists every bug."""
+    """One line per member; `coordd status --json` lists every bug."""
     for member in await client.status():
         bugs = version_warnings(member.version) if member.version else []
         if bugs:
             log.warning(
-                "etcd server version has known data-loss bugs, `coordd status` lists them",
+                "etcd server version has known data-loss bugs, `coordd status --json` lists them",
                 endpoint=member.endpoint,
                 version=member.version,
                 bugs=len(bugs),

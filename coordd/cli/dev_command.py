@@ -143,7 +143,7 @@ async def _show(folder: Path, endpoints: Sequence[str]) -> None:
         if console.is_terminal:
             with Live(console=console, refresh_per_second=4, transient=False) as live:
                 async for report in _reports(client, layout):
-                    live.update(_view(report, folder, endpoints), refresh=True)
+                    live.update(_view(report, folder, endpoints, console.width), refresh=True)
         else:
             await _print_changes(console, client, layout, folder, endpoints)
 
@@ -161,7 +161,7 @@ async def _print_changes(
         ]
         if now != shown:
             shown = now
-            console.print(_view(report, folder, endpoints))
+            console.print(_view(report, folder, endpoints, console.width))
 
 
 async def _reports(client: EtcdClient, layout: MetaLayout) -> AsyncIterator[ClusterReport]:
@@ -171,11 +171,11 @@ async def _reports(client: EtcdClient, layout: MetaLayout) -> AsyncIterator[Clus
         await asyncio.sleep(REFRESH_S)
 
 
-def _view(report: ClusterReport, folder: Path, endpoints: Sequence[str]) -> Group:
+def _view(report: ClusterReport, folder: Path, endpoints: Sequence[str], width: int) -> Group:
     active = report.roles[0].active
     kill = f"kill -9 {active.pid}" if active and active.pid else "(nobody is active yet)"
     return Group(
-        replica_table(report.roles),
+        replica_table(report.roles, width=width),
         Text(f"To kill the active one, in another terminal:  {kill}"),
         Text(f"etcd at {','.join(endpoints)}, logs in {folder}/*/coordd.log; Ctrl-C ends all of it"),
     )

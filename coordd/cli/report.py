@@ -1,6 +1,6 @@
 """Reading a cluster's leadership from etcd, and showing it as a table or as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -10,12 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from coordd.etcd import EtcdClient, MemberStatus, prefix_end
-from coordd.etcd.version import version_warnings
+from coordd.etcd.version import version_headline, version_warnings
 from coordd.ha.status import ReplicaStatus, RoleStatus, lease_ids, role_status, tables_of
 from coordd.meta.layout import MetaLayout
 
 PIPE_WIDTH = 140
 ROLES = ("rootcoord", "datacoord", "querycoord")
+_NARROW = 125
+"""A console of fewer characters has no room for all columns side by side."""
+_COLUMNS = ("role", "replica", "state", "epoch", "address", "since", "lease", "pid", "lag", "synced")
+_WRAPPED = 10
+"""A date, and half of an address, in a table that is narrow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +32,17 @@ class ClusterReport:
     members: tuple[MemberStatus, ...]
 
     def warnings(self) -> list[str]:
-        """One sentence per etcd member or role that needs a person's attention."""
+        """One sentence for each thing that needs a person's attention."""
+        return self._warnings(version_warnings)
+
+    def headlines(self) -> list[str]:
+        """The same with one sentence for all the bugs of an etcd version: some have a dozen."""
+        return self._warnings(version_headline)
+
+    def _warnings(self, of_version: Callable[[str], list[str]]) -> list[str]:
         found = [f"etcd {member.endpoint}: {member.error}" for member in self.members if member.error]
         for version in sorted({member.version for member in self.members if member.version}):
-            found += version_warnings(version)
+            found += of_version(version)
         for role in self.roles:
             if role.active is None:
                 found.append(f"{role.role}: nobody is active{'' if role.standbys else ', nobody stands by'}")
@@ -76,22 +88,33 @@ def report_console(pipe_width: int = PIPE_WIDTH) -> Console:
     return console if console.is_terminal else Console(width=pipe_width)
 
 
-def replica_table(roles: Sequence[RoleStatus], title: str | None = None) -> Table:
-    """One row per replica.
+def replica_table(roles: Sequence[RoleStatus], title: str | None = None, *, width: int = PIPE_WIDTH) -> Table:
+    """One row per replica, for a console of so many characters.
 
     Columns: role, replica, state, epoch, address, since, seconds the lease has left, pid, and for a standby
-    by how many etcd revisions it was behind when it last reported, and whether it was following then.
+    by how many etcd revisions it was behind when it last reported, and whether it was following then. On a
+    narrow console address and date take two lines, and the pid is left out.
     """
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for column in ("role", "replica", "state", "epoch", "address", "since", "lease", "pid", "lag", "synced"):
-        right = column in ("epoch", "lease", "pid", "lag")
-        may_wrap = column in ("address", "since")
-        table.add_column(column, justify="right" if right else "left", no_wrap=not may_wrap, overflow="fold")
+    narrow = width < _NARROW
+    padding = (0, 0 if narrow else 1)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=padding)
+    shown = [at for at, column in enumerate(_COLUMNS) if not (narrow and column == "pid")]
+    for column in (_COLUMNS[at] for at in shown):
+        wraps = column in ("address", "since")
+        table.add_column(
+            column,
+            justify="right" if column in ("epoch", "lease", "pid", "lag") else "left",
+            no_wrap=not wraps,
+            overflow="fold",
+            min_width=_WRAPPED if wraps else None,
+        )
     for role in roles:
         for replica in role.replicas:
             # As Text: what a record holds is no markup, and [fd00::1]:53100 would be taken for some.
-            cells = (Text(cell) for cell in _cells(replica))
-            table.add_row(*cells, style="bold green" if replica.state == "ACTIVE" else None)
+            cells = _cells(replica)
+            table.add_row(
+                *(Text(cells[at]) for at in shown), style="bold green" if replica.state == "ACTIVE" else None
+            )
         if not role.replicas:
             table.add_row(role.role, "none", style="yellow")
     return table

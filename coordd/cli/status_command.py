@@ -68,7 +68,7 @@ async def _report_state(
     client: EtcdClient, layout: MetaLayout, roles: Sequence[str]
 ) -> tuple[dict[str, object], Show]:
     report = await read_report(client, layout, roles)
-    return report.as_dict(), lambda: _show_state(report)
+    return report.as_dict(), lambda: show_state(report)
 
 
 async def _report_history(
@@ -78,17 +78,21 @@ async def _report_history(
     return report.as_dict(), lambda: _show_history(report)
 
 
-def _show_state(report: ClusterReport) -> None:
+def show_state(report: ClusterReport) -> None:
+    """Print the table, and below it, in a few lines, what else there is to know."""
     console = report_console()
-    console.print(replica_table(report.roles))
+    console.print(replica_table(report.roles, width=console.width))
     for member in report.members:
         if not member.error:
             leader = ", leader" if member.is_leader else ""
             console.print(
                 Text(f"etcd {member.endpoint}: {member.version}{leader}, {member.db_size >> 10} KiB")
             )
-    for warning in report.warnings():
+    headlines, warnings = report.headlines(), report.warnings()
+    for warning in headlines:
         console.print(Text(f"warning: {warning}", style="yellow"))
+    if len(headlines) < len(warnings):
+        console.print(Text("`coordd status --json` lists all bugs", style="yellow"))
 
 
 def _show_history(report: HistoryReport) -> None:

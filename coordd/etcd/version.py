@@ -111,6 +111,14 @@ def version_warnings(version: str) -> list[str]:
     return found
 
 
+def version_headline(version: str) -> list[str]:
+    """`version_warnings` in at most one sentence, for those who need not know each bug."""
+    found = version_warnings(version)
+    if len(found) <= 1:
+        return found
+    return [f"etcd {version} has {len(found)} known data bugs; use {RECOMMENDED}"]
+
+
 def _parse(version: str) -> _Version | None:
     """Pre-releases count as their release's first version."""
     found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
