@@ -354,6 +354,8 @@ class ServedConnection:
         taken = (self._core.data_frames, self._link.unwritten) if self.full else None
         if self._standstill.seconds(taken, now) >= _STALLED_S:
             self._send_away(b"answers are not read")
+            if self._link.unwritten:  # nor will that be read, and the answers before it need memory
+                self._link.abort()
             return
         if self.full or self.arriving:
             self.look_after()

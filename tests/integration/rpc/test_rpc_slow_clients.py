@@ -156,6 +156,18 @@ async def test_who_takes_nothing_at_all_is_sent_away(
         assert await raw.ended() == []
 
 
+async def test_who_does_not_even_read_the_last_words_is_not_waited_for(
+    server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with greeted(server.port, {INITIAL_WINDOW_SIZE: MAX_WINDOW}) as raw:
+        raw.write(call(1, SLOW, b"") + window_update(0, 1 << 30))
+        await eventually(lambda: server.service.running == 1)
+        raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        monkeypatch.setattr(served_connection, "_STALLED_S", 0.1)
+        raw.write(asked(3, 300))
+        await eventually(lambda: server.service.cancelled == 1)
+
+
 async def test_a_call_that_waits_has_its_deadline(server: OwnServer) -> None:
     async with greeted(server.port, NO_WINDOW) as raw:
         await seen(raw, asked(1, 20))
