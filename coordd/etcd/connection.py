@@ -84,8 +84,10 @@ class Connection:
         """Send one serialized request and await its answer. Raises CallFailedError."""
         self._in_flight += 1
         try:
-            with self.question():
-                body = await self._channel.unary(method.path, request, metadata=metadata, timeout_s=timeout_s)
+            with self.question() as question:
+                body = await self._channel.unary(
+                    method.path, request, metadata=metadata, timeout_s=timeout_s, on_begin=question.ask
+                )
                 self.heard()
             return self.decoded(method, body)
         except CallFailed as failed:
@@ -94,15 +96,15 @@ class Connection:
             self._done()
 
     def question(self) -> "_Question":
-        """An answer is being waited for in this context: from now on silence counts.
+        """An answer is being waited for in this context: silence counts from when the question is asked.
 
-        It goes on counting over questions that time out. A question that is cancelled proves nothing, and one
-        that was never sent does not begin the count.
+        It goes on counting over questions that time out. A question that is cancelled proves nothing, and so
+        does one at which the server has not looked.
         """
         return _Question(self)
 
     def asked(self) -> bool:
-        """A question begins; whether silence is counted from this one on."""
+        """A question is sent; whether silence is counted from this one on."""
         self._questions += 1
         if self._silent_since is not None:
             return False
@@ -110,7 +112,7 @@ class Connection:
         return True
 
     def settled(self, *, proves_nothing: bool) -> None:
-        """A question ends, answered or not."""
+        """A question that was sent ends, answered or not."""
         if proves_nothing and self._questions == 1:
             self._silent_since = None
         self._questions -= 1
@@ -185,19 +187,26 @@ class Connection:
 class _Question:
     """See `Connection.question`. A generator would take several times as long, for each request."""
 
-    __slots__ = ("_connection", "_first")
+    __slots__ = ("_asked", "_connection", "_first")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._asked = self._first = False
 
-    def __enter__(self) -> None:
+    def ask(self) -> None:
+        """It is sent now, having waited for its turn perhaps."""
+        self._asked = True
         self._first = self._connection.asked()
+
+    def __enter__(self) -> "_Question":
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        unasked = self._first and isinstance(error, CallFailed) and not error.sent
-        self._connection.settled(proves_nothing=unasked or isinstance(error, asyncio.CancelledError))
+        if self._asked:
+            unseen = self._first and isinstance(error, CallFailed) and not error.sent
+            self._connection.settled(proves_nothing=unseen or isinstance(error, asyncio.CancelledError))
 
 
 class Stream:
@@ -212,7 +221,8 @@ class Stream:
     async def ask(self, message: Any, limit_s: float) -> Any:
         """Send one message and await the next one that arrives, within `limit_s`."""
         try:
-            with self._connection.question():
+            with self._connection.question() as question:
+                self._call.when_begun(question.ask)
                 return await self._ask(message, limit_s)
         except CallFailed as failed:
             raise self._connection.failed(self._method, failed) from failed

@@ -195,6 +195,8 @@ class Calls:
             self.refuse(reason)
             return
         self._begun[call.stream] = call
+        if call.on_begin is not None:
+            call.on_begin()
         if call.begin(self._core) > _LARGE:
             self._write_now()
         else:

@@ -177,10 +177,19 @@ class Channel:
         """The server's address as gRPC spells it, e.g. `ipv4:10.0.0.1:53100`."""
         return self._link.peername
 
-    async def unary(self, path: str, body: bytes, *, metadata: Metadata = (), timeout_s: float) -> bytes:
+    async def unary(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        metadata: Metadata = (),
+        timeout_s: float,
+        on_begin: Callable[[], None] | None = None,
+    ) -> bytes:
         """Call the method at `path` once, with one message for one. Safe to cancel: the server is told.
 
         While the server takes no more calls at once, or no more bytes, the call waits, within `timeout_s`.
+        `on_begin` is called when it waits no longer, in the step in which it is written.
 
         Raises:
             CallFailed: there is no answer; says why, and whether the server can have seen the call.
@@ -199,6 +208,7 @@ class Channel:
             deadline=deadline,
             max_receive_bytes=self._settings.max_receive_bytes,
         )
+        call.on_begin = on_begin
         self._calls.enter(call)
         timer = loop.call_at(deadline, self._expire, call)
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from coordd.http2.calls import Calls
@@ -93,6 +94,13 @@ class ClientStream(Exchange):
             self._core.open_window(self.stream)
             self._calls.write()
         return body
+
+    def when_begun(self, then: Callable[[], None]) -> None:
+        """Call `then` when the call begins, now if it has. Of several the last one is called."""
+        if self.stream:
+            then()
+        else:
+            self.on_begin = then
 
     def cancel(self) -> None:
         """End the call from this side; what has arrived is dropped. May be called at any time."""

@@ -7,6 +7,7 @@ order. Subclasses take the messages and the end.
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Final
 
 from coordd.http2.connection import Http2Connection
@@ -26,13 +27,15 @@ class Exchange(ABC):
     Attributes:
         stream: its stream; 0 while nothing of it has been written.
         over: whether it has ended; nothing that arrives later counts.
+        on_begin: is called when it begins, which may be long after it was made.
     """
 
-    __slots__ = ("_http_status", "_max_receive_bytes", "_reader", "over", "stream")
+    __slots__ = ("_http_status", "_max_receive_bytes", "_reader", "on_begin", "over", "stream")
 
     def __init__(self, max_receive_bytes: int | None) -> None:
         self.stream = 0
         self.over = False
+        self.on_begin: Callable[[], None] | None = None
         self._max_receive_bytes = max_receive_bytes
         self._http_status = ""
         self._reader: MessageReader | None = None

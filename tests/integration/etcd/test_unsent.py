@@ -104,3 +104,29 @@ async def fails(call: Coroutine[Any, Any, object]) -> Verdict:
     assert isinstance(error, errors.RequestTimeout)
     assert isinstance(error, errors.NotSentInTime) == (caught.value.failure.verdict is Verdict.NOT_TAKEN)
     return caught.value.failure.verdict
+
+
+async def test_no_silence_is_counted_while_a_question_waits_for_its_turn(narrow: ScriptedServer) -> None:
+    [endpoint] = parse_endpoints((narrow.address,), tls=False)
+    connection = await dial(endpoint, None, 10)
+    nothing = rpc.RangeRequest(key=b"k").SerializeToString()
+    said = rpc.WatchResponse(header=HEADER).SerializeToString()
+    async with connection.stream(WATCH, ()) as first:
+        await eventually(begun(narrow, WATCH.path))
+        async with asyncio.TaskGroup() as group, connection.stream(WATCH, ()) as second:
+            watch = group.create_task(second.ask(rpc.WatchRequest(), 30), name="watch")
+            read = group.create_task(connection.unary(RANGE, nothing, (), 30), name="read")
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert connection.silence_s == 0.0
+            first.end()
+            await eventually(begun(narrow, WATCH.path, WATCH.path))
+            assert connection.silence_s > 0.0
+            narrow.connections[0].answer(3, said)
+            assert (await watch).header.revision == 7
+            await eventually(begun(narrow, WATCH.path, WATCH.path, RANGE.path))
+            assert connection.silence_s > 0.0
+            narrow.connections[0].answer(5, NOTHING_FOUND)
+            assert (await read).header.revision == 7
+    assert connection.silence_s == 0.0
+    connection.close()
