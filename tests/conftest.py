@@ -1,6 +1,8 @@
 """Shared fixtures."""
 
+import os
 import signal
+import sys
 
 from hypothesis import HealthCheck, settings
 
@@ -10,5 +12,10 @@ settings.load_profile("coordd")
 
 # A run in the background of a shell (CI) inherits an ignored SIGINT, and so would the processes under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests start hundreds of processes. A machine where Python keeps no bytecode (a container's environment often
+# says so) would compile coordd for each of them, which takes as long again as all else until it serves.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 pytest_plugins = ("tests.support.etcd",)

@@ -21,7 +21,7 @@ def copy_of_project(folder: Path) -> Path:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "recorded"))
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("recorded"))
         else:
             shutil.copy(source, folder / name)
     return folder
