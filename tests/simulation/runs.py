@@ -14,12 +14,16 @@ COLLECT_EVERY = 20
 
 def run_chunks(start: int, runs: int, jobs: int) -> Iterator[tuple[int, list[int]]]:
     """Run `runs` seeds from `start` on `jobs` cores; yields for each chunk how many ran and which failed."""
-    ranges = [range(first, min(first + CHUNK, start + runs)) for first in range(start, start + runs, CHUNK)]
     if jobs == 1:
-        yield from map(run_range, ranges)
+        yield from map(run_range, chunks(start, runs))
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(run_range, ranges)
+        yield from pool.map(run_range, chunks(start, runs))
+
+
+def chunks(start: int, runs: int) -> list[range]:
+    """The seeds of `runs` runs from `start`, in pieces that a process takes at a time."""
+    return [range(first, min(first + CHUNK, start + runs)) for first in range(start, start + runs, CHUNK)]
 
 
 def run_range(seeds: range) -> tuple[int, list[int]]:

@@ -7,6 +7,7 @@ seeds towards it; most are found without.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from coordd.ha import election as el
 from coordd.ha import election_events as ev
 from coordd.ha.guard import ServeGuard
+from tests.support.ahead import parameters
 
 from .coordd_model import Compares, CoorddProcess, Session
 from .etcd_model import HEARTBEAT
@@ -396,10 +398,23 @@ def first_violation(planted: Planted) -> tuple[int, str] | None:
     return None
 
 
+def look_for(name: str) -> tuple[int, str] | None:
+    """`first_violation` of the bug of that name: a process can be told a name."""
+    return first_violation(BUGS[name])
+
+
+@pytest.fixture(scope="module")
+def finds(
+    request: pytest.FixtureRequest, pool: ProcessPoolExecutor
+) -> dict[str, Future[tuple[int, str] | None]]:
+    """What is found of each bug."""
+    return {name: pool.submit(look_for, name) for name in parameters(request, "name")}
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", BUGS)
-def test_planted_bug_is_found(name: str) -> None:
-    found = first_violation(BUGS[name])
+def test_planted_bug_is_found(name: str, finds: dict[str, Future[tuple[int, str] | None]]) -> None:
+    found = finds[name].result()
 
     assert found is not None, f"{ENOUGH_SEEDS} seeds do not find it"
     assert found[1].startswith(BUGS[name].broken)

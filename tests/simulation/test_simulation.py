@@ -5,6 +5,7 @@
 """
 
 from collections import Counter
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from typing import get_args
 
@@ -21,9 +22,11 @@ from coordd.ha.election_events import (
     State,
     TermCause,
 )
+from tests.support.ahead import parameters
 
 from .__main__ import main
 from .coordd_model import CoorddProcess, Session
+from .runs import chunks, run_range
 from .scenario import LONG, LOUD, QUIET
 from .test_planted_bugs import BUGS, first_violation
 from .world import Parts, World, run_seed, transcript_of
@@ -33,13 +36,28 @@ RUNS_PER_SHARD = 1000
 EVENTFUL_RUNS = 2000
 
 
+@pytest.fixture(scope="module")
+def shards(
+    request: pytest.FixtureRequest, pool: ProcessPoolExecutor
+) -> dict[int, Future[tuple[int, list[int]]]]:
+    """How many runs each shard had, and which failed."""
+    ranges = {
+        shard: range(shard * RUNS_PER_SHARD, (shard + 1) * RUNS_PER_SHARD)
+        for shard in parameters(request, "shard")
+    }
+    return {shard: pool.submit(run_range, seeds) for shard, seeds in ranges.items()}
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_promises_hold(shard: int) -> None:
-    for seed in range(shard * RUNS_PER_SHARD, (shard + 1) * RUNS_PER_SHARD):
-        failure = run_seed(seed)
-        if failure is not None:
-            pytest.fail(f"{failure}\nreplay: python -m tests.simulation --seed {seed} --trace", pytrace=False)
+def test_promises_hold(shard: int, shards: dict[int, Future[tuple[int, list[int]]]]) -> None:
+    runs, failed = shards[shard].result()
+    if failed:
+        failure = f"{run_seed(failed[0])}\nfailing seeds: {failed}"
+        pytest.fail(
+            f"{failure}\nreplay: python -m tests.simulation --seed {failed[0]} --trace", pytrace=False
+        )
+    assert runs == RUNS_PER_SHARD
 
 
 class Diary(Session):
@@ -75,17 +93,23 @@ class Diary(Session):
         super()._end(reason)
 
 
-@pytest.mark.timeout(180)
-def test_runs_are_eventful() -> None:
+def diary_of(seeds: range) -> Counter[str]:
+    """All that happens in these runs, and how often."""
     seen = Counter[str]()
     parts = Parts(session=partial(Diary, seen))
-    for seed in range(EVENTFUL_RUNS):
+    for seed in seeds:
         world = World(seed, parts)
         world.run()
         seen["answers"] += world.invariants.answers
         seen["answers of an heir to what a former active held"] += world.invariants.forwarded
         seen[f"theme: {world.scenario.theme}"] += 1
         seen["terms"] += len({view.active_mod_revision for view in world.etcd.history} - {0})
+    return seen
+
+
+@pytest.mark.timeout(180)
+def test_runs_are_eventful(pool: ProcessPoolExecutor) -> None:
+    seen = sum(pool.map(diary_of, chunks(0, EVENTFUL_RUNS)), Counter[str]())
 
     assert seen["answers"] > EVENTFUL_RUNS * 5
     assert seen["terms"] > EVENTFUL_RUNS * 2
