@@ -7,8 +7,10 @@ Order, as Milvus' own servers have it: unknown method, undecodable request, `clu
 header, state. Then, for guarded methods, the serve guard: before the handler starts and again before its
 answer leaves, because the process may have been stopped in between. A guard that has passed holds the call
 until the replica may serve again, bounded by the caller's deadline; the end of the term fails it with
-UNAVAILABLE, so that the caller looks the coordinator up anew. While leadership is on its way out new calls
-wait, and after a handover they are forwarded to the heir, as they came.
+UNAVAILABLE, so that the caller looks the coordinator up anew. So an answer that was held is not out of date:
+it leaves only if a heartbeat was committed in the very epoch in which its handler began, and as long as that
+lasts nobody else writes. While leadership is on its way out new calls wait, and after a handover they are
+forwarded to the heir, as they came.
 """
 
 import asyncio
