@@ -18,7 +18,6 @@ from coordd.http2.client_stream import ClientStream
 from coordd.http2.dial import open_path, open_socket
 from coordd.http2.exchange import TOO_LATE, Exchange, Unary
 from coordd.http2.link import H2, Keepalive, Link
-from coordd.http2.messages import frame_message
 from coordd.http2.outcome import CallFailed, not_sent
 from coordd.http2.owner import Side
 from coordd.http2.request_head import Metadata, RequestHeads
@@ -203,7 +202,7 @@ class Channel:
         deadline = loop.time() + timeout_s
         call = Unary(
             self._heads.head(path, metadata, timeout_s),
-            frame_message(body),
+            body,
             loop.create_future(),
             deadline=deadline,
             max_receive_bytes=self._settings.max_receive_bytes,

@@ -11,10 +11,14 @@ from collections.abc import Callable
 from typing import Final
 
 from coordd.http2.connection import Http2Connection
-from coordd.http2.messages import IDENTITY, MessageError, MessageReader
+from coordd.http2.messages import IDENTITY, MessageError, MessageReader, frame_head, frame_message
 from coordd.http2.outcome import CallFailed, after_sending, of_http, of_trailers
 from coordd.http2.owner import Field
 from coordd.http2.status import CANCELLED, DEADLINE_EXCEEDED, INTERNAL
+
+_LARGE: Final = 1 << 16
+"""A request of more bytes is not copied to have its head before it: several servers may be sent the same one,
+of megabytes."""
 
 Headers = list[Field]
 TOO_LATE: Final = "Deadline Exceeded"
@@ -119,7 +123,7 @@ class Unary(Exchange):
         deadline: float,
         max_receive_bytes: int | None,
     ) -> None:
-        """`block`: the encoded headers; `request`: the framed message; `deadline`: by the loop's clock."""
+        """`block`: the encoded headers; `request`: the message, only read; `deadline`: as the loop has it."""
         super().__init__(max_receive_bytes)
         self.answer = answer
         self._block = block
@@ -129,9 +133,14 @@ class Unary(Exchange):
 
     def begin(self, core: Http2Connection) -> int:
         request, self._request = self._request, b""
+        size = len(request)
         core.send_headers(self.stream, self._block)
-        core.send_data(self.stream, request, end=True)
-        return len(request)
+        if size > _LARGE:
+            core.send_data(self.stream, frame_head(size))
+            core.send_data(self.stream, request, end=True)
+        else:
+            core.send_data(self.stream, frame_message(request), end=True)
+        return size
 
     def message(self, body: bytes) -> None:
         if self._body is None:

@@ -32,6 +32,11 @@ class MessageError(Exception):
         self.message = text
 
 
+def frame_head(size: int) -> bytes:
+    """What precedes a message of so many bytes, uncompressed, in the data of a stream."""
+    return _HEAD.pack(0, size)
+
+
 def frame_message(body: bytes) -> bytes:
     """One message, uncompressed, as it stands in the data of a stream."""
     return _HEAD.pack(0, len(body)) + body

@@ -1,6 +1,7 @@
 """A client's calls against the server's end of the same connection, both in memory."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -71,16 +72,15 @@ class Wire:
 
     def call(self, body: bytes = b"ask", max_bytes: int | None = None) -> Unary:
         """A call, begun if there is room."""
-        loop = asyncio.get_running_loop()
-        made = Unary(
-            HEAD,
-            frame_message(body),
-            loop.create_future(),
-            deadline=loop.time() + 60,
-            max_receive_bytes=max_bytes,
-        )
-        self.calls.enter(made)
+        made = self.enter(body, max_bytes)
         self.carry()
+        return made
+
+    def enter(self, body: bytes | bytearray, max_bytes: int | None = None) -> Unary:
+        """A call of which nothing has come to the server so far."""
+        loop = asyncio.get_running_loop()
+        made = Unary(HEAD, body, loop.create_future(), deadline=loop.time() + 60, max_receive_bytes=max_bytes)
+        self.calls.enter(made)
         return made
 
     def stream(self) -> ClientStream:
@@ -115,6 +115,22 @@ async def test_a_call_goes_out_and_its_answer_comes_back() -> None:
     wire.answer(1, b"answer")
     assert call.answer.result() == b"answer"
     assert (len(wire.calls), wire.client.streams, wire.server.streams) == (0, 0, 0)
+
+
+async def test_a_large_request_is_not_copied_for_each_server_that_is_sent_it() -> None:
+    size = 4_000_000
+    request = bytearray(b"x" * size)
+    wires = [Wire() for _ in range(5)]
+    tracemalloc.start()
+    try:
+        for wire in wires:
+            wire.enter(request)
+        assert tracemalloc.get_traced_memory()[1] < size
+    finally:
+        tracemalloc.stop()
+    for wire in wires:
+        wire.carry()
+        assert wire.bodies == {1: frame_message(bytes(request))}
 
 
 async def test_calls_beyond_what_the_server_takes_wait_and_begin_in_their_order() -> None:
