@@ -189,6 +189,23 @@ def default_guard(ops: Sequence[Write]) -> str:
     return next((op.key for op in ops if isinstance(op, Put)), ops[0].key)
 
 
+class Room:
+    """What there is room for in one transaction of at most `max_ops` writes."""
+
+    def __init__(self, max_ops: int = MAX_TXN_OPS) -> None:
+        self._ops = max_ops
+        self._bytes = MAX_REQUEST_BYTES - FRAME_BYTES
+
+    def take(self, group: Sequence[Write]) -> bool:
+        """Whether there is room for these writes too; they take it."""
+        size = _size(group)
+        if len(group) > self._ops or size > self._bytes:
+            return False
+        self._ops -= len(group)
+        self._bytes -= size
+        return True
+
+
 def split(groups: Iterable[Sequence[Write]], *, max_ops: int = MAX_TXN_OPS) -> list[tuple[Write, ...]]:
     """Cut writes into transactions that etcd takes, for callers to whom the order does not matter.
 
@@ -199,18 +216,17 @@ def split(groups: Iterable[Sequence[Write]], *, max_ops: int = MAX_TXN_OPS) -> l
     """
     batches: list[tuple[Write, ...]] = []
     batch: list[Write] = []
-    size = 0
+    room = Room(max_ops)
     for group in groups:
-        group_size = sum(map(_size, group))
-        if len(group) > max_ops or group_size > MAX_REQUEST_BYTES - FRAME_BYTES:
-            raise TransactionTooLarge(f"{len(group)} operations of {group_size} bytes must stay together")
-        if batch and (
-            len(batch) + len(group) > max_ops or size + group_size > MAX_REQUEST_BYTES - FRAME_BYTES
-        ):
-            batches.append(tuple(batch))
-            batch, size = [], 0
+        if not room.take(group):
+            if batch:
+                batches.append(tuple(batch))
+            batch, room = [], Room(max_ops)
+            if not room.take(group):
+                raise TransactionTooLarge(
+                    f"{len(group)} operations of {_size(group)} bytes must stay together"
+                )
         batch += group
-        size += group_size
     return [*batches, tuple(batch)] if batch else batches
 
 
@@ -224,7 +240,11 @@ def found_values(reads: Sequence[Get], result: TxnResult) -> dict[str, KeyValue 
     return values
 
 
-def _size(op: Write) -> int:
-    """The key counts twice: it is written, and read if the transaction loses."""
-    value = op.value if isinstance(op, Put) else b""
-    return 2 * len(op.key.encode("utf-8", "surrogateescape")) + len(value) + OP_BYTES
+def _size(group: Iterable[Write]) -> int:
+    """Bytes; a key counts twice: it is written, and read if the transaction loses."""
+    return sum(
+        2 * len(op.key.encode("utf-8", "surrogateescape"))
+        + (len(op.value) if isinstance(op, Put) else 0)
+        + OP_BYTES
+        for op in group
+    )

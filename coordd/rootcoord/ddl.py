@@ -1,11 +1,15 @@
-"""Metadata changes of one term, one after the other: decide, commit, decide again if the state was another.
+"""Metadata changes of one term: decide, commit, decide again if the state was another.
 
-Milvus' RootCoord has one queue and one worker for all of them; here too they take turns, in order of arrival,
-so each is decided upon the outcome of the one before. The tables are the state; a change is a transaction
-under the fence that also rewrites the mark (`coordd.meta.tables.ddl_mark`). Turns alone would not do: a
-change whose caller went away, or whose outcome stayed unknown, may still be on its way to etcd when the next
-has its turn. So that one first rewrites the mark alone: the late one is then in etcd, and is waited for, or
-never will be. So what is answered after an unknown outcome holds, even if it took no write.
+Milvus' RootCoord has one queue and one worker for all of them, and the next change waits until the one before
+has ended in all components. Here only transactions take turns, in order of arrival, so each is decided upon
+the outcome of the one before. Changes that need not see each other, such as those of different collections,
+share a turn and a transaction if they wait at the same time (`coordd.rootcoord.batch`).
+
+The tables are the state; a change is a transaction under the fence that also rewrites the mark
+(`coordd.meta.tables.ddl_mark`). Turns alone would not do: a change whose caller went away, or whose outcome
+stayed unknown, may still be on its way to etcd when the next has its turn. So that one first rewrites the
+mark alone: the late one is then in etcd, and is waited for, or never will be. So what is answered after an
+unknown outcome holds, even if it took no write.
 
 **Repeated calls.** A term may end between a change and its answer; the caller then repeats the call, which in
 Milvus is refused if it is no idempotent one (the database exists already). So the mark also carries which
@@ -23,16 +27,18 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/scheduler.go.
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
+from coordd.clock import boottime
 from coordd.errors import CoorddError
 from coordd.etcd import Put
 from coordd.etcd.errors import OutcomeUnknown
 from coordd.log import get_logger
-from coordd.meta.commit import CommitConflict, FencedCommitter
+from coordd.meta.commit import CommitConflict, CommitsOverloaded, FencedCommitter
 from coordd.meta.key_locks import KeyLocks
 from coordd.meta.tables.ddl_mark import CALLS_KEPT_S, DdlMark
 from coordd.meta.transaction import Write
+from coordd.rootcoord.batch import About, Batch, Chosen, Decide, Member, NotTaken, choose
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.tso import physical_of
@@ -42,9 +48,6 @@ log = get_logger("coordd.rootcoord.ddl")
 
 QUEUE_MAX = 10_240
 """Changes that wait for their turn; Milvus' queue is as long."""
-
-Decide: TypeAlias = Callable[[Stamp], Sequence[Write]]
-"""From the tables as they are now to the writes, at most once called per attempt; must not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Ddl:
         self._oracle = oracle
         self._mark = mark
         self._turns = KeyLocks(QUEUE_MAX)
+        self._gathering: Batch | None = None  # waits for its turn, and may be joined
         self._settled = True  # no transaction of ours may still be on its way
         self._inherited = mark.calls
         self._unsure: set[str] = set()  # calls that were broken off, or whose outcome was not known
@@ -96,6 +100,21 @@ class Ddl:
         async with self._turns.hold((self._mark.key,), deadline=deadline):
             return await self._until_decided(decide, deadline, asked)
 
+    async def carry_out_beside(self, decide: Decide, *, about: About, deadline: float) -> int:
+        """As `carry_out`, perhaps in one transaction with changes about something else.
+
+        If it is cancelled before it has its turn nothing is done. Raises what `carry_out` does.
+        """
+        while True:
+            batch = self._gathering
+            if batch is None or batch.full:
+                return await self._lead(decide, about, deadline)
+            member = batch.join(decide, about, deadline)
+            try:
+                return await member.outcome
+            except NotTaken:
+                log.debug("a change waits for another turn")
+
     @asynccontextmanager
     async def turn(self, *, deadline: float) -> AsyncIterator["Turn"]:
         """Several changes, none of anybody else in between; only as many as others can wait for.
@@ -106,6 +125,73 @@ class Ddl:
         """
         async with self._turns.hold((self._mark.key,), deadline=deadline):
             yield Turn(self._until_decided)
+
+    async def _lead(self, decide: Decide, about: About, deadline: float) -> int:
+        """Wait for a turn, and carry out with it all who have come to share it."""
+        batch = self._gathering = Batch()
+        member = batch.join(decide, about, deadline)
+        try:
+            async with self._turns.hold((self._mark.key,), deadline=deadline):
+                self._close(batch)
+                waiting: Sequence[Member] = batch.members
+                while waiting:
+                    waiting = await self._share(waiting)
+        finally:
+            self._close(batch)
+            batch.dissolve()
+        return await member.outcome
+
+    def _close(self, batch: Batch) -> None:
+        if self._gathering is batch:
+            self._gathering = None
+
+    async def _share(self, members: Sequence[Member]) -> Sequence[Member]:
+        """Make one transaction of those who still wait; returns who is not carried out yet."""
+        now = boottime()
+        for member in members:
+            if member.deadline <= now:
+                member.fail(CommitsOverloaded("no turn for the change in time"))
+        waiting = [member for member in members if not member.outcome.done()]
+        if not waiting:
+            return ()
+        deadline = max(member.deadline for member in waiting)
+        try:
+            if not self._settled:
+                await self._commit((), await self._stamp(deadline), deadline)
+            stamps = [await self._stamp(deadline) for _ in waiting]
+            chosen = choose(waiting, stamps)
+            return await self._commit_together(chosen, stamps[-1], deadline)
+        except CommitConflict as conflict:
+            log.warning("metadata is not as it was known, deciding again", reason=str(conflict))
+            try:
+                await self._committer.until_seen(conflict, deadline=deadline)
+            except CommitConflict as error:
+                return _all_failed(waiting, error)
+            return waiting
+        except Exception as error:  # noqa: BLE001 - told to all who wait, whatever it is
+            return _all_failed(waiting, error)
+
+    async def _commit_together(self, chosen: Chosen, stamp: Stamp, deadline: float) -> Sequence[Member]:
+        """Returns who is left.
+
+        Raises:
+            CommitConflict: nothing was written, nobody was told.
+        """
+        if not chosen.taken:
+            return chosen.left
+        try:
+            revision = await self._commit(chosen.writes, stamp, deadline)
+        except CommitConflict:
+            raise
+        except Exception as error:  # noqa: BLE001 - told to those it concerns, whatever it is
+            _all_failed(chosen.taken, error)
+        except BaseException:
+            _all_failed(chosen.taken, OutcomeUnknown("given up before it was known whether it was written"))
+            raise
+        else:
+            for member in chosen.taken:
+                member.succeed(revision)
+        return chosen.left
 
     async def _until_decided(self, decide: Decide, deadline: float, asked: Asked | None) -> int:
         while True:
@@ -182,6 +268,12 @@ class Turn:
     async def carry_out(self, decide: Decide, *, deadline: float, asked: Asked | None = None) -> int:
         """As `Ddl.carry_out`; `deadline` is for this change."""
         return await self._do(decide, deadline, asked)
+
+
+def _all_failed(members: Sequence[Member], error: Exception) -> Sequence[Member]:
+    for member in members:
+        member.fail(error)
+    return ()
 
 
 def _seconds(timestamp: int) -> int:

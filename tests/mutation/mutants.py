@@ -195,6 +195,20 @@ MUTANTS: Final = (
         ("tests/unit/rootcoord/test_repetitions.py",),
     ),
     Mutant(
+        "changes of one thing do not share a transaction",
+        "coordd/rootcoord/batch.py",
+        "        subjects.add(about)\n",
+        "",
+        ("tests/unit/rootcoord/test_ddl.py",),
+    ),
+    Mutant(
+        "an outcome that nobody knows is told to all of a transaction",
+        "coordd/rootcoord/ddl.py",
+        "            _all_failed(chosen.taken, OutcomeUnknown(",
+        "            _all_failed((), OutcomeUnknown(",
+        ("tests/unit/rootcoord/test_ddl.py",),
+    ),
+    Mutant(
         "a restored name that another has made meanwhile",
         "coordd/rootcoord/access/backup.py",
         "all(users.encrypted_password(user.user) == user.password for user in part.users)",

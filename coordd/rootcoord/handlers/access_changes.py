@@ -23,7 +23,8 @@ from coordd.log import get_logger
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.meta.transaction import Write, split
-from coordd.rootcoord.ddl import Asked, Ddl, Decide, Turn
+from coordd.rootcoord.batch import Decide
+from coordd.rootcoord.ddl import Asked, Ddl, Turn
 from coordd.rootcoord.errors import elsewhere
 from coordd.rootcoord.handlers.changing import change, deadline_of
 from coordd.rootcoord.oracle import TermOverError

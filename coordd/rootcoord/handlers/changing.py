@@ -6,7 +6,8 @@ from hashlib import blake2b
 from coordd import clock
 from coordd.meta.commit import TIMEOUT_S
 from coordd.pb.common_pb2 import MsgBase
-from coordd.rootcoord.ddl import Asked, Changes, Decide
+from coordd.rootcoord.batch import Decide
+from coordd.rootcoord.ddl import Asked, Changes
 from coordd.rootcoord.errors import elsewhere
 from coordd.rootcoord.oracle import NotHandedOutError, TermOverError
 from coordd.rpc.call import Call

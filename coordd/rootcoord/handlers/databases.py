@@ -29,8 +29,9 @@ from coordd.pb.root_coord_pb2 import (
     ShowCollectionIDsRequest,
     ShowCollectionIDsResponse,
 )
+from coordd.rootcoord.batch import Decide
 from coordd.rootcoord.databases import plan_alter, plan_create, plan_drop
-from coordd.rootcoord.ddl import Asked, Ddl, Decide
+from coordd.rootcoord.ddl import Asked, Ddl
 from coordd.rootcoord.errors import no_database
 from coordd.rootcoord.handlers.changing import asked_by, change
 from coordd.rpc.call import Call

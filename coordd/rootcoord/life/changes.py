@@ -7,6 +7,7 @@ from functools import partial
 from typing import TypeAlias
 
 from coordd.log import get_logger
+from coordd.meta.tables import DEFAULT_DB_NAME
 from coordd.pb.milvus_pb2 import (
     CreateCollectionRequest,
     CreatePartitionRequest,
@@ -71,7 +72,7 @@ class Life:
         def plan(stamp: Stamp) -> Change:
             return plan_drop(means.tables, means.layout, request, stamp.timestamp)
 
-        drop = Planned(means, plan, collection_end, deadline, drops_collection=True)
+        drop = Planned(means, plan, collection_end, deadline, *_names(request), drops_collection=True)
         await self._carry_out("drop collection", request, lambda: dropping(drop), deadline)
 
     async def create_partition(self, request: CreatePartitionRequest, deadline: float) -> None:
@@ -82,7 +83,7 @@ class Life:
             limit = means.config().settings.root_coord.max_partition_num
             return plan_create_partition(means.tables, means.layout, request, stamp, limit=limit)
 
-        partition = Planned(means, plan, partition_end, deadline - STEP_MARGIN_S)
+        partition = Planned(means, plan, partition_end, deadline - STEP_MARGIN_S, *_names(request))
         await self._carry_out("create partition", request, lambda: making(partition), deadline)
 
     async def drop_partition(self, request: DropPartitionRequest, deadline: float) -> None:
@@ -98,7 +99,7 @@ class Life:
                 default_partition=means.default_partition,
             )
 
-        drop = Planned(means, plan, partition_end, deadline)
+        drop = Planned(means, plan, partition_end, deadline, *_names(request))
         await self._carry_out("drop partition", request, lambda: dropping(drop), deadline)
 
     async def go_on(self, first_id: int) -> None:
@@ -128,5 +129,10 @@ class Life:
         self, name: str, request: Request, decide: Callable[[], Operation | None], deadline: float
     ) -> None:
         """Under the collection's name: changes of one collection take turns."""
-        key = f"{request.db_name or 'default'}/{request.collection_name}"
+        key = "/".join(_names(request))
         await self._means.operations.carry_out(f"{name} {key}", [key], decide, deadline=deadline)
+
+
+def _names(request: Request) -> tuple[str, str]:
+    """Of the database, and in it of the collection, or an alias."""
+    return request.db_name or DEFAULT_DB_NAME, request.collection_name

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from coordd.log import get_logger
 from coordd.meta.transaction import Write
 from coordd.rootcoord import messages
+from coordd.rootcoord.batch import Decide
 from coordd.rootcoord.channels import Channels
 from coordd.rootcoord.collections import (
     Change,
@@ -99,7 +100,7 @@ class Creation:
             return transactions[done]
 
         while done < count:
-            await means.commit(decide, self.deadline)
+            await self._commit(decide)
             done += 1
 
     async def _forget_and_watch(self) -> None:
@@ -119,9 +120,8 @@ class Creation:
 
     async def _finish(self) -> None:
         means = self.means
-        await means.commit(
-            lambda stamp: plan_finish(means.tables, means.layout, self._collection_id, stamp.timestamp),
-            self.deadline,
+        await self._commit(
+            lambda stamp: plan_finish(means.tables, means.layout, self._collection_id, stamp.timestamp)
         )
         log.info(
             "collection created",
@@ -129,6 +129,10 @@ class Creation:
             collection=self.definition.name,
             collection_id=self._collection_id,
         )
+
+    async def _commit(self, decide: Decide) -> None:
+        where = self.definition
+        await self.means.commit_beside(decide, self.deadline, db_name=where.db_name, name=where.name)
 
     async def _undo(self) -> None:
         if self._collection_id:

@@ -8,10 +8,11 @@ from coordd.clock import boottime
 from coordd.config import LoadedConfig
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
+from coordd.rootcoord.batch import Decide
 from coordd.rootcoord.broadcast import Broadcaster
 from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.collections import Change, Limits
-from coordd.rootcoord.ddl import Ddl, Decide
+from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.life.word import Word
 from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operations
@@ -76,6 +77,20 @@ class Means:
         A write of unknown outcome is settled first. `deadline`: by default that of a step in the background.
         """
         return await self.ddl.carry_out(decide, deadline=soon() if deadline is None else deadline)
+
+    async def commit_beside(self, decide: Decide, deadline: float, *, db_name: str, name: str) -> int:
+        """As `commit`; other collections' changes may share the transaction.
+
+        `db_name`, `name`: of the collection that it is about, which `decide` may be about to make.
+        """
+
+        def about() -> str:
+            """One collection may have several names."""
+            database = self.tables.databases.by_name(db_name)
+            row = None if database is None else self.tables.resolve(database.id, name)
+            return f"{db_name}/{name}" if row is None else str(row.collection_id)
+
+        return await self.ddl.carry_out_beside(decide, about=about, deadline=deadline)
 
     async def settle(self) -> None:
         """Return when it is known what has become of all earlier writes."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from coordd.meta.transaction import Write
+from coordd.rootcoord.batch import Decide
 from coordd.rootcoord.collections import Change, plan_finish_partition
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
@@ -34,13 +35,16 @@ class Planned(Generic[End]):
     """One request on its way.
 
     `plan` decides what to write, or refuses; it is asked again if the metadata is not as it was known.
-    `ends`: the end of what a change makes or marks. `deadline`: seconds on CLOCK_BOOTTIME.
+    `ends`: the end of what a change makes or marks. `deadline`: seconds on CLOCK_BOOTTIME. `db_name`, `name`:
+    the collection, or an alias of it.
     """
 
     means: Means
     plan: Callable[[Stamp], Change]
     ends: Callable[[Means, Change], End | None]
     deadline: float
+    db_name: str
+    name: str
     drops_collection: bool = False
     _change: Change = field(default=Change((), ""), init=False)  # planned last, written or not
     _word: Word | None = field(default=None, init=False)  # that was begun last
@@ -53,7 +57,7 @@ class Planned(Generic[End]):
 
     async def write(self) -> None:
         """Carry the plan out."""
-        self._revision = await self.means.commit(self._decide, self.deadline)
+        self._revision = await self._commit(self._decide)
 
     async def write_and_tell(self, then: Callable[[], Sequence[Write]] | None = None) -> None:
         """Carry the plan out, or write what comes `then`, and tell the proxies beside that."""
@@ -67,12 +71,15 @@ class Planned(Generic[End]):
                     begin(self._word)
                 return writes
 
-            self._revision = await self.means.commit(decide, self.deadline)
+            self._revision = await self._commit(decide)
 
     async def forget(self) -> None:
         """Tell the proxies, but for those who know."""
         word = self._new_word() if self._word is None else self._word
         await word.spread(self._revision)
+
+    async def _commit(self, decide: Decide) -> int:
+        return await self.means.commit_beside(decide, self.deadline, db_name=self.db_name, name=self.name)
 
     def _decide(self, stamp: Stamp) -> Sequence[Write]:
         self._change, self._revision = self.plan(stamp), 0

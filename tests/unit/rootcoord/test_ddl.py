@@ -5,20 +5,22 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import pytest
 
 from coordd.clock import boottime
-from coordd.etcd import Compare, EtcdClient
+from coordd.etcd import Compare, EtcdClient, Put
 from coordd.etcd.errors import OutcomeUnknown
 from coordd.meta import commit as commit_module
 from coordd.meta.codecs import TOMBSTONE
 from coordd.meta.commit import CommitConflict, CommitsOverloaded, FencedCommitter, FenceLost
 from coordd.meta.fold import Fold
 from coordd.meta.tables import RootCoordTables
+from coordd.meta.transaction import Write
 from coordd.pb.etcd_meta_pb2 import DatabaseInfo
-from coordd.rootcoord.databases import plan_create, plan_drop
+from coordd.rootcoord.databases import Stamp, plan_create, plan_drop
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.oracle import Oracle, TermOverError
@@ -30,6 +32,7 @@ from tests.unit.meta.samples import LAYOUT, database_value
 ACTIVE = LAYOUT.session("rootcoord")
 SOON_S = 5.0
 SHORTLY_S = 0.03
+A_WHILE_S = 0.5
 FUZZ_RUNS = 40
 NOW_MS = 1_795_640_883_000
 
@@ -64,6 +67,22 @@ class Scene:
     async def drop(self, name: str, *, within_s: float = SOON_S) -> int:
         return await self.ddl.carry_out(
             lambda stamp: plan_drop(self.tables, LAYOUT, name, stamp), deadline=boottime() + within_s
+        )
+
+    async def create_beside(self, name: str, *, within_s: float = SOON_S) -> int:
+        """As `create`, but others may share the transaction."""
+        return await self.ddl.carry_out_beside(
+            lambda stamp: plan_create(self.tables, LAYOUT, name, stamp, limit=self.limit, now_ns=7),
+            about=lambda: name,
+            deadline=boottime() + within_s,
+        )
+
+    async def drop_beside(self, name: str, *, within_s: float = SOON_S) -> int:
+        """As `drop`, but others may share the transaction."""
+        return await self.ddl.carry_out_beside(
+            lambda stamp: plan_drop(self.tables, LAYOUT, name, stamp),
+            about=lambda: name,
+            deadline=boottime() + within_s,
         )
 
     def in_etcd(self) -> list[str]:
@@ -223,6 +242,147 @@ class TestLateTransactions:
         assert scene.in_etcd() == scene.in_tables() == ["a"]
 
 
+class TestTogether:
+    """Those that wait at the same time share a turn and a transaction."""
+
+    async def held_up(self, scene: Scene) -> asyncio.Task[int]:
+        """A change that has the turn, and gets no answer from etcd until `scene.etcd.faults` are cleared."""
+        scene.etcd.faults += [delay_request] * 1000
+        first = asyncio.get_running_loop().create_task(scene.create("first"))
+        await eventually(lambda: scene.etcd.under_way)
+        return first
+
+    async def joined(self, scene: Scene, *names: str, within_s: float = SOON_S) -> list[asyncio.Task[int]]:
+        """Creations that wait for the turn; the first of them leads."""
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(scene.create_beside(name, within_s=within_s)) for name in names]
+        await asyncio.sleep(0)
+        return tasks
+
+    async def test_many_take_one_transaction(self, scene: Scene) -> None:
+        calls = scene.etcd.calls
+        names = [f"n{number}" for number in range(20)]
+        revisions = await asyncio.gather(*(scene.create_beside(name) for name in names))
+        assert scene.etcd.calls == calls + 2
+        assert len(set(revisions)) == 2
+        assert scene.in_etcd() == scene.in_tables() == sorted(names)
+        ids = {one.id for one in scene.tables.databases}
+        assert len(ids) == len(names) + 1
+
+    async def test_a_refusal_is_told_to_whom_it_concerns(self, scene: Scene) -> None:
+        await scene.create("b")
+        outcomes = await asyncio.gather(*map(scene.create_beside, "abcd"), return_exceptions=True)
+        assert [isinstance(outcome, MilvusError) for outcome in outcomes] == [False, True, False, False]
+        assert scene.in_etcd() == ["a", "b", "c", "d"]
+
+    async def test_of_one_name_one_wins(self, scene: Scene) -> None:
+        outcomes = await asyncio.gather(*map(scene.create_beside, "aabbab"), return_exceptions=True)
+        assert sum(isinstance(outcome, int) for outcome in outcomes) == 2
+        assert sum(isinstance(outcome, MilvusError) for outcome in outcomes) == 4
+        assert scene.in_etcd() == scene.in_tables() == ["a", "b"]
+
+    async def test_those_that_change_all_have_turns_of_their_own(self, scene: Scene) -> None:
+        scene.limit = 5
+        changes = [(scene.create if n % 3 == 0 else scene.create_beside)(f"n{n}") for n in range(4)]
+        calls = scene.etcd.calls
+        await asyncio.gather(*changes)
+        assert scene.etcd.calls == calls + 3
+        assert len(scene.in_etcd()) == 4
+
+    async def test_they_are_decided_anew_together(self, scene: Scene) -> None:
+        first = await self.held_up(scene)
+        tasks = await self.joined(scene, "a", "b", "c")
+        scene.etcd.faults.clear()
+        await first
+        scene.etcd.put(LAYOUT.ddl("rootcoord"), b"9 by another process")
+        async with following(scene):
+            assert all([await task for task in tasks])
+        assert scene.in_etcd() == ["a", "b", "c", "first"]
+
+    async def test_if_the_watch_is_silent_all_are_told(self, scene: Scene) -> None:
+        scene.etcd.put(LAYOUT.ddl("rootcoord"), b"9 by another process")
+        tasks = await self.joined(scene, "a", "b", within_s=A_WHILE_S)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [CommitConflict, CommitConflict]
+        assert scene.in_etcd() == []
+
+    async def test_a_lost_fence_is_told_to_all(self, scene: Scene) -> None:
+        scene.etcd.put(ACTIVE, b"another")
+        outcomes = await asyncio.gather(*map(scene.create_beside, "abc"), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [FenceLost] * 3
+
+    async def test_the_end_of_the_term_is_told_to_all(self, scene: Scene) -> None:
+        scene.oracle.close()
+        outcomes = await asyncio.gather(*map(scene.create_beside, "abc"), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [TermOverError] * 3
+
+    async def test_an_unknown_outcome_is_told_to_all_and_settled_by_the_next(self, scene: Scene) -> None:
+        first = await self.held_up(scene)
+        tasks = await self.joined(scene, "a", "b", within_s=A_WHILE_S)
+        scene.etcd.faults[:] = [None, *[delay_request] * 1000]
+        await first
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [OutcomeUnknown, OutcomeUnknown]
+        scene.etcd.faults.clear()
+        await scene.create_beside("a")
+        scene.etcd.deliver()
+        scene.follow()
+        assert scene.in_etcd() == scene.in_tables() == ["a", "first"]
+
+    async def test_who_leaves_before_the_turn_takes_no_one_along(self, scene: Scene) -> None:
+        first = await self.held_up(scene)
+        leads, follows, leaves, stays = await self.joined(scene, "a", "b", "c", "d")
+        leads.cancel()
+        leaves.cancel()
+        await asyncio.wait([leads, leaves])
+        scene.etcd.faults.clear()
+        await asyncio.gather(first, follows, stays)
+        assert scene.in_etcd() == ["b", "d", "first"]
+
+    async def test_who_leaves_with_the_turn_leaves_the_outcome_unknown(self, scene: Scene) -> None:
+        first = await self.held_up(scene)
+        leads, follows = await self.joined(scene, "a", "b")
+        under_way = len(scene.etcd.under_way)
+        scene.etcd.faults[:] = [None, *[delay_request] * 1000]
+        await first
+        await eventually(lambda: len(scene.etcd.under_way) > under_way)
+        leads.cancel()
+        with pytest.raises(OutcomeUnknown):
+            await follows
+        scene.etcd.faults.clear()
+        await scene.create("b")
+        assert scene.in_etcd() == ["b", "first"]
+
+    async def test_whose_time_is_up_is_not_decided(self, scene: Scene) -> None:
+        first = await self.held_up(scene)
+        [leads] = await self.joined(scene, "a")
+        [late] = await self.joined(scene, "b", within_s=0)
+        [leads_late] = await self.joined(scene, "c")
+        scene.etcd.faults.clear()
+        await asyncio.gather(first, leads, leads_late)
+        with pytest.raises(CommitsOverloaded):
+            await late
+        assert scene.in_etcd() == ["a", "c", "first"]
+
+    async def test_what_one_transaction_does_not_take_comes_in_the_next(self, scene: Scene) -> None:
+        names = [f"n{number:02}" for number in range(10)]
+
+        def decide(name: str, stamp: Stamp) -> list[Write]:
+            return [Put(LAYOUT.alias(1, f"{name}-{number}"), b"%d" % stamp.id) for number in range(50)]
+
+        calls = scene.etcd.calls
+        await asyncio.gather(
+            *(
+                scene.ddl.carry_out_beside(
+                    partial(decide, name), about=partial(str, name), deadline=boottime() + SOON_S
+                )
+                for name in names
+            )
+        )
+        assert scene.etcd.calls == calls + 6  # the first alone, then two at a time
+        assert sum(len(events) - 1 for _, events in scene.etcd.history[-6:]) == 500
+
+
 async def test_what_a_deposed_milvus_did_is_seen_before_the_decision(scene: Scene) -> None:
     await scene.create("a")
     [database] = [one for one in scene.tables.databases if one.name == "a"]
@@ -270,7 +430,9 @@ async def test_no_fault_makes_two_of_one_name(seed: int) -> None:
         for _ in range(12):
             scene.etcd.faults = draw.choices([None, lose_request, lose_answer, delay_request], k=30)
             name, creates = draw.choice("ab"), draw.random() < 0.6
-            change = scene.create if creates else scene.drop
+            alone = scene.create if creates else scene.drop
+            beside = scene.create_beside if creates else scene.drop_beside
+            change = draw.choice((alone, beside))
             try:
                 await change(name, within_s=draw.choice([0.002, SOON_S]))
                 exists[name] = creates
