@@ -12,10 +12,13 @@ message that timed out, it goes on in a new epoch, and a broker that has seen th
 one. Where brokers give no numbers, the next message for a channel waits until it is known what became of the
 last.
 
+A client that brokers refuse for good is replaced by another, whose numbers say nothing of the first one's. So
+all that is on its way by the first is waited for, and what is not is taken back.
+
 What it does not promise: that a message is there only once (one that was purged together with another, or of
 which a broker does not say where it is, is sent anew), and that one which was being sent when its sender gave
-up does not arrive. Nor the order across a client that is replaced (`_replace`), or without numbers if what
-timed out is still on its way.
+up does not arrive. Nor the order without numbers, or across a client that is replaced, if what timed out is
+still on its way: for instance in the memory of a broker that stood still meanwhile.
 
 Source of truth: Milvus 2.3.5 pkg/mq/msgstream/mqwrapper/kafka/{kafka_producer,kafka_id}.go.
 """
@@ -52,6 +55,8 @@ POLL_IDLE_S: Final = 1.0
 
 REPLACE_AFTER_S: Final = 1.0
 """How long a client is used at least, whatever becomes of it: what broke it may do so again at once."""
+REPORT_LATE_S: Final = 2.0
+"""librdkafka looks once a second for messages whose time is over."""
 NUDGE_EVERY_S: Final = 0.01
 NUDGE_FOR_S: Final = 1.0
 """librdkafka asks for the first number when it starts, when no broker is connected, and 0.5 s later; but also
@@ -78,7 +83,8 @@ class _Client:
     """One producer of librdkafka, and with it one sequence of numbers for each channel.
 
     Attributes:
-        broken: why the brokers take nothing of it any more.
+        broken: why the brokers take nothing of it any more; nothing is given to it then.
+        broken_at: by the loop's clock.
         proven: it has delivered a message.
         replaced: there is another one, or the queue is closed.
     """
@@ -87,6 +93,7 @@ class _Client:
         self.producer = producer
         self.opened_at = self.nudged_at = now
         self.broken: KafkaError | None = None
+        self.broken_at = 0.0
         self.proven = False
         self.replaced = asyncio.Event()
 
@@ -125,11 +132,7 @@ class KafkaQueue:
         """
         repeated = False
         while True:
-            if not self._numbered:
-                await self._until_reported(channel)
-            client = self._client
-            if client is None:
-                raise QueueClosed("the message queue has been closed")
+            client = await self._ready_for(channel)
             try:
                 message = await self._deliver(client, channel, payload)
             except KafkaException as error:
@@ -151,6 +154,17 @@ class KafkaQueue:
             # If it is not told of the second one either, reading from the beginning misses nothing.
             repeated = True
 
+    async def _ready_for(self, channel: str) -> _Client:
+        """The client: not one that is broken, nor without numbers while it is open what was given up."""
+        while (client := self._client) is not None:
+            if client.broken is not None:
+                await client.replaced.wait()
+            elif not self._numbered and (given_up := self._given_up_on(channel)):
+                await asyncio.wait(given_up)
+            else:
+                return client
+        raise QueueClosed("the message queue has been closed")
+
     async def _deliver(self, client: _Client, channel: str, payload: bytes) -> Message:
         delivery: Delivery = self._loop.create_future()
         try:
@@ -171,10 +185,9 @@ class KafkaQueue:
         client.proven = True
         return message
 
-    async def _until_reported(self, channel: str) -> None:
-        """Return when it is known what became of all that was given up on this channel."""
-        while given_up := [one for one in self._given_up if self._under_way.get(one) == channel]:
-            await asyncio.wait(given_up)
+    def _given_up_on(self, channel: str) -> list[Delivery]:
+        """What was given up on this channel and has not been reported yet."""
+        return [one for one in self._given_up if self._under_way.get(one) == channel]
 
     def _reported(self, delivery: Delivery) -> None:
         self._under_way.pop(delivery, None)
@@ -201,7 +214,7 @@ class KafkaQueue:
             served = self._poll(client)
             pause_s = POLL_FIRST_S if served else min(pause_s * POLL_GROWTH, POLL_MAX_S)
             self._nudge(client)
-            if client.broken is not None and self._loop.time() >= client.opened_at + REPLACE_AFTER_S:
+            if client.broken is not None and self._may_replace(client):
                 self._replace(client)
             elif self._under_way or client.broken is not None:
                 await asyncio.sleep(pause_s)
@@ -240,7 +253,8 @@ class KafkaQueue:
 
     def _broke(self, client: _Client, reason: KafkaError) -> None:
         if client.broken is None:
-            client.broken = reason
+            client.broken, client.broken_at = reason, self._loop.time()
+            client.producer.purge(in_flight=False, blocking=False)  # the senders of these wait for another
             if reason.code() in _NO_NUMBERS:
                 self._numbered = False
                 client.opened_at -= REPLACE_AFTER_S  # this breaks a client once
@@ -251,8 +265,15 @@ class KafkaQueue:
                 )
             self._wake.set()
 
+    def _may_replace(self, client: _Client) -> bool:
+        """Whether nothing of this client can come after what the next one sends, as far as can be known."""
+        now = self._loop.time()
+        if now < client.opened_at + REPLACE_AFTER_S:
+            return False
+        return not self._under_way or now >= client.broken_at + self._timeout_s + REPORT_LATE_S
+
     def _replace(self, client: _Client) -> None:
-        """Go on with another client. What is under way is sent anew by its senders."""
+        """Go on with another client. What is still under way is sent anew by its senders."""
         try:
             self._client = self._open()
         except QueueSettingsInvalid as error:  # a file has gone meanwhile

@@ -33,10 +33,12 @@ async def in_the_end(queue: KafkaQueue, payload: bytes) -> bytes:
             continue
 
 
-async def on_its_way(queue: KafkaQueue, broker: Broker, payload: bytes) -> "asyncio.Task[bytes]":
+async def on_its_way(
+    queue: KafkaQueue, broker: Broker, payload: bytes, channel: str = CHANNEL
+) -> "asyncio.Task[bytes]":
     """A `send` that the network has."""
     sent = broker.next_produce()
-    task = asyncio.create_task(queue.send(CHANNEL, payload), name=f"send {payload!r}")
+    task = asyncio.create_task(queue.send(channel, payload), name=f"send {payload!r}")
     await sent
     return task
 
@@ -133,3 +135,27 @@ async def test_a_client_that_the_brokers_refuse_is_replaced(tmp_path: Path, code
         assert list(dict.fromkeys(payloads)) == [b"before", b"x", b"later"]
         assert payloads[offset] == b"later"
         assert set(await broker.payloads(OTHER, 1)) == {b"y"}
+
+
+async def test_what_is_on_its_way_is_not_overtaken_by_another_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordd.mq.kafka.REPLACE_AFTER_S", 0)
+    async with kafka_broker(tmp_path) as broker:
+        queue = KafkaQueue(broker.settings)
+        await asyncio.gather(queue.send(CHANNEL, b"before"), queue.send(OTHER, b"before"))
+        broker.refuse = [OLD_EPOCH]
+        broker.hold_answers()
+        refused = await on_its_way(queue, broker, b"refused", OTHER)
+        broker.hold_requests()
+        drop = await on_its_way(queue, broker, b"a drop")
+        drop.cancel()
+        await asyncio.wait({drop})
+        broker.release_answers()
+        sent = broker.next_produce()
+        tick = asyncio.create_task(queue.send(CHANNEL, b"a tick"), name="a tick")
+        await asyncio.wait({sent}, timeout=BRIEF_S)  # by the next client, which may have to wait
+        broker.release_requests()
+        await asyncio.gather(tick, refused)
+        await queue.close()
+        assert await broker.payloads(CHANNEL, 3) == [b"before", b"a drop", b"a tick"]
