@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from coordd.config.message_queue import KafkaSettings
 from tests.lab.process import LabProcess, Ports
+from tests.support.kafka_login import PLAIN, SCRAM, Login
 from tests.support.kafka_numbers import INIT_PRODUCER_ID, PRODUCE, Numbers, Request
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,8 @@ START_TIMEOUT_S = 30.0
 READ_TIMEOUT_S = 15.0
 QUIET_S = 0.5
 MAX_REQUEST_BYTES = 100_000_000
+LOOPS_TO_ENTER = 5
+"""Rounds of the event loop after which a connection that was just let in is known."""
 
 
 class Broker:
@@ -29,12 +32,16 @@ class Broker:
 
     The mock picks a port at each start and names it in its metadata. Clients connect to the door, which
     always has the same port and puts that one into the metadata instead. The door also keeps the numbers of
-    messages (`kafka_numbers`). The mock forgets all messages when it ends, the door all numbers.
+    messages (`kafka_numbers`), and lets only users in if there are any (`kafka_login`). The mock forgets all
+    messages when it ends, the door all numbers.
 
     Attributes:
         refuse: codes by which coming Produce requests are refused, whatever they are; 0 for one that is not.
         no_producer_ids: the code by which all requests for one are refused, 0 if they are not.
         refused: the codes by which such were refused for their numbers.
+        users: passwords by name of those who must log in; none if nobody need.
+        mechanisms: ways to log in.
+        logins: the mechanism of each login, and the user's name, "" if it was refused.
     """
 
     def __init__(self, folder: Path, tls: ssl.SSLContext | None = None) -> None:
@@ -47,6 +54,7 @@ class Broker:
         self._port = Ports().take()
         self._door: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._mock_port = 0
         self._answering = asyncio.Event()
         self._answering.set()
@@ -57,6 +65,9 @@ class Broker:
         self.no_producer_ids = 0
         self._arrivals: set[asyncio.Future[None]] = set()
         self.refused: list[int] = []
+        self.users: dict[str, str] = {}
+        self.mechanisms: tuple[str, ...] = (PLAIN, *SCRAM)
+        self.logins: list[tuple[str, str]] = []
 
     @property
     def address(self) -> str:
@@ -105,6 +116,14 @@ class Broker:
         if self._process is not None:
             self._process.kill()
 
+    async def stopped(self) -> None:
+        """Wait until what `stop` has ended is no more, lest the loop ends before."""
+        for _ in range(LOOPS_TO_ENTER):
+            await asyncio.sleep(0)
+        while self._serving:
+            self.close_door()
+            await asyncio.wait(self._serving)
+
     async def open_door(self) -> None:
         """Listen, on the same port as before."""
         self._door = await asyncio.start_server(self._enter, "127.0.0.1", self._port, ssl=self._tls)
@@ -118,23 +137,26 @@ class Broker:
             writer.transport.abort()
 
     async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
+        ends = {writer}
+        self._connections |= ends
+        login = Login(self.users, self.mechanisms) if self.users else None
         try:
             from_mock, to_mock = await asyncio.open_connection("127.0.0.1", self._mock_port)
-        except OSError:
-            writer.transport.abort()
-            return
-        ends = {writer, to_mock}
-        self._connections |= ends
-        try:
+            ends.add(to_mock)
+            self._connections.add(to_mock)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._requests(reader, to_mock, writer, group), name="requests")
-                group.create_task(self._answers(from_mock, writer), name="answers")
-        except* (ConnectionError, asyncio.IncompleteReadError):
+                group.create_task(self._requests(reader, to_mock, writer, group, login), name="requests")
+                group.create_task(self._answers(from_mock, writer, login), name="answers")
+        except* (OSError, asyncio.IncompleteReadError):
             pass  # one end is gone
         finally:
             self._connections -= ends
             for end in ends:
                 end.transport.abort()
+            self._serving.discard(serving)
 
     async def _requests(
         self,
@@ -142,6 +164,7 @@ class Broker:
         to_mock: asyncio.StreamWriter,
         back: asyncio.StreamWriter,
         group: asyncio.TaskGroup,
+        login: Login | None,
     ) -> None:
         way = self._way
         while True:
@@ -150,6 +173,9 @@ class Broker:
             if not 0 < length < MAX_REQUEST_BYTES:
                 raise ConnectionError  # this is not Kafka's protocol
             data = await reader.readexactly(length)
+            if login is not None and (answer := login.take(Request.of(data))) is not None:
+                await self._log_in(login, answer, back)
+                continue
             if Request.of(data).api == PRODUCE:
                 while self._arrivals:
                     self._arrivals.pop().set_result(None)
@@ -160,6 +186,16 @@ class Broker:
             else:
                 to_mock.write(size + data)
                 await to_mock.drain()
+
+    async def _log_in(self, login: Login, answer: bytes, back: asyncio.StreamWriter) -> None:
+        back.write(answer)
+        await back.drain()
+        if login.user or login.over:
+            self.logins.append((login.mechanism, login.user))
+        if login.over:
+            back.close()
+            await back.wait_closed()
+            raise ConnectionError("nobody has logged in")
 
     def _refusal(self, data: bytes) -> bytes:
         request = Request.of(data)
@@ -177,13 +213,18 @@ class Broker:
         back.write(answer)
         await back.drain()
 
-    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, login: Login | None
+    ) -> None:
         mock, door = (struct.pack(">i", port) for port in (self._mock_port, self._port))
         while True:
-            size = await reader.readexactly(4)
-            answer = await reader.readexactly(struct.unpack(">i", size)[0])
+            length: int = struct.unpack(">i", await reader.readexactly(4))[0]
+            answer = await reader.readexactly(length)
             await self._answering.wait()
-            writer.write(size + answer.replace(mock, door))
+            answer = answer.replace(mock, door)
+            if login is not None:
+                answer = login.listed(answer)
+            writer.write(struct.pack(">i", len(answer)) + answer)
             await writer.drain()
 
     def next_produce(self) -> asyncio.Future[None]:
@@ -290,3 +331,4 @@ async def kafka_broker(
         yield broker
     finally:
         broker.stop()
+        await broker.stopped()

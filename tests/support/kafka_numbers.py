@@ -16,6 +16,7 @@ FLEXIBLE_SINCE: Final = {PRODUCE: 9, INIT_PRODUCER_ID: 2}
 """Version of a request from which on its lists are "compact"; librdkafka speaks later ones to the mock."""
 
 NOT_ENOUGH_REPLICAS: Final = 19
+TOPIC_AUTHORIZATION_FAILED: Final = 29
 CLUSTER_AUTHORIZATION_FAILED: Final = 31
 OUT_OF_ORDER: Final = 45
 DUPLICATE: Final = 46
@@ -64,6 +65,9 @@ class Reader:
     def compact(self) -> bytes:
         """A string, bytes or null."""
         return self.take(max(0, self.varint() - 1))
+
+    def rest(self) -> bytes:
+        return self._data[self._at :]
 
     def no_tags(self) -> None:
         assert self.varint() == 0
