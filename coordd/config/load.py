@@ -181,6 +181,8 @@ def _warnings(loaded: LoadedConfig) -> list[str]:
             "common.security.internaltlsEnabled is true, but this version of coordd serves plain text:"
             " processes that insist on TLS cannot reach it"
         )
+    if settings.kafka.broker_list:
+        warnings.extend(settings.kafka.not_in_force())
     warnings.extend(_port_warnings(loaded))
     warnings.extend(
         f"{path} is set in etcd, where it is found only after it was needed: set it elsewhere"

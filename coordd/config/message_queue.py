@@ -91,43 +91,52 @@ class KafkaSettings(Section):
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] | None, BeforeValidator(_upper),
         Key("kafka.securityProtocol"),
     ] = None  # fmt: skip
-    """How brokers are spoken to: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL. None (blank) = SASL_SSL with
-    `saslUsername` (the default of Milvus 2.3.5), else SSL with `ssl.enabled`, else PLAINTEXT.
+    """How brokers are spoken to: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; None (blank) = SASL_SSL. Counts
+    only with `saslUsername`, as in Milvus 2.3.5; without it that is SSL with `ssl.enabled`, else PLAINTEXT.
     """
     ssl: KafkaSslSettings = KafkaSslSettings()
     """TLS towards Kafka."""
 
     @property
     def protocol(self) -> str:
-        """The security protocol in force."""
-        if self.security_protocol is not None:
-            return self.security_protocol
+        """The security protocol in force: what the other processes of the cluster speak to these brokers.
+
+        Milvus 2.3.5 reads `securityProtocol` only if somebody logs in, and its Helm chart writes SASL_SSL
+        there for every cluster with a Kafka of its own, also for those without users and without TLS.
+        """
         if self.sasl_username.get_secret_value():
-            return "SASL_SSL"
+            return self.security_protocol or "SASL_SSL"
         return "SSL" if self.ssl.enabled else "PLAINTEXT"
+
+    def not_in_force(self) -> list[str]:
+        """What is set for safety and of no effect as things are: sentences for the operator."""
+        found: list[str] = []
+        wanted, protocol = self.security_protocol, self.protocol
+        if not self.sasl_username.get_secret_value():
+            if wanted not in {None, protocol}:
+                found.append(
+                    f"kafka.securityProtocol ({wanted}) is not in force: it counts only with"
+                    " kafka.saslUsername and kafka.saslPassword, as in Milvus 2.3.5. Kafka is spoken to in"
+                    f" {protocol}; kafka.ssl.enabled: true stands for TLS without a login"
+                )
+        elif not protocol.startswith("SASL_"):
+            found.append(
+                "kafka.saslUsername and kafka.saslPassword are not in force: nobody logs in with"
+                f" kafka.securityProtocol {protocol}"
+            )
+        if self.ssl.enabled and not protocol.endswith("SSL"):
+            found.append(
+                "kafka.ssl.enabled is not in force: nothing is encrypted with kafka.securityProtocol"
+                f" {protocol}"
+            )
+        return found
 
     @model_validator(mode="after")
     def _fits_together(self) -> "KafkaSettings":
-        user, password = self.sasl_username.get_secret_value(), self.sasl_password.get_secret_value()
         wrong: list[str] = []
-        if bool(user) != bool(password):
+        if bool(self.sasl_username.get_secret_value()) != bool(self.sasl_password.get_secret_value()):
             wrong.append(
                 "kafka.saslUsername and kafka.saslPassword must be set together, only one of them is"
-            )
-        elif self.protocol.startswith("SASL_") and not user:
-            wrong.append(
-                f"kafka.securityProtocol is {self.protocol}, but kafka.saslUsername and kafka.saslPassword"
-                " are not set"
-            )
-        elif user and not self.protocol.startswith("SASL_"):
-            wrong.append(
-                f"kafka.saslUsername is set, but kafka.securityProtocol is {self.protocol}, with which"
-                " nobody logs in"
-            )
-        if self.ssl.enabled and not self.protocol.endswith("SSL"):
-            wrong.append(
-                f"kafka.ssl.enabled is true, but kafka.securityProtocol is {self.protocol}, which is not"
-                " encrypted"
             )
         if self.ssl.enabled and (self.ssl.tls_cert is None) != (self.ssl.tls_key is None):
             wrong.append("kafka.ssl.tlsCert and kafka.ssl.tlsKey must be set together, only one of them is")

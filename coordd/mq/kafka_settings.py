@@ -45,13 +45,13 @@ def producer_settings(
         "reconnect.backoff.max.ms": RECONNECT_MAX_MS,
         "enable.idempotence": str(numbered).lower(),
     }
-    if kafka.sasl_username.get_secret_value():
+    if kafka.protocol.startswith("SASL_"):
         settings |= {
             "sasl.mechanisms": kafka.sasl_mechanisms,
             "sasl.username": kafka.sasl_username.get_secret_value(),
             "sasl.password": kafka.sasl_password.get_secret_value(),
         }
-    if kafka.ssl.enabled:
+    if kafka.ssl.enabled and kafka.protocol.endswith("SSL"):
         files = {
             "ssl.certificate.location": kafka.ssl.tls_cert,
             "ssl.key.location": kafka.ssl.tls_key,

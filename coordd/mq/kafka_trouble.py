@@ -95,7 +95,7 @@ class Trouble:
         if _kind_of(self.reason) == "tls":
             return QueueTlsError(
                 f"no TLS connection to kafka ({self.brokers}): {self.reason}",
-                hint="check kafka.securityProtocol and the files of kafka.ssl",
+                hint="check kafka.securityProtocol, kafka.ssl.enabled and the files of kafka.ssl",
             )
         if code in _NO_CHANNEL:
             return QueueUnavailable(

@@ -222,7 +222,7 @@ SECRETS = {"sasl_username": SecretStr("hidden-user"), "sasl_password": SecretStr
 @pytest.mark.parametrize(
     ("settings", "error", "key"),
     [
-        ({"security_protocol": "SSL"}, QueueTlsError, "kafka.securityProtocol"),
+        ({"ssl": {"enabled": True}}, QueueTlsError, "kafka.securityProtocol"),
         ({**SECRETS, "security_protocol": "SASL_PLAINTEXT"}, QueueAccessDenied, "kafka.saslUsername"),
         (
             {**SECRETS, "security_protocol": "SASL_PLAINTEXT", "sasl_mechanisms": "SCRAM-SHA-256"},

@@ -16,7 +16,10 @@ USER = "saslUsername: u, saslPassword: hunter2"
         (USER, "SASL_SSL"),
         (f"{USER}, ssl: {{enabled: true}}", "SASL_SSL"),
         (f"{USER}, securityProtocol: sasl_plaintext", "SASL_PLAINTEXT"),
-        ("securityProtocol: SSL", "SSL"),
+        ("securityProtocol: SSL", "PLAINTEXT"),
+        ("securityProtocol: SASL_SSL", "PLAINTEXT"),
+        ("securityProtocol: SASL_SSL, ssl: {enabled: true}", "SSL"),
+        (f"{USER}, securityProtocol: SSL", "SSL"),
     ],
 )
 def test_the_protocol_follows_from_what_is_set(directory: Directory, kafka: str, protocol: str) -> None:
@@ -28,12 +31,6 @@ def test_the_protocol_follows_from_what_is_set(directory: Directory, kafka: str,
     [
         ("saslPassword: hunter2", "kafka.saslUsername and kafka.saslPassword must be set together"),
         ("saslUsername: hunter2", "kafka.saslUsername and kafka.saslPassword must be set together"),
-        ("securityProtocol: SASL_SSL", "kafka.saslUsername and kafka.saslPassword are not set"),
-        (f"{USER}, securityProtocol: SSL", "kafka.securityProtocol is SSL, with which nobody logs in"),
-        (
-            f"{USER}, securityProtocol: SASL_PLAINTEXT, ssl: {{enabled: true}}",
-            "kafka.ssl.enabled is true, but kafka.securityProtocol is SASL_PLAINTEXT",
-        ),
         ("ssl: {enabled: true, tlsCert: c}", "kafka.ssl.tlsCert and kafka.ssl.tlsKey must be set together"),
         (f"{USER}, saslMechanisms: GSSAPI", "must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
         ("securityProtocol: TLS", "must be PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
@@ -44,6 +41,46 @@ def test_what_does_not_fit_is_refused_with_its_place(directory: Directory, kafka
     assert said in problem
     assert f"{directory.configs}/milvus.yaml:1" in problem
     assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    ("kafka", "said"),
+    [
+        ("securityProtocol: SASL_SSL", "kafka.securityProtocol (SASL_SSL) is not in force"),
+        ("securityProtocol: SSL", "Kafka is spoken to in PLAINTEXT; kafka.ssl.enabled: true stands for TLS"),
+        (
+            "securityProtocol: SASL_SSL, ssl: {enabled: true}",
+            "it counts only with kafka.saslUsername and kafka.saslPassword, as in Milvus 2.3.5. Kafka is"
+            " spoken to in SSL",
+        ),
+        (f"{USER}, securityProtocol: SSL", "kafka.saslUsername and kafka.saslPassword are not in force"),
+        (
+            f"{USER}, securityProtocol: SASL_PLAINTEXT, ssl: {{enabled: true}}",
+            "kafka.ssl.enabled is not in force: nothing is encrypted",
+        ),
+    ],
+)
+def test_what_is_set_for_safety_without_effect_is_said_once(
+    directory: Directory, kafka: str, said: str
+) -> None:
+    """Milvus starts with these, and speaks to the brokers as coordd does then."""
+    (warning,) = directory.load(f"kafka: {{brokerList: a:1, {kafka}}}").warnings
+    assert said in warning
+    assert "hunter2" not in warning
+
+
+@pytest.mark.parametrize(
+    "kafka",
+    [
+        "securityProtocol: SASL_SSL",  # Kafka is not used
+        "brokerList: a:1, ssl: {enabled: true}",
+        f"brokerList: a:1, {USER}",
+        "brokerList: a:1, securityProtocol: SSL, ssl: {enabled: true}",
+        "brokerList: a:1, securityProtocol: PLAINTEXT",
+    ],
+)
+def test_nothing_is_said_of_what_is_in_force(directory: Directory, kafka: str) -> None:
+    assert directory.load(f"kafka: {{{kafka}}}").warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,18 @@ def test_tls_with_files() -> None:
 
 def test_files_count_only_if_they_are_enabled() -> None:
     ssl = KafkaSslSettings(tls_ca_cert=Path("/ca.pem"))
-    settings = producer_settings(KafkaSettings(ssl=ssl, security_protocol="SSL"), delivery_timeout_s=1)
+    settings = producer_settings(KafkaSettings(**LOGIN, ssl=ssl), delivery_timeout_s=1)
+    assert settings["security.protocol"] == "sasl_ssl"
     assert "ssl.ca.location" not in settings
+
+
+def test_what_the_protocol_has_no_use_for_is_left_out() -> None:
+    """librdkafka complains of files and users that its protocol does not use."""
+    ssl = KafkaSslSettings(enabled=True, tls_ca_cert=Path("/ca.pem"))
+    plain = KafkaSettings(**LOGIN, ssl=ssl, security_protocol="PLAINTEXT")
+    assert not [
+        key for key in producer_settings(plain, delivery_timeout_s=1) if key.startswith(("sasl.", "ssl."))
+    ]
 
 
 def test_a_message_id_is_the_offset_in_eight_bytes() -> None:
