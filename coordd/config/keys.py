@@ -16,7 +16,7 @@ MASK = "******"
 _DROPPED = str.maketrans("", "", "/_.")
 _SECRET_WORDS = (
     "password", "passwd", "passphrase", "secret", "token", "accesskey", "apikey", "privatekey", "authparams",
-    "credential", "saslusername",
+    "credential", "saslusername", "sslkeypem", "oauthbearerconfig",
 )  # fmt: skip
 _URL_USER = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -70,6 +70,21 @@ class Key:
     fallbacks: tuple[Fallback, ...] = ()
     env: tuple[str, ...] = ()
     live: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Marks a field of the settings model as all that lies below one YAML path, whatever it is called: rest
+    of the key, in lower case and with dots -> text. Files and etcd count, variables do not: in Milvus' names
+    of those the dots are lost.
+    """
+
+    path: str
+
+    def member(self, key: str) -> str | None:
+        """The rest of `key` (a YAML path or an etcd key) if it lies below the path."""
+        head, below, rest = key.replace("/", ".").lower().partition(f"{self.path.lower()}.")
+        return rest if below and not head and rest else None
 
 
 @dataclass(frozen=True, slots=True)

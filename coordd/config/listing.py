@@ -8,10 +8,15 @@ Source of truth for ShowConfigurations: Milvus 2.3.5 pkg/util/paramtable/compone
 
 import json
 import re
-from typing import Final
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Final, cast
 
+from pydantic import SecretStr
+
+from coordd.config.keys import shown
 from coordd.config.load import LoadedConfig
-from coordd.config.schema import SCHEMA
+from coordd.config.schema import GROUPS, SCHEMA
 from coordd.config.settings import ROLE_ATTRIBUTES
 from coordd.config.values import rendered
 
@@ -37,6 +42,17 @@ def setting_lines(loaded: LoadedConfig, *, origin: bool = False, role: str | Non
         if origin:
             line = f"{line:<{_ORIGIN_COLUMN}} # {loaded.origins[setting.name]}"
         lines.append(line)
+    return lines + _group_lines(loaded)
+
+
+def _group_lines(loaded: LoadedConfig) -> list[str]:
+    """One line for each member of what is read whole; all of them are kept as secrets, few are any."""
+    lines = []
+    for attribute, group in GROUPS.items():
+        members = cast("Mapping[str, SecretStr]", attrgetter(".".join(attribute))(loaded.settings))
+        for name, value in members.items():
+            path = f"{group.path}.{name}"
+            lines.append(f"{path}: {_yaml(shown(path, value.get_secret_value()))}")
     return lines
 
 

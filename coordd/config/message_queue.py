@@ -8,12 +8,14 @@ Source of truth: Milvus 2.3.5 configs/milvus.yaml, pkg/util/paramtable/service_p
 2.3.11.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
 
-from coordd.config.keys import Key
+from coordd.config.kafka_producer import kept
+from coordd.config.keys import Group, Key
 from coordd.config.sections import NonEmpty, Port, Section
 
 _STANDALONE_ONLY = ("rocksmq", "natsmq")
@@ -96,6 +98,11 @@ class KafkaSettings(Section):
     """
     ssl: KafkaSslSettings = KafkaSslSettings()
     """TLS towards Kafka."""
+    producer: Annotated[Mapping[str, SecretStr], Group("kafka.producer")] = {}
+    """Further settings of librdkafka, the client library, by its own names: `kafka.producer.ssl.ca.location`.
+    They win over all others, but for those of `coordd.config.kafka_producer`. (`kafka.consumer` is not read:
+    coordd consumes nothing.) Never shown as a whole.
+    """
 
     @property
     def protocol(self) -> str:
@@ -109,9 +116,16 @@ class KafkaSettings(Section):
         return "SSL" if self.ssl.enabled else "PLAINTEXT"
 
     def not_in_force(self) -> list[str]:
-        """What is set for safety and of no effect as things are: sentences for the operator."""
+        """What is set and of no effect as things are: sentences for the operator."""
         found: list[str] = []
         wanted, protocol = self.security_protocol, self.protocol
+        if ignored := kept(self.producer):
+            found.append(
+                f"{', '.join(f'kafka.producer.{name}' for name in ignored)}: not in force, coordd decides on"
+                " this by itself, so that no message comes twice, late or out of order"
+            )
+        if "security.protocol" in self.producer:
+            return found  # which says how brokers are spoken to, whatever the others say
         if not self.sasl_username.get_secret_value():
             if wanted not in {None, protocol}:
                 found.append(

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from coordd.config.errors import DEFAULT_ORIGIN, ConfigError, Origin, Problem, Source
-from coordd.config.keys import normalise
-from coordd.config.schema import BY_ATTRIBUTE, SCHEMA, SECTION_PATHS, VALUE_PATHS, Setting
+from coordd.config.keys import Group, normalise
+from coordd.config.schema import BY_ATTRIBUTE, GROUPS, SCHEMA, SECTION_PATHS, VALUE_PATHS, Setting
 from coordd.config.settings import Settings
 from coordd.config.sources import Layer
 from coordd.config.values import WrongValueError, parse, quoted
@@ -49,6 +49,10 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
         except WrongValueError as error:
             failed.add(setting.attribute)
             problems.append(Problem(entry.key, entry.origin, str(error)))
+    for attribute, group in GROUPS.items():
+        members = _members(group, layers)
+        problems.extend(Problem(e.key, e.origin, e.fault) for e in members.values() if e.fault)
+        _put(tree, attribute, {name: entry.value for name, entry in members.items()})
     origins = {
         setting.name: chosen[setting].origin if setting in chosen else DEFAULT_ORIGIN for setting in SCHEMA
     }
@@ -76,6 +80,18 @@ def _winner(setting: Setting, layers: Sequence[Layer], problems: list[Problem]) 
                 return telling[0]
             return _fallback(setting, layers) or (found[0] if setting.keeps_blank else None)
     return _fallback(setting, layers)
+
+
+def _members(group: Group, layers: Sequence[Layer]) -> dict[str, Entry]:
+    """What lies below the path of `group`: the highest layer wins, and a blank value takes a member away."""
+    found: dict[str, Entry] = {}
+    for layer in layers:
+        if layer.source is not Source.ENV:
+            for entry in (entry for entries in layer.entries.values() for entry in entries):
+                name = group.member(entry.key)
+                if name is not None:
+                    found[name] = entry
+    return {name: entry for name, entry in found.items() if entry.fault or entry.value.strip()}
 
 
 def _fallback(setting: Setting, layers: Sequence[Layer]) -> Entry | None:

@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from coordd.config.keys import Fallback, Key, Role, is_secret, normalise
+from coordd.config.keys import Fallback, Group, Key, Role, is_secret, normalise
 from coordd.config.settings import Settings
 
 
@@ -92,6 +92,8 @@ def _walk(model: type[BaseModel], attribute: tuple[str, ...], role: str) -> Iter
     for name, field in model.model_fields.items():
         inner = field.annotation
         here = (*attribute, name)
+        if any(isinstance(mark, Group) for mark in field.metadata):
+            continue
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             named = next((mark.name for mark in field.metadata if isinstance(mark, Role)), role)
             yield from _walk(inner, here, named)
@@ -153,6 +155,18 @@ def _expected(plain: Any, kind: Kind, field: FieldInfo) -> str:
 SCHEMA: Final = tuple(_walk(Settings, (), ""))
 """Every setting, in the order of the model."""
 
+
+def _groups(model: type[BaseModel], attribute: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Group]]:
+    for name, field in model.model_fields.items():
+        here = (*attribute, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _groups(field.annotation, here)
+        yield from ((here, mark) for mark in field.metadata if isinstance(mark, Group))
+
+
+GROUPS: Final[Mapping[tuple[str, ...], Group]] = MappingProxyType(dict(_groups(Settings, ())))
+"""The way from `Settings` -> each field that is read from all keys below one path. Not in `SCHEMA`."""
+
 BY_ATTRIBUTE: Final[Mapping[tuple[str, ...], Setting]] = MappingProxyType(
     {setting.attribute: setting for setting in SCHEMA}
 )
@@ -172,5 +186,5 @@ VALUE_PATHS: Final = frozenset(_DOTTED)
 
 SECTION_PATHS: Final = frozenset(
     ".".join(path.split(".")[:depth]) for path in _DOTTED for depth in range(1, path.count(".") + 1)
-)
+) | {group.path.lower() for group in GROUPS.values()}
 """Lower-case YAML paths of all mappings that hold something that is read, at any depth."""

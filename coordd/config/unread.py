@@ -13,7 +13,7 @@ from importlib import resources
 
 from coordd.config.errors import Origin, Source
 from coordd.config.keys import normalise
-from coordd.config.schema import READ_PATHS, SECTION_PATHS, SECTIONS, VALUE_PATHS
+from coordd.config.schema import GROUPS, READ_PATHS, SECTION_PATHS, SECTIONS, VALUE_PATHS
 from coordd.config.sources import Layer
 from coordd.config.yaml_source import Entry
 
@@ -83,7 +83,7 @@ def _of_layer(layer: Layer) -> Iterator[UnreadKey]:
         if name in READ_PATHS:
             continue
         for entry in entries:
-            if _concerns_us(layer.source, entry) and not _inside_value(entry.key):
+            if _concerns_us(layer.source, entry) and not _is_inside(entry.key):
                 yield UnreadKey(entry.key, entry.origin, known_to_milvus=_is_of_milvus(name))
 
 
@@ -96,7 +96,10 @@ def _concerns_us(source: Source, entry: Entry) -> bool:
     return dotted.partition(".")[0] in SECTIONS and "." in dotted
 
 
-def _inside_value(key: str) -> bool:
+def _is_inside(key: str) -> bool:
+    """Whether the key lies below a value, which is reported as misplaced, or in a group, which is read."""
+    if any(group.member(key) is not None for group in GROUPS.values()):
+        return True
     parts = key.lower().split(".")
     return any(".".join(parts[:depth]) in VALUE_PATHS for depth in range(1, len(parts)))
 

@@ -329,5 +329,5 @@ def _not_accepted(settings: KafkaSettings, error: KafkaException) -> QueueSettin
         )
     return QueueSettingsInvalid(
         f"the client library of kafka does not accept the settings: {error.args[0].str()}",
-        hint="check kafka.securityProtocol, kafka.saslMechanisms and the files of kafka.ssl",
+        hint="check kafka.securityProtocol, kafka.saslMechanisms, kafka.producer and the files of kafka.ssl",
     )

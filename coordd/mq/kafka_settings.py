@@ -11,13 +11,16 @@ connect again. Different on purpose:
   numbers, each once, and none with an old number any more. So what was given up on its way cannot come after
   what was sent later, a time tick for instance. Milvus' producers promise nothing of the kind.
 - The pauses between attempts to connect grow to one second, not five: time ticks stand still meanwhile.
-- `kafka.producer.*`, with which Milvus lets any setting of librdkafka be overridden, is not read.
+
+`kafka.producer.*` overrides these settings, as in Milvus, but for what the above rests on
+(`coordd.config.kafka_producer`).
 
 Source of truth: Milvus 2.3.5 pkg/mq/msgstream/mqwrapper/kafka/kafka_client.go (`ssl.*` as in 2.3.11).
 """
 
 from typing import Final
 
+from coordd.config.kafka_producer import kept
 from coordd.config.message_queue import KafkaSettings
 
 MAX_MESSAGE_BYTES: Final = 10_485_760
@@ -61,4 +64,7 @@ def producer_settings(
         passphrase = kafka.ssl.tls_key_password.get_secret_value()
         if passphrase:
             settings["ssl.key.password"] = passphrase
-    return settings
+    ours = kept(kafka.producer)
+    return settings | {
+        name: value.get_secret_value() for name, value in kafka.producer.items() if name not in ours
+    }

@@ -272,7 +272,18 @@ async def test_tls_with_the_files_of_the_settings(tmp_path: Path) -> None:
         with pytest.raises((QueueTlsError, QueueUnavailable), match="Disconnected"):
             await nobody.send(CHANNEL, b"x")
         await nobody.close()
-        assert await broker.payloads(CHANNEL, 1) == [b"x"]
+        by_its_own_names = {
+            "security.protocol": "ssl",
+            "ssl.ca.location": str(files.ca),
+            "ssl.certificate.location": str(files.client_cert),
+            "ssl.key.location": str(files.client_key),
+            "acks": "0",
+        }
+        told = {"broker_list": (broker.address,), "producer": by_its_own_names}
+        direct = KafkaQueue(KafkaSettings.model_validate(told), delivery_timeout_s=2)
+        assert await direct.send(CHANNEL, b"y") == b"\1" + bytes(7)
+        await direct.close()
+        assert await broker.payloads(CHANNEL, 2) == [b"x", b"y"]
 
 
 async def test_a_file_that_cannot_be_read_is_an_error_at_once(tmp_path: Path) -> None:

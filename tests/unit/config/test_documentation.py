@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from coordd.config import Settings, load_config
-from coordd.config.keys import Key
-from coordd.config.schema import SCHEMA, Kind, Setting
+from coordd.config.keys import Group, Key
+from coordd.config.schema import GROUPS, SCHEMA, Kind, Setting
 from coordd.config.yaml_source import parse_yaml
 
 FILE = Path(__file__).parents[3] / "config" / "milvus.yaml"
@@ -38,6 +38,13 @@ def comment_above(setting: Setting) -> str:
 
 def test_every_key_that_is_read_is_there_and_no_other() -> None:
     assert set(ENTRIES) == {setting.path for setting in SCHEMA}
+
+
+@pytest.mark.parametrize("group", GROUPS.values(), ids=lambda group: group.path)
+def test_what_is_read_whole_is_there_as_a_comment(group: Group) -> None:
+    """An example would be a setting."""
+    section, _, name = group.path.rpartition(".")
+    assert f"\n  # {name}:\n  #   " in TEXT.partition(f"\n{section}:\n")[2].partition("\n\n")[0]
 
 
 def test_the_file_says_what_holds_without_it() -> None:
@@ -92,7 +99,7 @@ def test_every_field_of_the_model_is_read_from_somewhere() -> None:
             inner = field.annotation
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 missing += fields(inner, f"{way}.{name}")
-            elif not any(isinstance(mark, Key) for mark in field.metadata):
+            elif not any(isinstance(mark, Key | Group) for mark in field.metadata):
                 missing.append(f"{way}.{name}")
             assert field.description, f"{way}.{name} has no docstring"
         return missing

@@ -2,6 +2,7 @@
 
 import pytest
 
+from coordd.config.listing import setting_lines
 from coordd.config.unread import unread_keys
 from tests.unit.config.support import Directory
 
@@ -55,6 +56,10 @@ def test_what_does_not_fit_is_refused_with_its_place(directory: Directory, kafka
         ),
         (f"{USER}, securityProtocol: SSL", "kafka.saslUsername and kafka.saslPassword are not in force"),
         (
+            "producer: {acks: hunter2, linger.ms: 1, dr_cb: f}",
+            "kafka.producer.acks, kafka.producer.dr_cb: not in force, coordd decides",
+        ),
+        (
             f"{USER}, securityProtocol: SASL_PLAINTEXT, ssl: {{enabled: true}}",
             "kafka.ssl.enabled is not in force: nothing is encrypted",
         ),
@@ -77,6 +82,7 @@ def test_what_is_set_for_safety_without_effect_is_said_once(
         f"brokerList: a:1, {USER}",
         "brokerList: a:1, securityProtocol: SSL, ssl: {enabled: true}",
         "brokerList: a:1, securityProtocol: PLAINTEXT",
+        "brokerList: a:1, securityProtocol: SSL, producer: {security.protocol: ssl, linger.ms: 1}",
     ],
 )
 def test_nothing_is_said_of_what_is_in_force(directory: Directory, kafka: str) -> None:
@@ -132,11 +138,38 @@ def test_another_queue_is_refused(directory: Directory) -> None:
 
 
 def test_what_milvus_hands_to_its_kafka_client_is_no_misspelling(directory: Directory) -> None:
-    loaded = directory.load("kafka: {producer: {client.id: x, acks: 1}, readTimeout: 9, brokrList: a}")
+    loaded = directory.load("kafka: {consumer: {client.id: x, acks: 1}, readTimeout: 9, brokrList: a}")
     assert [key.key for key in loaded.unknown_keys] == ["kafka.brokrList"]
     assert loaded.unknown_keys[0].suggestion == "kafka.brokerList"
     assert {key.key for key in unread_keys(loaded.layers) if key.known_to_milvus} == {
-        "kafka.producer.client.id",
-        "kafka.producer.acks",
+        "kafka.consumer.client.id",
+        "kafka.consumer.acks",
         "kafka.readTimeout",
     }
+
+
+def test_what_goes_to_librdkafka_as_it_is(directory: Directory) -> None:
+    """Nested or not, in files and in etcd; the higher source wins, also with nothing."""
+    loaded = directory.load(
+        "kafka: {Producer: {ssl: {CA.location: /c}, ssl.key.password: hunter2, linger.ms: 3, client.id: x}}",
+        env={"KAFKA_PRODUCER_ACKS": "0"},
+        etcd={"kafka/producer/linger.ms": "4", "kafka.producer.client.id": ""},
+    )
+    told = {name: value.get_secret_value() for name, value in loaded.settings.kafka.producer.items()}
+    assert told == {"ssl.ca.location": "/c", "ssl.key.password": "hunter2", "linger.ms": "4"}
+    assert loaded.unknown_keys == loaded.unread_keys == loaded.warnings == ()
+    assert [line for line in setting_lines(loaded) if line.startswith("kafka.producer")] == [
+        "kafka.producer.ssl.ca.location: /c",
+        'kafka.producer.ssl.key.password: "******"',
+        "kafka.producer.linger.ms: 4",
+    ]
+    assert "hunter2" not in repr(loaded.settings) + loaded.settings.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("kafka", "said"),
+    [("producer: 3", "is a section"), ("producer: {a: [{b: c}]}", "kafka.producer.a ")],
+)
+def test_what_is_none_of_its_settings_is_refused(directory: Directory, kafka: str, said: str) -> None:
+    (problem,) = directory.refused(f"kafka: {{{kafka}}}")
+    assert said in problem

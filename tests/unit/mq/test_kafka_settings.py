@@ -69,6 +69,19 @@ def test_what_the_protocol_has_no_use_for_is_left_out() -> None:
     ]
 
 
+def test_what_is_meant_for_librdkafka_wins_but_for_what_our_promises_rest_on() -> None:
+    told = {
+        "security.protocol": "ssl", "linger.ms": "7", "acks": "1", "enable.idempotence": "false",
+        "message.timeout.ms": "1", "max.in.flight": "9", "logger": "x", "error_cb": "y",
+    }  # fmt: skip
+    kafka = KafkaSettings(broker_list=("a:1",), producer={key: SecretStr(told[key]) for key in told})
+    settings = producer_settings(kafka, delivery_timeout_s=2)
+    assert settings == producer_settings(KafkaSettings(broker_list=("a:1",)), delivery_timeout_s=2) | {
+        "security.protocol": "ssl",
+        "linger.ms": "7",
+    }
+
+
 def test_a_message_id_is_the_offset_in_eight_bytes() -> None:
     assert message_id(0) == bytes(8)
     assert message_id(0x0102) == b"\x02\x01\0\0\0\0\0\0"
