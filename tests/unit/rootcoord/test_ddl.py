@@ -2,10 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import cast
 
 import pytest
@@ -34,6 +35,7 @@ SOON_S = 5.0
 SHORTLY_S = 0.03
 A_WHILE_S = 0.5
 FUZZ_RUNS = 40
+ANOTHERS = b"9 by another process"
 NOW_MS = 1_795_640_883_000
 
 
@@ -69,11 +71,13 @@ class Scene:
             lambda stamp: plan_drop(self.tables, LAYOUT, name, stamp), deadline=boottime() + within_s
         )
 
-    async def create_beside(self, name: str, *, within_s: float = SOON_S) -> int:
+    async def create_beside(
+        self, name: str, *, within_s: float = SOON_S, about: Callable[[], str] | None = None
+    ) -> int:
         """As `create`, but others may share the transaction."""
         return await self.ddl.carry_out_beside(
             lambda stamp: plan_create(self.tables, LAYOUT, name, stamp, limit=self.limit, now_ns=7),
-            about=lambda: name,
+            about=about or (lambda: name),
             deadline=boottime() + within_s,
         )
 
@@ -289,22 +293,42 @@ class TestTogether:
         assert scene.etcd.calls == calls + 3
         assert len(scene.in_etcd()) == 4
 
+    def disturbed(self, scene: Scene, *times: int) -> Callable[[], str]:
+        """What a change is about; at these times that it is decided, another process writes the mark."""
+        decided = count(1)
+
+        def about() -> str:
+            if next(decided) in times:
+                scene.etcd.put(LAYOUT.ddl("rootcoord"), ANOTHERS)
+            return "disturbed"
+
+        return about
+
     async def test_they_are_decided_anew_together(self, scene: Scene) -> None:
         first = await self.held_up(scene)
-        tasks = await self.joined(scene, "a", "b", "c")
+        tasks = await self.joined(scene, "a", "b")
+        loop = asyncio.get_running_loop()
+        tasks.append(loop.create_task(scene.create_beside("c", about=self.disturbed(scene, 1, 2))))
+        await asyncio.sleep(0)
         scene.etcd.faults.clear()
         await first
-        scene.etcd.put(LAYOUT.ddl("rootcoord"), b"9 by another process")
         async with following(scene):
-            assert all([await task for task in tasks])
+            revisions = {await task for task in tasks}
+        values = [event.value for _, events in scene.etcd.history for event in events]
+        assert (len(revisions), values.count(ANOTHERS)) == (1, 2)
         assert scene.in_etcd() == ["a", "b", "c", "first"]
 
     async def test_if_the_watch_is_silent_all_are_told(self, scene: Scene) -> None:
-        scene.etcd.put(LAYOUT.ddl("rootcoord"), b"9 by another process")
+        first = await self.held_up(scene)
         tasks = await self.joined(scene, "a", "b", within_s=A_WHILE_S)
+        disturbed = scene.create_beside("c", within_s=A_WHILE_S, about=self.disturbed(scene, 1))
+        tasks.append(asyncio.get_running_loop().create_task(disturbed))
+        await asyncio.sleep(0)
+        scene.etcd.faults.clear()
+        await first
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [CommitConflict, CommitConflict]
-        assert scene.in_etcd() == []
+        assert [type(outcome) for outcome in outcomes] == [CommitConflict] * 3
+        assert scene.in_etcd() == ["first"]
 
     async def test_a_lost_fence_is_told_to_all(self, scene: Scene) -> None:
         scene.etcd.put(ACTIVE, b"another")
