@@ -10,9 +10,11 @@ import itertools
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from coordd.etcd import EtcdClient, KeyValue
 from coordd.etcd.errors import EtcdError
+from tests.support.ahead import of_this_module
 from tests.support.coordd import LAYOUT, CoorddProcess, coordd_processes, milvus_yaml, wait_active
 from tests.support.etcd import EtcdCluster, etcd_cluster
 from tests.support.rootcoord_client import RootCoordClient
@@ -192,6 +195,31 @@ def each(etcd: EtcdCluster, what: str) -> None:
 # --- etcd is away as a whole ---
 
 
+async def two_minutes_without(folder: Path) -> None:
+    """A pair lives through two minutes without etcd."""
+    async with pair(folder, ttl_s=60) as scene:
+        scene.etcd.kill_all()
+        await through_an_outage(scene, 120.0, lambda: start_all(scene.etcd))
+
+
+def run_two_minutes_without(folder: Path) -> None:
+    """The same as all that a process does."""
+    asyncio.run(two_minutes_without(folder))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def longest_outage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Future[None] | None]:
+    """Passes in a process of its own beside the other tests of this module; None if nobody asks for it."""
+    if not any(item.originalname == "test_stopped_for_two_minutes" for item in of_this_module(request)):
+        yield None
+        return
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    yield pool.submit(run_two_minutes_without, tmp_path_factory.mktemp("two-minutes"))
+    pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("members", [1, 3])
 async def test_stopped_for_ten_seconds_and_started_again_on_its_data(tmp_path: Path, members: int) -> None:
     async with pair(tmp_path, members=members) as scene:
@@ -211,13 +239,6 @@ async def test_stopped_for_longer_than_the_sessions_live(tmp_path: Path) -> None
     async with pair(tmp_path, ttl_s=3) as scene:
         scene.etcd.kill_all()
         await through_an_outage(scene, 8.0, lambda: start_all(scene.etcd))
-
-
-@pytest.mark.timeout(320)
-async def test_stopped_for_two_minutes(tmp_path: Path) -> None:
-    async with pair(tmp_path, ttl_s=60) as scene:
-        scene.etcd.kill_all()
-        await through_an_outage(scene, 120.0, lambda: start_all(scene.etcd))
 
 
 async def test_packets_vanish_between_etcd_and_both(tmp_path: Path) -> None:
@@ -355,3 +376,11 @@ def jwt(folder: Path, *, ttl_s: int) -> str:
     (folder / "jwt.pub").write_bytes(public)
     keys = f"pub-key={folder / 'jwt.pub'},priv-key={folder / 'jwt.key'}"
     return f"jwt,{keys},sign-method=RS256,ttl={ttl_s}s"
+
+
+# --- the last test: it began with the first ---
+
+
+@pytest.mark.timeout(320)
+def test_stopped_for_two_minutes(longest_outage: Future[None]) -> None:
+    longest_outage.result()
