@@ -9,6 +9,10 @@ RUNS ?= 1000000
 JOBS ?= 2
 FAILOVERS ?= 2000
 SECONDS ?= 14400
+# Tests that compute run beside those that mostly wait for processes. The latter go first where both want a core, so
+# the former need patience.
+COMPUTING := tests/lab tests/mutation tests/packaging tests/simulation tests/unit
+COMPUTED := .cache/computing.log
 SOURCES := pyproject.toml constraints.txt hatch_build.py $(wildcard proto/coordd/pb/*.proto)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -18,7 +22,11 @@ run: $(VENV)/.installed  ## start an embedded etcd and an active-standby pair, a
 	$(BIN)/coordd dev
 
 test: $(VENV)/.installed-test $(LAB)/.installed  ## all tests: real etcd, real processes, real Milvus nodes
-	$(BIN)/python -m pytest
+	mkdir -p $(dir $(COMPUTED))
+	nice $(BIN)/python -m pytest --timeout=120 $(COMPUTING) > $(COMPUTED) 2>&1 & computing=$$!; failed=0; \
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(COMPUTING)) || failed=$$?; \
+	if wait $$computing; then tail -n 1 $(COMPUTED); else failed=$$?; cat $(COMPUTED); fi; \
+	exit $$failed
 
 check: $(VENV)/.installed-test  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

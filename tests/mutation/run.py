@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.mutation.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
+NOT_COPIED = shutil.ignore_patterns("recorded", "*.pyc.*")
+"""Recordings are many and in no mutant's tests; bytecode that somebody is writing will be gone."""
 COPIED = ("coordd", "tests", "config", "docs", "deploy", "proto", "pyproject.toml")
 LIMIT_S = 300.0
 TESTS_FAILED = 1
@@ -21,7 +23,7 @@ def copy_of_project(folder: Path) -> Path:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("recorded"))
+            shutil.copytree(source, folder / name, ignore=NOT_COPIED)
         else:
             shutil.copy(source, folder / name)
     return folder
