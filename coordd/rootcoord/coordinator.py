@@ -162,6 +162,7 @@ class RootCoord:
             proxies=GrpcProxyClient(),
             time_ticks=lambda: self.parts.services.time_ticks,
             peers=lambda: self.parts.services.peers,
+            alteration_news=lambda: self.parts.services.alteration_news,
             bar=self._bar,
             looks=self._looks,
             caches=lambda: self.parts.services.peers.proxies,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from coordd.errors import CoorddError
+from coordd.rootcoord.alteration_news import AlterationNews
 from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.imports.driver import Imports
@@ -19,12 +20,14 @@ from coordd.rootcoord.timetick import TimeTicker
 class Services:
     """Of a replica that serves: those who report to it and whom it asks, and what is done with them.
 
-    `time_ticks`: the time ticks. `peers`: the other processes. `quota`: what proxies may let through. `life`:
-    collections and partitions made and dropped. `imports`: bulk inserts.
+    `time_ticks`: the time ticks. `peers`: the other processes. `alteration_news`: what DataCoord is told.
+    `quota`: what proxies may let through. `life`: collections and partitions made and dropped. `imports`:
+    bulk inserts.
     """
 
     time_ticks: TimeTicker
     peers: Peers
+    alteration_news: AlterationNews
     quota: QuotaCenter
     life: Life
     imports: Imports

@@ -20,6 +20,7 @@ from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.mq.types import MessageQueue
 from coordd.rootcoord import inherited
+from coordd.rootcoord.alteration_news import AlterationNews, altered
 from coordd.rootcoord.broadcast import Broadcaster
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.imports.driver import Imports
@@ -67,7 +68,11 @@ class Serving:
         peers = self._meet_peers(term)
         quota = self._quota(term, parts, peers)
         life = self._life(term, parts, ticks, peers, queue)
-        return Services(ticks, peers, quota, life, self._imports(term, parts, peers))
+        no_data_nodes = queue is None and parts.no_queue is None
+        data_coord = None if no_data_nodes else peers.data_coord
+        news = AlterationNews(self.tables, parts.operations, data_coord)
+        self._make_good(term, peers, news)
+        return Services(ticks, peers, news, quota, life, self._imports(term, parts, peers))
 
     def may_send_s(self) -> float:
         """For how many seconds this replica may act outward, 0 for not now."""
@@ -144,9 +149,14 @@ class Serving:
         )
         life = Life(means)
         term.start_task(self._go_on(life, parts, parts.oracle.ids.next_id), "unfinished changes")
-        news = self._tell_proxies(peers.proxies, term.committer.recent_keys(), term.server_id)
-        term.start_task(news, "news of earlier terms")
         return life
+
+    def _make_good(self, term: Term, peers: Peers, news: AlterationNews) -> None:
+        """What earlier terms may have left unsaid."""
+        changed = term.committer.recent_keys()
+        to_proxies = self._tell_proxies(peers.proxies, changed, term.server_id)
+        term.start_task(to_proxies, "news of earlier terms")
+        term.start_task(self._tell_alterations(news, changed), "alterations of earlier terms")
 
     def _imports(self, term: Term, parts: TermParts, peers: Peers) -> Imports:
         ddl = Ddl(term.committer, parts.oracle, self.tables.import_mark)
@@ -179,6 +189,10 @@ class Serving:
         """This may take a while. `changed`: keys."""
         await self._until_serving()
         await inherited.tell(proxies, inherited.notices(self.tables, self.layout, changed, server_id))
+
+    async def _tell_alterations(self, news: AlterationNews, changed: Sequence[str]) -> None:
+        await self._until_serving()
+        news.tell_in_background(altered(self.layout, changed))
 
     async def _tell_data_coord(self, peers: Peers) -> None:
         """Early in a term, but after the first callers; whatever comes of it."""

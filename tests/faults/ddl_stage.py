@@ -64,12 +64,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Stored:
-    """What etcd holds. States by name; partitions by (collection, name)."""
+    """What etcd holds. States by name; partitions by (collection, name); keys of properties by collection."""
 
     databases: set[str]
     collections: dict[str, int]
     partitions: dict[tuple[str, str], int]
     aliases: dict[str, int]
+    properties: dict[str, set[str]]
     unfinished: list[str]
 
 
@@ -160,6 +161,7 @@ class DdlStage:
             {info.schema.name: info.state for info in collections.values()},
             {(names.get(one.collection_id, ""), one.partitionName): one.state for one in partitions},
             aliases,
+            {info.schema.name: {pair.key for pair in info.properties} for info in collections.values()},
             [
                 *(f"collection {info.schema.name}" for info in collections.values() if info.state != CREATED),
                 *(f"partition {one.partitionName}" for one in partitions if one.state != CREATED),

@@ -146,12 +146,14 @@ class Both:
 class Change:
     """A change that is to be interrupted. `name` makes each one's names its own.
 
-    `prepare`: what must be there before; `request`: the call; `done`: whether clients see it done.
+    `prepare`: what must be there before; `request`: the call; `done`: whether clients see it done; `told`:
+    whether a peer that has to know of it does, though nobody repeats the call.
     """
 
     prepare: Callable[[DdlStage, str], Awaitable[object]]
     request: Callable[[str], tuple[str, Message]]
     done: Callable[[DdlStage, str], Awaitable[bool]]
+    told: Callable[[DdlStage, str], bool] = lambda _stage, _name: True
 
 
 async def ask(stage: DdlStage, method: str, request: Message) -> Status | None:
@@ -182,6 +184,8 @@ async def interrupted(stage: DdlStage, change: Change, moment: Moment, name: str
     done = await change.done(stage, name)
     assert done == completed
     assert done or status is None, "what was acknowledged is lost"
+    if done:
+        await eventually(lambda: change.told(stage, name), RECOVERY_S)
     again = await ask(stage, *request)
     assert again is not None
     assert again.code == 0, again
@@ -301,7 +305,12 @@ async def has_property(stage: DdlStage, name: str) -> bool:
     return await property_of(stage, name) == "1"
 
 
-ALTER = Change(nothing, with_property, has_property)
+def property_told(stage: DdlStage, name: str) -> bool:
+    told = stage.data.requests("BroadcastAlteredCollection")
+    return any(name in [pair.key for pair in one.properties] for one in told)
+
+
+ALTER = Change(nothing, with_property, has_property, property_told)
 
 
 def rename(name: str) -> tuple[str, Message]:
@@ -373,7 +382,7 @@ NAMES: Sequence[Case] = [
     ("create alias, written", CREATE_ALIAS, Written(lambda s, name: name in s.aliases), True),
     ("alter alias, proxy asked", ALTER_ALIAS, Asked("proxy", FORGET), True),
     ("drop alias, written", DROP_ALIAS, Written(lambda s, name: name not in s.aliases), True),
-    ("alter, DataCoord asked", ALTER, Asked("data", "BroadcastAlteredCollection"), True),
+    ("alter, written", ALTER, Written(lambda s, name: name in s.properties.get("base", ())), True),
     ("rename, proxy asked", RENAME, Asked("proxy", FORGET), True),
 ]
 

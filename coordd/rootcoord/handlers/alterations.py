@@ -32,9 +32,9 @@ from coordd.pb.milvus_pb2 import (
     RenameCollectionRequest,
 )
 from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest
+from coordd.rootcoord.alteration_news import AlterationNews
 from coordd.rootcoord.collections import (
     Change,
-    altered_collection,
     plan_alter,
     plan_alter_alias,
     plan_alter_field,
@@ -50,7 +50,7 @@ from coordd.rootcoord.operations import Operation, Operations
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies.manager import SessionsNotKnown
-from coordd.rootcoord.steps import Lane, Step
+from coordd.rootcoord.steps import Step
 from coordd.rpc.call import Call
 from coordd.rpc.gate import ServeGate
 from coordd.rpc.status import MilvusError, ServiceUnavailable, success
@@ -73,12 +73,15 @@ class _Alteration:
 
 
 class AlterationHandlers:
-    """`_ddl`, `_operations`, `_peers` and `_oracle` give what belongs to the present term."""
+    """`_ddl`, `_operations`, `_alteration_news`, `_peers` and `_oracle` give what belongs to the present
+    term.
+    """
 
     _tables: RootCoordTables
     _layout: MetaLayout
     _ddl: Callable[[], Ddl]
     _operations: Callable[[], Operations]
+    _alteration_news: Callable[[], AlterationNews]
     _peers: Callable[[], Peers]
     _oracle: Callable[[], Oracle]
     _gate: ServeGate
@@ -193,22 +196,12 @@ class AlterationHandlers:
     async def _announce(self, alteration: _Alteration) -> None:
         """Tell DataCoord; if that fails, again and again in the background, with what holds by then."""
         collection_id = alteration.made.collection_id
+        news = self._alteration_news()
         try:
-            await self._tell_data_coord(collection_id)
+            await news.tell(collection_id, boottime() + TIMEOUT_S)
         except CoorddError:
-            step = Step("tell DataCoord", lambda: self._tell_data_coord(collection_id), lane=Lane.DATA_COORD)
-            self._operations().in_background(f"{alteration.name} {collection_id}", [step])
+            news.tell_in_background([collection_id])
             raise
-
-    async def _tell_data_coord(self, collection_id: int) -> None:
-        row = self._tables.collections.get(collection_id)
-        if row is None or not row.available:
-            return
-        view = self._tables.collections.whole(collection_id)
-        if view is not None:
-            message = altered_collection(view)
-            data_coord = self._peers().data_coord
-            await data_coord.broadcast_altered_collection(message, deadline=boottime() + TIMEOUT_S)
 
     async def _forget(self, made: Change, *, committed_at: int) -> None:
         """Have the proxies forget all names, whatever one of them answers.

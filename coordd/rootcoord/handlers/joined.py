@@ -8,6 +8,7 @@ from coordd.ha.leadership import SessionTable
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.pb import root_coord_pb2
+from coordd.rootcoord.alteration_news import AlterationNews
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers.access import AccessHandlers
 from coordd.rootcoord.handlers.aliases import AliasHandlers
@@ -83,6 +84,7 @@ class RootCoordHandlers(
         proxies: ProxyClient,
         time_ticks: Callable[[], TimeTicker],
         peers: Callable[[], Peers],
+        alteration_news: Callable[[], AlterationNews],
         bar: TimestampBar,
         looks: Looks,
         caches: Callable[[], PermissionCaches],
@@ -105,6 +107,7 @@ class RootCoordHandlers(
         self._proxies = proxies
         self._time_ticks = time_ticks
         self._peers = peers
+        self._alteration_news = alteration_news
         self._bar = bar
         self._caches = caches
         self._config = config

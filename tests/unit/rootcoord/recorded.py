@@ -150,6 +150,7 @@ async def world(
         proxies=proxies or AllHealthy(),
         time_ticks=of_term("time_ticks"),
         peers=of_term("peers"),
+        alteration_news=of_term("alteration_news"),
         bar=bar,
         looks=looks,
         caches=lambda: caches,
