@@ -64,13 +64,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Stored:
-    """What etcd holds. States by name; partitions by (collection, name); keys of properties by collection."""
+    """What etcd holds. States by name; partitions by (collection, name); keys of properties by collection;
+    IDs of collections by name, and by alias.
+    """
 
     databases: set[str]
     collections: dict[str, int]
     partitions: dict[tuple[str, str], int]
     aliases: dict[str, int]
     properties: dict[str, set[str]]
+    ids: dict[str, int]
     unfinished: list[str]
 
 
@@ -162,6 +165,7 @@ class DdlStage:
             {(names.get(one.collection_id, ""), one.partitionName): one.state for one in partitions},
             aliases,
             {info.schema.name: {pair.key for pair in info.properties} for info in collections.values()},
+            {name: collection_id for collection_id, name in names.items()},
             [
                 *(f"collection {info.schema.name}" for info in collections.values() if info.state != CREATED),
                 *(f"partition {one.partitionName}" for one in partitions if one.state != CREATED),

@@ -333,6 +333,10 @@ def created(stored: Stored, name: str) -> bool:
     return stored.collections.get(name) == 0
 
 
+def leads_to_base(stored: Stored, alias: str) -> bool:
+    return stored.aliases.get(alias) == stored.ids.get("base")
+
+
 def partition_there(stored: Stored, name: str) -> bool:
     return stored.partitions.get(("base", name)) == 0
 
@@ -380,10 +384,15 @@ NAMES: Sequence[Case] = [
     ("drop database, not written", DROP_DATABASE, NotWritten(), False),
     ("drop database, written", DROP_DATABASE, Written(lambda s, name: name not in s.databases), True),
     ("create alias, written", CREATE_ALIAS, Written(lambda s, name: name in s.aliases), True),
-    ("alter alias, proxy asked", ALTER_ALIAS, Asked("proxy", FORGET), True),
+    (
+        "alter alias, proxy asked",
+        ALTER_ALIAS,
+        Both(Asked("proxy", FORGET), InEtcd(leads_to_base)),
+        True,
+    ),
     ("drop alias, written", DROP_ALIAS, Written(lambda s, name: name not in s.aliases), True),
     ("alter, written", ALTER, Written(lambda s, name: name in s.properties.get("base", ())), True),
-    ("rename, proxy asked", RENAME, Asked("proxy", FORGET), True),
+    ("rename, proxy asked, not written", RENAME, Both(NotWritten(), Asked("proxy", FORGET)), False),
 ]
 
 

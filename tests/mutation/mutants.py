@@ -13,6 +13,7 @@ ELECTION: Final = "coordd/ha/election.py"
 TRANSACTIONS: Final = "tests/integration/ha/test_leadership_transactions.py"
 TICKS: Final = "coordd/rootcoord/timetick/protocol.py"
 CREATION: Final = "coordd/rootcoord/collections/creation.py"
+ALTERATIONS: Final = "tests/unit/rootcoord/test_alterations.py"
 PLANS: Final = "tests/unit/rootcoord/collections"
 SNAPSHOTS: Final = "tests/unit/rootcoord/snapshots"
 SENDERS: Final = "tests/unit/rootcoord/timetick/test_protocol.py::test_nothing_follows_a_tick_that_covers_it"
@@ -181,9 +182,7 @@ MUTANTS: Final = (
     Mutant(
         "what proxies are told in a call that is refused",
         "coordd/rootcoord/handlers/alterations.py",
-        "        except MilvusError:\n"
-        "            await self._forget(made, committed_at=0)\n"
-        "            raise\n",
+        "        except MilvusError:\n            await self._word(named).spread(0)\n            raise\n",
         "",
         ("tests/integration/rootcoord/test_alterations.py",),
     ),
@@ -343,23 +342,44 @@ MUTANTS: Final = (
     ),
     Mutant(
         "who asks while a change is written is told again",
-        "coordd/rootcoord/life/word.py",
-        "and not self._look.seen else []",
-        "else []",
-        ("tests/unit/rootcoord/test_life_word.py::test_who_asks_while_it_is_written_is_told_again",),
+        "coordd/rootcoord/word.py",
+        "anew = revision == 0 or self._seen",
+        "anew = revision == 0",
+        ("tests/unit/rootcoord/test_word.py::test_who_asks_while_it_is_written_is_told_again",),
     ),
     Mutant(
         "early word counts only for what was written",
-        "coordd/rootcoord/life/word.py",
-        "self._told if revision and ",
-        "self._told if ",
-        ("tests/unit/rootcoord/test_life_word.py::test_a_write_of_unknown_outcome_is_told_again",),
+        "coordd/rootcoord/word.py",
+        "anew = revision == 0 or self._seen",
+        "anew = self._seen",
+        ("tests/unit/rootcoord/test_word.py::test_a_write_of_unknown_outcome_is_told_again",),
     ),
     Mutant(
         "who has just asked is not told early",
-        "coordd/rootcoord/life/word.py",
-        "        if self._look.seen:\n",
-        "        if not self._looks:\n",
-        ("tests/unit/rootcoord/test_life_word.py::test_who_has_just_asked_is_told_when_it_is_written",),
+        "coordd/rootcoord/word.py",
+        "        if self._seen:\n",
+        "        if not looks:\n",
+        ("tests/unit/rootcoord/test_word.py::test_who_has_just_asked_is_told_when_it_is_written",),
+    ),
+    Mutant(
+        "who asks for the collection that an alias leaves is told again",
+        "coordd/rootcoord/word.py",
+        "{self._change.collection_id, self._change.led_to} - {0}",
+        "{self._change.collection_id} - {0}",
+        (f"{ALTERATIONS}::test_who_asks_for_the_old_state_while_it_is_written_is_told_again",),
+    ),
+    Mutant(
+        "a refusal of one name keeps no other from being told",
+        "coordd/rootcoord/word.py",
+        "NOBODY if anew else told)\n            except MilvusError as refusal:\n",
+        "NOBODY if anew else told)\n            except ValueError as refusal:\n",
+        ("tests/unit/rootcoord/test_word.py::test_a_refusal_keeps_no_other_name_from_being_told",),
+    ),
+    Mutant(
+        "what proxies are told of an alteration of unknown outcome",
+        "coordd/rootcoord/handlers/alterations.py",
+        "            await alteration.telling.tell(named)\n",
+        "",
+        (f"{ALTERATIONS}::test_what_is_not_known_to_be_written_is_told_anew",),
     ),
 )

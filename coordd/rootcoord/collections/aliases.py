@@ -71,7 +71,9 @@ def plan_drop_alias(
     check_msg_type(request.base, MsgType.DropAlias)
     database = database_of(tables, request.db_name)
     keys = tables.aliases.keys_of(database.id, request.alias)
-    return Change(tombstones(layout, keys, timestamp), database.name, (request.alias,))
+    alias = tables.aliases.get(database.id, request.alias)
+    led_to = 0 if alias is None else alias.collection_id
+    return Change(tombstones(layout, keys, timestamp), database.name, (request.alias,), led_to=led_to)
 
 
 def plan_alter_alias(
@@ -89,9 +91,11 @@ def plan_alter_alias(
     row = tables.collections.find(database.id, request.collection_name)
     if row is None:
         raise CollectionNotFound(collection=request.collection_name)
-    if tables.aliases.get(database.id, name) is None:
+    alias = tables.aliases.get(database.id, name)
+    if alias is None:
         raise AliasNotFound(database=database.name, alias=name)
-    return Change(_put(tables, layout, name, row, timestamp), database.name, (name,))
+    writes = _put(tables, layout, name, row, timestamp)
+    return Change(writes, database.name, (name,), led_to=alias.collection_id)
 
 
 def _database(tables: RootCoordTables, db_name: str) -> Database:

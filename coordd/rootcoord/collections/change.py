@@ -34,7 +34,7 @@ class Change:
 
     `writes`: to be kept in one transaction; none if all is as the request wants it. `names`, `collection_id`:
     what proxies must forget, by name and, unless 0, by ID, all in `db_name`. `partition_id`: of the
-    partition that is made or dropped, else 0.
+    partition that is made or dropped, else 0. `led_to`: ID of the collection that an alias leaves, else 0.
     """
 
     writes: tuple[Write, ...]
@@ -42,6 +42,7 @@ class Change:
     names: tuple[str, ...] = ()
     collection_id: int = 0
     partition_id: int = 0
+    led_to: int = 0
 
 
 def info_of(row: CollectionRow) -> CollectionInfo:

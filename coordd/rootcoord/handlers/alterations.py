@@ -1,17 +1,17 @@
 """Aliases, RenameCollection, AlterCollection and AlterCollectionField: changes of one transaction.
 
-When it is committed, the proxies forget what they know of the names in it; DataCoord is told what was
-altered of a collection. That goes on if the caller leaves. It is done again, or for the first time, when a
-call is repeated whose change is there already. In a call that is refused, or of which it is not known what
-became, the proxies forget the request's names too: an earlier copy of it may have been carried out by a
-term that ended before it told anybody.
+The proxies forget what they know of the names in it, beside the write or after it (`coordd.rootcoord.word`);
+then DataCoord is told what was altered of a collection. That goes on if the caller leaves. It is done again,
+or for the first time, when a call is repeated whose change is there already. In a call that is refused, or of
+which it is not known what became, the proxies forget the request's names too: an earlier copy of it may have
+been carried out by a term that ended before it told anybody.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/{create,drop,alter}_alias_task.go, rename_collection_task.go,
 alter_collection_task.go, expire_cache.go, branch 2.5 for fields. There the proxies forget before the change
 is made; one that asks in between knows the old state again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,8 +21,7 @@ from coordd.log import get_logger
 from coordd.meta.commit import TIMEOUT_S, FenceLost
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import DEFAULT_DB_NAME, RootCoordTables
-from coordd.meta.transaction import Write
-from coordd.pb.common_pb2 import MsgBase, Status
+from coordd.pb.common_pb2 import Status
 from coordd.pb.milvus_pb2 import (
     AlterAliasRequest,
     AlterCollectionFieldRequest,
@@ -31,8 +30,8 @@ from coordd.pb.milvus_pb2 import (
     DropAliasRequest,
     RenameCollectionRequest,
 )
-from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest
 from coordd.rootcoord.alteration_news import AlterationNews
+from coordd.rootcoord.batch import Decide
 from coordd.rootcoord.collections import (
     Change,
     plan_alter,
@@ -46,11 +45,12 @@ from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.ddl import Asked, Ddl
 from coordd.rootcoord.errors import elsewhere
 from coordd.rootcoord.handlers.changing import asked_by, deadline_of
+from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operation, Operations
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
-from coordd.rootcoord.proxies.manager import SessionsNotKnown
 from coordd.rootcoord.steps import Step
+from coordd.rootcoord.word import Telling, Word
 from coordd.rpc.call import Call
 from coordd.rpc.gate import ServeGate
 from coordd.rpc.status import MilvusError, ServiceUnavailable, success
@@ -62,19 +62,19 @@ Plan: TypeAlias = Callable[[RootCoordTables, MetaLayout, Any, int], Change]
 
 @dataclass(slots=True)
 class _Alteration:
-    """One request on its way. `made` and `revision` are what was committed, or planned, last."""
+    """One request on its way. `made`: what was planned last; before, the request's names."""
 
     name: str
     plan: Plan
     request: Any
     made: Change
+    telling: Telling
     asked: Asked | None = None
-    revision: int = 0
 
 
 class AlterationHandlers:
     """`_ddl`, `_operations`, `_alteration_news`, `_peers` and `_oracle` give what belongs to the present
-    term.
+    term. `_looks`: who asks for what.
     """
 
     _tables: RootCoordTables
@@ -84,6 +84,7 @@ class AlterationHandlers:
     _alteration_news: Callable[[], AlterationNews]
     _peers: Callable[[], Peers]
     _oracle: Callable[[], Oracle]
+    _looks: Looks
     _gate: ServeGate
 
     async def create_alias(self, request: CreateAliasRequest, call: Call) -> Status:
@@ -126,10 +127,11 @@ class AlterationHandlers:
         self, plan: Plan, request: Any, names: tuple[str, ...], call: Call, asked: Asked | None = None
     ) -> Status:
         deadline = deadline_of(call)
-        made = Change((), request.db_name or DEFAULT_DB_NAME, names)
-        alteration = _Alteration(call.method.rpartition("/")[2], plan, request, made, asked)
-        keys = [f"{made.db_name}/{name}" for name in names]
+        named = Change((), request.db_name or DEFAULT_DB_NAME, names)
+        keys = [f"{named.db_name}/{name}" for name in names]
         try:
+            telling = Telling(self._word, self._looks, self._operations().start)
+            alteration = _Alteration(call.method.rpartition("/")[2], plan, request, named, telling, asked)
             timestamp = await self._oracle().wait_timestamps(1, deadline)
 
             def decide() -> Operation:
@@ -138,7 +140,7 @@ class AlterationHandlers:
 
             await self._operations().carry_out(alteration.name, keys, decide, deadline=deadline)
         except MilvusError:
-            await self._forget(made, committed_at=0)
+            await self._word(named).spread(0)
             raise
         except TermOverError as error:
             raise elsewhere(error) from error
@@ -162,35 +164,36 @@ class AlterationHandlers:
     def _steps(self, alteration: _Alteration) -> Sequence[Step]:
         steps = [
             Step("write", lambda: self._write(alteration)),
-            Step("proxies forget", lambda: self._forget(alteration.made, committed_at=alteration.revision)),
+            Step("proxies forget", lambda: alteration.telling.tell(alteration.made)),
         ]
         if alteration.plan in (plan_alter, plan_alter_field):
             steps.append(Step("tell DataCoord", lambda: self._announce(alteration)))
         return steps
 
     async def _write(self, alteration: _Alteration) -> None:
-        asked = alteration.made
+        named = alteration.made
 
-        def decide(stamp: Stamp) -> Sequence[Write]:
+        def plan(stamp: Stamp) -> Change:
             alteration.made = alteration.plan(self._tables, self._layout, alteration.request, stamp.timestamp)
-            return alteration.made.writes
+            return alteration.made
+
+        def commit(decide: Decide) -> Awaitable[int]:
+            return self._ddl().carry_out(decide, deadline=boottime() + TIMEOUT_S, asked=alteration.asked)
 
         try:
-            alteration.revision = await self._ddl().carry_out(
-                decide, deadline=boottime() + TIMEOUT_S, asked=alteration.asked
-            )
+            revision = await alteration.telling.write(plan, commit)
         except FenceLost:
             raise
         except CoorddError:
-            await self._forget(asked, committed_at=0)
+            await alteration.telling.tell(named)
             raise
-        if alteration.revision:
+        if revision:
             log.info(
                 "metadata changed",
                 change=alteration.name,
                 database=alteration.made.db_name,
                 names=alteration.made.names,
-                revision=alteration.revision,
+                revision=revision,
             )
 
     async def _announce(self, alteration: _Alteration) -> None:
@@ -203,34 +206,5 @@ class AlterationHandlers:
             news.tell_in_background([collection_id])
             raise
 
-    async def _forget(self, made: Change, *, committed_at: int) -> None:
-        """Have the proxies forget all names, whatever one of them answers.
-
-        Raises:
-            MilvusError: a proxy refused.
-            TermOverError, RpcFailure: the term is over.
-        """
-        refusal: MilvusError | None = None
-        for name in filter(None, made.names):
-            request = InvalidateCollMetaCacheRequest(
-                base=MsgBase(sourceID=self._gate.server_id),
-                db_name=made.db_name,
-                collection_name=name,
-                collectionID=made.collection_id,
-            )
-            try:
-                await self._tell_proxies(request, committed_at)
-            except MilvusError as error:
-                refusal = error
-        if refusal is not None:
-            raise refusal
-
-    async def _tell_proxies(self, request: InvalidateCollMetaCacheRequest, committed_at: int) -> None:
-        while True:
-            proxies = self._peers().proxies
-            try:
-                await proxies.invalidate_collection_meta_cache(request, committed_at=committed_at)
-            except SessionsNotKnown as error:
-                log.warning("the proxies cannot be told yet", reason=str(error))
-            else:
-                return
+    def _word(self, change: Change) -> Word:
+        return Word(self._peers().proxies, change, server_id=self._gate.server_id)

@@ -109,6 +109,7 @@ class RootCoordHandlers(
         self._peers = peers
         self._alteration_news = alteration_news
         self._bar = bar
+        self._looks = looks
         self._caches = caches
         self._config = config
         self._component = component

@@ -13,16 +13,16 @@ leaves something to go on from: what is Creating is undone by the next term, wha
 Why here, and not before: a proxy that forgets too early can learn the old state again. Of a collection that
 is being created it can learn nothing, and it keeps nothing of a name that leads nowhere. So it may forget the
 name at any time before the last step, beside what DataCoord is asked for. Of a partition that is being
-created it can learn the list without it, and keeps that. So it is told with the last step (`word`).
+created it can learn the list without it, and keeps that. So it is told with the last step.
 
 Undone by (`ends`): the DropCollection message if DataCoord may know of it, the keys, the channels; for a
 partition its release and its key. An undone collection is nobody's name any more, so nobody waits for the
 undoing.
 
 A drop (`planned`) is answered when it is written and the proxies have forgotten: one that forgets first can
-learn the old state again, and is told once more if it may have (`word`). QueryCoord's release, the indexes,
-the message and its tick, DataCoord's confirmation that no segment is left, and the end of the keys follow
-(`ends`), a few collections at a time, and callers go first.
+learn the old state again, and is told once more if it may have (`coordd.rootcoord.word`). QueryCoord's
+release, the indexes, the message and its tick, DataCoord's confirmation that no segment is left, and the end
+of the keys follow (`ends`), a few collections at a time, and callers go first.
 
 Without a message queue (`mq.type: none`) there are no data nodes, and the other components are not asked.
 

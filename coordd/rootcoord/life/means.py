@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from coordd.clock import boottime
 from coordd.config import LoadedConfig
@@ -13,12 +14,12 @@ from coordd.rootcoord.broadcast import Broadcaster
 from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.collections import Change, Limits
 from coordd.rootcoord.ddl import Ddl
-from coordd.rootcoord.life.word import Word
 from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.steps import Action
+from coordd.rootcoord.word import Telling, Word
 
 STEP_TIMEOUT_S = 10.0
 """What a step in the background may take before it is begun anew."""
@@ -98,14 +99,12 @@ class Means:
 
     def word(self, change: Change, *, drops_collection: bool = False) -> Word:
         """What the proxies are to be told of a change; `drops_collection`: that is the collection's end."""
-        return Word(
-            self.peers.proxies,
-            self.looks,
-            change,
-            server_id=self.server_id,
-            drops_collection=drops_collection,
-            start=self.operations.start,
-        )
+        return Word(self.peers.proxies, change, server_id=self.server_id, drops_collection=drops_collection)
+
+    def telling(self, *, drops_collection: bool = False) -> Telling:
+        """A change that is written with the proxies told beside that. Otherwise as `word`."""
+        new_word = partial(self.word, drops_collection=drops_collection)
+        return Telling(new_word, self.looks, self.operations.start)
 
 
 def soon() -> float:

@@ -1,7 +1,7 @@
 """Changes that begin with one transaction, and of which the proxies are told: drops, and new partitions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from coordd.meta.transaction import Write
@@ -10,9 +10,9 @@ from coordd.rootcoord.collections import Change, plan_finish_partition
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
 from coordd.rootcoord.life.means import Means
-from coordd.rootcoord.life.word import Word, beside
 from coordd.rootcoord.operations import Operation, Step
 from coordd.rootcoord.steps import Lane
+from coordd.rootcoord.word import Telling
 from coordd.rpc.peer import PeerUnavailable
 
 End = TypeVar("End", CollectionEnd, PartitionEnd)
@@ -47,8 +47,10 @@ class Planned(Generic[End]):
     name: str
     drops_collection: bool = False
     _change: Change = field(default=Change((), ""), init=False)  # planned last, written or not
-    _word: Word | None = field(default=None, init=False)  # that was begun last
-    _revision: int = field(default=0, init=False)  # at which it was written last; 0: not, or not known
+    _telling: Telling = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._telling = self.means.telling(drops_collection=self.drops_collection)
 
     @property
     def end(self) -> End | None:
@@ -57,36 +59,26 @@ class Planned(Generic[End]):
 
     async def write(self) -> None:
         """Carry the plan out."""
-        self._revision = await self._commit(self._decide)
+        await self._commit(lambda stamp: self._decide(stamp).writes)
 
     async def write_and_tell(self, then: Callable[[], Sequence[Write]] | None = None) -> None:
         """Carry the plan out, or write what comes `then`, and tell the proxies beside that."""
-        async with beside() as begin:
 
-            def decide(stamp: Stamp) -> Sequence[Write]:
-                self._word, self._revision = None, 0
-                writes = self._decide(stamp) if then is None else then()
-                if writes and self.end is not None:
-                    self._word = self._new_word()
-                    begin(self._word)
-                return writes
+        def decide(stamp: Stamp) -> Change:
+            return self._decide(stamp) if then is None else replace(self._change, writes=tuple(then()))
 
-            self._revision = await self._commit(decide)
+        await self._telling.write(decide, self._commit)
 
     async def forget(self) -> None:
         """Tell the proxies, but for those who know."""
-        word = self._new_word() if self._word is None else self._word
-        await word.spread(self._revision)
+        await self._telling.tell(self._change)
+
+    def _decide(self, stamp: Stamp) -> Change:
+        self._change = self.plan(stamp)
+        return self._change
 
     async def _commit(self, decide: Decide) -> int:
         return await self.means.commit_beside(decide, self.deadline, db_name=self.db_name, name=self.name)
-
-    def _decide(self, stamp: Stamp) -> Sequence[Write]:
-        self._change, self._revision = self.plan(stamp), 0
-        return self._change.writes
-
-    def _new_word(self) -> Word:
-        return self.means.word(self._change, drops_collection=self.drops_collection)
 
 
 def dropping(drop: Planned[End]) -> Operation:

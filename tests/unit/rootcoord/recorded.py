@@ -15,11 +15,13 @@ from coordd.meta.fold import Fold
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.pb import milvus_pb2
+from coordd.rootcoord.alteration_news import AlterationNews
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers import RootCoordHandlers
 from coordd.rootcoord.imports.driver import Imports
 from coordd.rootcoord.kept_answers import KeptAnswers
 from coordd.rootcoord.looks import Looks
+from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.permission_caches import PolicyChange
@@ -91,6 +93,8 @@ class World:
     peers: Peers | None = None
     oracle: Oracle | None = None
     ddl: Ddl | None = None
+    operations: Operations | None = None
+    alteration_news: AlterationNews | None = None
     time_ticks: TimeTicker | None = None
     access: Ddl | None = None
     caches: ToldCaches = field(default_factory=ToldCaches)

@@ -24,15 +24,16 @@ from coordd.pb import milvus_pb2, schema_pb2
 from coordd.pb.common_pb2 import MsgBase, MsgType
 from coordd.pb.etcd_meta_pb2 import DatabaseInfo, DatabaseState
 from coordd.pb.schema_pb2 import DataType
+from coordd.rootcoord.alteration_news import AlterationNews
 from coordd.rootcoord.channels import ChannelPool, pool_names
 from coordd.rootcoord.chores import AT_ONCE
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.known import KnownInTables
 from coordd.rootcoord.life import Life, Means
 from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
-from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
+from coordd.rootcoord.proxies.manager import SessionsNotKnown
 from coordd.rpc.peer import PeerUnavailable
 from coordd.rpc.status import MilvusError
 from tests.support.etcd import eventually
@@ -48,7 +49,9 @@ NAME = "books"
 class Effects:
     """Everything that leaves the process, numbered. At number `crash_at` the process is dead: before the
     effect, or `after` it. `failing` are refused; of `absent` it is said whether they were reached. `held`
-    ones wait until they are `let_go`. `ticks`: the readers of the channels hear what is sent."""
+    ones wait until they are `let_go`. `ticks`: the readers of the channels hear what is sent. `heard`: the
+    names that a proxy was told to forget, whatever it answered. `unsure`: how often it is not known who is
+    to be told."""
 
     crash_at: int = -1
     after: bool = False
@@ -59,6 +62,8 @@ class Effects:
     ticks: bool = True
     held: set[str] = field(default_factory=set)
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: list[str] = field(default_factory=list)
+    unsure: int = 0
 
     async def happen(
         self, name: str, effect: Callable[[], Any] = lambda: None, *, refusable: bool = True
@@ -116,6 +121,9 @@ class Outside:
         await self.effects.happen("confirm")
         return True
 
+    async def broadcast_altered_collection(self, _request: Any, *, deadline: float) -> None:
+        await self.effects.happen("broadcast")
+
     async def release_collection(self, _collection: int, *, deadline: float) -> None:
         await self.effects.happen("release collection")
 
@@ -126,10 +134,14 @@ class Outside:
         await self.effects.happen("sync partition")
 
     async def invalidate_collection_meta_cache(
-        self, _request: Any, *, committed_at: int = 0, told: frozenset[Any] = frozenset()
+        self, request: Any, *, committed_at: int = 0, told: frozenset[Any] = frozenset()
     ) -> frozenset[Any]:
         """One that has refused is barred, and nobody waits for it any more."""
         if "the proxy" not in told:
+            self.effects.heard.append(request.collection_name)
+            if self.effects.unsure:
+                self.effects.unsure -= 1
+                raise SessionsNotKnown("not yet")
             try:
                 await self.effects.happen("forget", refusable=not self.owes)
             except MilvusError:
@@ -221,12 +233,14 @@ async def running(etcd: MemoryEtcd, effects: Effects, *, queue: bool = True) -> 
             oracle=oracle,
             pool=pool,
             peers=outside,
-            looks=Looks(),
+            looks=place.looks,
             operations=operations,
             broadcaster=outside if queue else None,
             server_id=4,
             segments_every_s=0.0,
         )
+        place.ddl, place.oracle, place.operations, place.peers = means.ddl, oracle, operations, outside
+        place.alteration_news = AlterationNews(place.tables, operations, outside)
         try:
             yield Running(place, Life(means), effects, operations, means, oracle.ids.next_id)
         finally:
@@ -299,11 +313,17 @@ def leftovers(place: World) -> int:
     return sum(1 for _ in place.tables.collections.unsettled())
 
 
-async def prepared(what: str) -> MemoryEtcd:
-    """An etcd in the state in which the change makes sense."""
+def with_a_database() -> MemoryEtcd:
+    """An etcd with nothing but the default database."""
     etcd = MemoryEtcd()
     info = DatabaseInfo(name="default", id=1, state=DatabaseState.DatabaseCreated)
     etcd.put_now(LAYOUT.database(1), info.SerializeToString())
+    return etcd
+
+
+async def prepared(what: str) -> MemoryEtcd:
+    """An etcd in the state in which the change makes sense."""
+    etcd = with_a_database()
     async with running(etcd, Effects()) as term:
         if what != "create collection":
             await term.life.create_collection(create(), soon())

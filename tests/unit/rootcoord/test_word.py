@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from coordd.rootcoord.collections import Change
-from coordd.rootcoord.life.word import beside
 from coordd.rootcoord.lookup import CollectionLookup, Wanted
+from coordd.rpc.status import MilvusError
 from tests.support.etcd import eventually
-from tests.unit.rootcoord.test_life import ASK, NAME, Effects, prepared, running
+from tests.unit.rootcoord.test_life import ASK, NAME, Effects, prepared, running, with_a_database
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -49,13 +49,44 @@ async def test_who_has_just_asked_is_told_when_it_is_written(what: str) -> None:
 
 async def test_a_write_of_unknown_outcome_is_told_again() -> None:
     """It may be applied after the last look at who has asked."""
-    etcd = await prepared("drop collection")
     effects = Effects()
-    async with running(etcd, effects) as term:
+    async with running(with_a_database(), effects) as term:
         word = term.means.word(Change((), "default", (NAME,), 7))
-        async with beside() as begin:
-            begin(word)
+        word.begin(term.means.looks, term.means.operations.start)
+        word.end()
+        await word.ended()
         await word.spread(0)
         assert effects.done == ["forget", "forget"]
         await word.spread(9)
         assert effects.done == ["forget", "forget"]
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_refusal_keeps_no_other_name_from_being_told(early: bool) -> None:
+    effects = Effects(failing={"forget"})
+    async with running(with_a_database(), effects) as term:
+        word = term.means.word(Change((), "default", ("a", "b", "c")))
+        if early:
+            word.begin(term.means.looks, term.means.operations.start)
+            word.end()
+            await word.ended()
+            assert effects.heard == ["a", "b", "c"]
+        with pytest.raises(MilvusError, match="forget refused"):
+            await word.spread(9)
+        assert effects.heard == ["a", "b", "c", *(["a"] if early else [])]
+        await word.spread(9)
+
+
+async def test_without_a_name_and_an_id_there_is_nothing_to_forget() -> None:
+    effects = Effects()
+    async with running(with_a_database(), effects) as term:
+        for change in (Change((), "default", ("",)), Change((), "default"), Change((), "", (), 7)):
+            await term.means.word(change).spread(0)
+        assert effects.heard == [""]
+
+
+async def test_who_cannot_be_told_yet_is_told_again() -> None:
+    effects = Effects(unsure=2)
+    async with running(with_a_database(), effects) as term:
+        await term.means.word(Change((), "default", ("a", "b"))).spread(9)
+        assert effects.heard == ["a", "a", "a", "b"]
