@@ -14,21 +14,18 @@ from coordd.log import get_logger
 from coordd.meta.keys import AliasKey, CollectionKey, FieldKey, FunctionKey, OldAliasKey, PartitionKey
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import DEFAULT_DB_ID, RootCoordTables
-from coordd.pb.common_pb2 import MsgBase
-from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest
+from coordd.rootcoord.collections import Change
 from coordd.rootcoord.proxies import ProxyManager
-from coordd.rootcoord.proxies.manager import SessionsNotKnown
+from coordd.rootcoord.word import Word
 from coordd.rpc.failure import RpcFailure
 from coordd.rpc.status import MilvusError
 
 log = get_logger("coordd.rootcoord.inherited")
 
 
-def notices(
-    tables: RootCoordTables, layout: MetaLayout, keys: Iterable[str], server_id: int
-) -> list[InvalidateCollMetaCacheRequest]:
+def changes(tables: RootCoordTables, layout: MetaLayout, keys: Iterable[str]) -> list[Change]:
     """What proxies are to forget because these keys were changed: each collection and alias once."""
-    found: dict[tuple[str, str, int], None] = {}
+    found: dict[Change, None] = {}
     for key in keys:
         match layout.parse(key):
             case (
@@ -37,34 +34,26 @@ def notices(
                 | FieldKey(collection_id, _)
                 | FunctionKey(collection_id, _)
             ):
-                found["", "", collection_id] = None
+                found[Change((), "", collection_id=collection_id)] = None
             case AliasKey(db_id, alias):
                 database = tables.databases.get(db_id or DEFAULT_DB_ID)
                 if database is not None:
-                    found[database.name, alias, 0] = None
+                    found[Change((), database.name, (alias,))] = None
             case OldAliasKey(alias):
                 database = tables.databases.get(DEFAULT_DB_ID)
                 if database is not None:
-                    found[database.name, alias, 0] = None
+                    found[Change((), database.name, (alias,))] = None
             case _:
                 pass
-    return [
-        InvalidateCollMetaCacheRequest(
-            base=MsgBase(sourceID=server_id),
-            db_name=db_name,
-            collection_name=name,
-            collectionID=collection_id,
-        )
-        for db_name, name, collection_id in found
-    ]
+    return list(found)
 
 
-async def tell(proxies: ProxyManager, requests: Sequence[InvalidateCollMetaCacheRequest]) -> None:
-    """Tell all proxies one after the other; ends early if the term does."""
-    for request in requests:
+async def tell(proxies: ProxyManager, made: Sequence[Change], server_id: int) -> None:
+    """Tell all proxies of one change after the other; ends early if the term does."""
+    for change in made:
         try:
-            await proxies.invalidate_collection_meta_cache(request)
+            await Word(proxies, change, server_id=server_id).spread(0)
         except RpcFailure:
             return
-        except (MilvusError, SessionsNotKnown) as error:
+        except MilvusError as error:
             log.warning("not all proxies have heard of what was changed before", reason=str(error))

@@ -188,7 +188,8 @@ class Serving:
     async def _tell_proxies(self, proxies: ProxyManager, changed: Sequence[str], server_id: int) -> None:
         """This may take a while. `changed`: keys."""
         await self._until_serving()
-        await inherited.tell(proxies, inherited.notices(self.tables, self.layout, changed, server_id))
+        made = inherited.changes(self.tables, self.layout, changed)
+        await inherited.tell(proxies, made, server_id)
 
     async def _tell_alterations(self, news: AlterationNews, changed: Sequence[str]) -> None:
         await self._until_serving()

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
-from coordd.pb.common_pb2 import MsgBase
 from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest
-from coordd.rootcoord.inherited import notices, tell
+from coordd.rootcoord.collections import Change
+from coordd.rootcoord.inherited import changes, tell
 from coordd.rootcoord.proxies.manager import SessionsNotKnown
 from coordd.rpc.failure import RpcCode, RpcFailure
 from coordd.rpc.status import MilvusError
@@ -14,9 +14,8 @@ from tests.unit.meta.samples import LAYOUT, database, loaded
 
 def told(*keys: str) -> list[tuple[str, str, int]]:
     tables, _ = loaded(database(1, "default"), database(7, "music"))
-    requests = notices(tables, LAYOUT, keys, 4)
-    assert {request.base.sourceID for request in requests} <= {4}
-    return [(one.db_name, one.collection_name, one.collectionID) for one in requests]
+    found = changes(tables, LAYOUT, keys)
+    return [(one.db_name, *(one.names or ("",)), one.collection_id) for one in found]
 
 
 def test_each_collection_once_whatever_of_it_was_changed() -> None:
@@ -52,7 +51,10 @@ class Proxies:
         self.errors = list(errors)
         self.asked: list[int] = []
 
-    async def invalidate_collection_meta_cache(self, request: InvalidateCollMetaCacheRequest) -> None:
+    async def invalidate_collection_meta_cache(
+        self, request: InvalidateCollMetaCacheRequest, **_options: Any
+    ) -> None:
+        assert request.base.sourceID == 4
         self.asked.append(request.collectionID)
         error = self.errors.pop(0) if self.errors else None
         if error is not None:
@@ -60,13 +62,9 @@ class Proxies:
         await asyncio.sleep(0)
 
 
-def requests(*ids: int) -> list[InvalidateCollMetaCacheRequest]:
-    return [InvalidateCollMetaCacheRequest(base=MsgBase(), collectionID=one) for one in ids]
-
-
 async def test_a_refusal_stops_nothing_and_the_end_of_the_term_does() -> None:
     proxies: Any = Proxies(
         MilvusError("no"), SessionsNotKnown("later"), RpcFailure(RpcCode.UNAVAILABLE, "over")
     )
-    await tell(proxies, requests(1, 2, 3, 4))
-    assert proxies.asked == [1, 2, 3]
+    await tell(proxies, [Change((), "", collection_id=one) for one in range(1, 5)], 4)
+    assert proxies.asked == [1, 2, 2]
