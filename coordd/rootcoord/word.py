@@ -26,6 +26,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 from coordd.errors import CoorddError
+from coordd.etcd.backoff import Backoff
 from coordd.log import get_logger
 from coordd.meta.transaction import Write
 from coordd.pb.common_pb2 import MsgBase, MsgType
@@ -34,6 +35,7 @@ from coordd.rootcoord.batch import Decide
 from coordd.rootcoord.collections import Change
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.looks import Look, Looks
+from coordd.rootcoord.proxies.link import PAUSE_FIRST_S, PAUSE_MAX_S
 from coordd.rootcoord.proxies.manager import NOBODY, ProxyManager, SessionsNotKnown, Told
 from coordd.rpc.status import MilvusError
 
@@ -117,11 +119,13 @@ class Word:
             self._ended.set()
 
     async def _tell(self, notice: InvalidateCollMetaCacheRequest, revision: int, told: Told) -> None:
+        backoff = Backoff(PAUSE_FIRST_S, PAUSE_MAX_S)
         while True:
             try:
                 await self._proxies.invalidate_collection_meta_cache(notice, committed_at=revision, told=told)
             except SessionsNotKnown as error:
                 log.warning("the proxies cannot be told yet", reason=str(error))
+                await asyncio.sleep(backoff.pause_s())
             else:
                 return
 
