@@ -234,7 +234,9 @@ class CommonSettings(Section):
     default_partition_name: Annotated[NonEmpty, Key("common.defaultPartitionName")] = "_default"
     """Partition that every collection without a partition key has."""
     tt_msg_enabled: Annotated[bool, Key("common.ttMsgEnabled", live=True)] = True
-    """Whether RootCoord sends time ticks. False only in a cluster that replicates another one."""
+    """Whether RootCoord sends time ticks. False only in a cluster that replicates another one, whose drops
+    and ticks reach the data nodes from there. A change takes effect at once.
+    """
     pre_created_topic: PreCreatedTopicSettings = PreCreatedTopicSettings()
     """Channels that somebody else creates."""
     security: SecuritySettings = SecuritySettings()

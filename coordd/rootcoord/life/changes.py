@@ -73,7 +73,9 @@ class Life:
             return plan_drop(means.tables, means.layout, request, stamp.timestamp)
 
         drop = Planned(means, plan, collection_end, deadline, *_names(request), drops_collection=True)
-        await self._carry_out("drop collection", request, lambda: dropping(drop), deadline)
+        await self._carry_out(
+            "drop collection", request, lambda: dropping(drop, replicated=_is_replicated(request)), deadline
+        )
 
     async def create_partition(self, request: CreatePartitionRequest, deadline: float) -> None:
         """Make a partition, unless it is there."""
@@ -100,7 +102,9 @@ class Life:
             )
 
         drop = Planned(means, plan, partition_end, deadline, *_names(request))
-        await self._carry_out("drop partition", request, lambda: dropping(drop), deadline)
+        await self._carry_out(
+            "drop partition", request, lambda: dropping(drop, replicated=_is_replicated(request)), deadline
+        )
 
     async def go_on(self, first_id: int) -> None:
         """Take up what earlier terms left, to be finished or undone. `first_id`: the first that this one may
@@ -110,11 +114,12 @@ class Life:
         Of what was dropped the proxies are told first: the term may have ended before it did that.
         """
         means, left = self._means, unfinished(self._means.tables)
+        drop = {"told": False, "replicated": means.is_replica}
         beginnings: list[Callable[[], None]] = [
             *(CollectionEnd(means, one).undo for one in left.creating if one < first_id),
-            *(partial(CollectionEnd(means, one).finish, told=False) for one in left.dropping),
+            *(partial(CollectionEnd(means, one).finish, **drop) for one in left.dropping),
             *(PartitionEnd(means, *ids).undo for ids in left.creating_partitions if ids[1] < first_id),
-            *(partial(PartitionEnd(means, *ids).finish, told=False) for ids in left.dropping_partitions),
+            *(partial(PartitionEnd(means, *ids).finish, **drop) for ids in left.dropping_partitions),
         ]
         for number, begin in enumerate(beginnings, 1):
             begin()
@@ -136,3 +141,7 @@ class Life:
 def _names(request: Request) -> tuple[str, str]:
     """Of the database, and in it of the collection, or an alias."""
     return request.db_name or DEFAULT_DB_NAME, request.collection_name
+
+
+def _is_replicated(request: DropCollectionRequest | DropPartitionRequest) -> bool:
+    return request.base.replicateInfo.isReplicate

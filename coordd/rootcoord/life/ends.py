@@ -8,6 +8,13 @@ So much may happen before a step has its turn. What is to be undone may turn out
 of the last write need not be known when the undoing begins; it may even have been dropped by then, and that
 drop has an end of its own. So an undoing touches only what is still being created, and the end of a drop only
 what is dropped.
+
+A drop that another cluster has replicated hither is not told to the data nodes: the message of that cluster
+follows, or has come. A later term does not know who asked for a drop. So in a replica (`common.ttMsgEnabled`
+false) it tells of none, and of nothing that is undone, as Milvus; elsewhere it may tell them twice.
+
+Source of truth: Milvus 2.3.5 internal/rootcoord/{drop_collection,drop_partition,create_collection}_task.go,
+garbage_collector.go (isSkip).
 """
 
 from collections.abc import Sequence
@@ -47,15 +54,18 @@ class CollectionEnd:
             f"undo {self}",
             [
                 Step("settle", self.means.settle),
-                *(self._tell_readers(undoing=True) if watched else ()),
+                *(self._tell_readers(undoing=True) if watched and not self.means.is_replica else ()),
                 Step("release channels", partial(self._release_channels, undoing=True), lane=Lane.LOOK),
                 Step("purge", partial(self._purge, undoing=True)),
             ],
             urgent=True,
         )
 
-    def finish(self, *, told: bool = True) -> None:
-        """Do what is left of its drop, once that is written. `told`: the proxies have forgotten it."""
+    def finish(self, *, replicated: bool, told: bool = True) -> None:
+        """Do what is left of its drop, once that is written.
+
+        `replicated`: the data nodes hear of it from another cluster. `told`: the proxies have forgotten it.
+        """
         segments = Segments(self.means, self.collection_id)
         self.means.operations.in_background(
             f"drop {self}",
@@ -63,7 +73,7 @@ class CollectionEnd:
                 *(() if told else (Step("proxies forget", self._tell_proxies, lane=Lane.PROXIES),)),
                 Step("release", self._release, lane=Lane.QUERY_COORD),
                 Step("drop indexes", self._drop_indexes, lane=Lane.DATA_COORD),
-                *self._tell_readers(undoing=False),
+                *(() if replicated else self._tell_readers(undoing=False)),
                 Step("release channels", partial(self._release_channels, undoing=False), lane=Lane.LOOK),
                 Step("wait for segments", segments.wait, lane=Lane.LOOK),
                 Step("no segments", segments.gone, lane=Lane.DATA_COORD),
@@ -158,16 +168,17 @@ class PartitionEnd:
             urgent=True,
         )
 
-    def finish(self, *, told: bool = True) -> None:
-        """Do what is left of its drop, once that is written. `told`: the proxies have forgotten it."""
-        message = Message(self.means)
+    def finish(self, *, replicated: bool, told: bool = True) -> None:
+        """Do what is left of its drop, once that is written.
+
+        `replicated`: the data nodes hear of it from another cluster. `told`: the proxies have forgotten it.
+        """
         segments = Segments(self.means, self.collection_id, self.partition_id)
         self.means.operations.in_background(
             f"drop {self}",
             [
                 *(() if told else (Step("proxies forget", self._tell_proxies, lane=Lane.PROXIES),)),
-                Step("send message", partial(self._send, message), lane=Lane.QUEUE),
-                Step("message heard", partial(self._heard, message), lane=Lane.LOOK),
+                *(() if replicated else self._tell_readers()),
                 Step("wait for segments", segments.wait, lane=Lane.LOOK),
                 Step("no segments", segments.gone, lane=Lane.DATA_COORD),
                 Step("purge", partial(self._purge, undoing=False)),
@@ -185,6 +196,13 @@ class PartitionEnd:
             await self.means.peers.query_coord.release_partitions(
                 self.collection_id, [self.partition_id], deadline=soon()
             )
+
+    def _tell_readers(self) -> Sequence[Step]:
+        message = Message(self.means)
+        return (
+            Step("send message", partial(self._send, message), lane=Lane.QUEUE),
+            Step("message heard", partial(self._heard, message), lane=Lane.LOOK),
+        )
 
     async def _send(self, message: Message) -> None:
         row, partition = self.means.tables.collections.get(self.collection_id), self._partition()

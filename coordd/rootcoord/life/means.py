@@ -56,6 +56,11 @@ class Means:
         return self.broadcaster is not None
 
     @property
+    def is_replica(self) -> bool:
+        """Whether the cluster is a copy of another one, from which its data nodes' messages come."""
+        return not self.config().settings.common.tt_msg_enabled
+
+    @property
     def default_partition(self) -> str:
         """Name of the partition that every collection without a partition key has."""
         return self.config().settings.common.default_partition_name

@@ -81,21 +81,23 @@ class Planned(Generic[End]):
         return await self.means.commit_beside(decide, self.deadline, db_name=self.db_name, name=self.name)
 
 
-def dropping(drop: Planned[End]) -> Operation:
+def dropping(drop: Planned[End], *, replicated: bool) -> Operation:
     """Answered when nobody sees the collection or partition any more; the rest follows.
 
     If the outcome of the write is unknown, or a proxy refuses to hear of it, the drop cannot be taken back,
     and a repeated call would find nothing of that name: it is finished if it was written.
+
+    `replicated`: it was asked for in another cluster, and comes from there.
     """
     means = drop.means
 
     async def finish() -> None:
         if drop.end is not None:
-            drop.end.finish()
+            drop.end.finish(replicated=replicated)
 
     async def finish_if_written() -> None:
         if drop.end is not None and drop.end.dropped:
-            drop.end.finish()
+            drop.end.finish(replicated=replicated)
 
     async def resume() -> None:
         if drop.end is not None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from coordd.clock import boottime
+from coordd.config import LoadedConfig, load_config
 from coordd.errors import CoorddError
 from coordd.etcd import TxnResult
 from coordd.etcd.errors import OutcomeUnknown
@@ -39,7 +40,7 @@ from coordd.rpc.status import MilvusError
 from tests.support.etcd import eventually
 from tests.unit.meta.samples import DROPPING, collection
 from tests.unit.rootcoord.memory_etcd import Fault, MemoryEtcd
-from tests.unit.rootcoord.recorded import LAYOUT, World, no_config, world
+from tests.unit.rootcoord.recorded import LAYOUT, RECORDING, World, no_config, world
 from tests.unit.rootcoord.term import begin_term
 
 NAME = "books"
@@ -207,8 +208,19 @@ class Running:
             await asyncio.sleep(0.15)
 
 
+def replica() -> LoadedConfig:
+    """The settings of a cluster that replicates another one."""
+    return load_config(env={"COMMON_TTMSGENABLED": "false"}, cwd=RECORDING.parent)
+
+
 @asynccontextmanager
-async def running(etcd: MemoryEtcd, effects: Effects, *, queue: bool = True) -> AsyncIterator[Running]:
+async def running(
+    etcd: MemoryEtcd,
+    effects: Effects,
+    *,
+    queue: bool = True,
+    config: Callable[[], LoadedConfig] = no_config,
+) -> AsyncIterator[Running]:
     """A new term on what this etcd holds, with tables of its own."""
     place = await world({})
     place.etcd.__dict__.update(etcd.__dict__)
@@ -228,7 +240,7 @@ async def running(etcd: MemoryEtcd, effects: Effects, *, queue: bool = True) -> 
         means = Means(
             tables=place.tables,
             layout=LAYOUT,
-            config=no_config,
+            config=config,
             ddl=Ddl(committer, oracle, place.tables.ddl_mark),
             oracle=oracle,
             pool=pool,
@@ -507,6 +519,55 @@ async def test_what_an_earlier_term_dropped_the_proxies_hear_first(what: str) ->
         assert effects.done == ["forget", *ORDER[what][2:]]
 
 
+def without_messages(what: str) -> list[str]:
+    return [effect for effect in ORDER[what] if not effect.startswith("send")]
+
+
+@pytest.mark.parametrize("what", ["drop collection", "drop partition"])
+async def test_readers_hear_of_a_replicated_drop_from_its_own_cluster(what: str) -> None:
+    etcd = await prepared(what)
+    request: Any = drop() if what == "drop collection" else drop_partition("p")
+    request.base.replicateInfo.isReplicate = True
+    async with running(etcd, Effects()) as term:
+        await (term.life.drop_collection if what == "drop collection" else term.life.drop_partition)(
+            request, soon()
+        )
+        await term.quiet()
+        assert term.effects.done == without_messages(what)
+        assert leftovers(term.place) == 0
+
+
+@pytest.mark.parametrize("what", ["drop collection", "drop partition"])
+async def test_in_a_replica_a_later_term_tells_readers_of_no_drop(what: str) -> None:
+    """It does not know who asked for it. The term that was asked here tells them."""
+    etcd = await prepared(what)
+    async with running(etcd, Effects(), config=replica) as term:
+        await ASK[what](term.life)
+        await term.quiet()
+        assert term.effects.done == ORDER[what]
+    etcd = await prepared(what)
+    async with running(etcd, Effects(crash_at=1), config=replica) as term:
+        asked = asyncio.ensure_future(ASK[what](term.life))
+        await eventually(term.effects.crashed.is_set)
+        asked.cancel()
+    async with running(etcd, Effects(), config=replica) as term:
+        await term.life.go_on(term.first_id)
+        await term.quiet()
+        assert term.effects.done == without_messages(what)[1:]
+        assert leftovers(term.place) == 0
+
+
+async def test_in_a_replica_an_undoing_is_not_told() -> None:
+    etcd = await prepared("create collection")
+    async with running(etcd, Effects(failing={"watch channels"}), config=replica) as term:
+        with pytest.raises(MilvusError):
+            await ASK["create collection"](term.life)
+        await term.quiet()
+        assert "send CreateCollection" in term.effects.done
+        assert "send DropCollection" not in term.effects.done
+        assert leftovers(term.place) == 0
+
+
 @pytest.mark.parametrize("reached", [False, True])
 async def test_who_was_never_asked_need_not_take_back(reached: bool) -> None:
     """Without a DataCoord, or a QueryCoord, there is none to have made anything of it."""
@@ -664,9 +725,11 @@ async def test_a_second_end_of_one_collection_waits_for_nothing_that_will_not_co
     async with running(etcd, effects) as term:
         (row,) = term.place.tables.collections
         await term.life.drop_collection(drop(), soon())
-        CollectionEnd(term.means, row.collection_id).finish()
+        CollectionEnd(term.means, row.collection_id).finish(replicated=False)
         await eventually(lambda: effects.done.count("send DropCollection") == 2, 10)
-        CollectionEnd(term.means, row.collection_id + 1).finish()  # of one whose keys are gone
+        CollectionEnd(term.means, row.collection_id + 1).finish(
+            replicated=False
+        )  # of one whose keys are gone
         await eventually(lambda: effects.done.count("confirm") == 1, 10)
 
 
