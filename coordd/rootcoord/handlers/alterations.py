@@ -44,7 +44,8 @@ from coordd.rootcoord.collections import (
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.ddl import Asked, Ddl
 from coordd.rootcoord.errors import elsewhere
-from coordd.rootcoord.handlers.changing import asked_by, deadline_of
+from coordd.rootcoord.handlers.changing import PEERS_PATIENCE_S, asked_by, deadline_of
+from coordd.rootcoord.life.means import STEP_MARGIN_S
 from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operation, Operations
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
@@ -58,6 +59,9 @@ from coordd.rpc.status import MilvusError, ServiceUnavailable, success
 log = get_logger("coordd.rootcoord.alterations")
 
 Plan: TypeAlias = Callable[[RootCoordTables, MetaLayout, Any, int], Change]
+
+OF_DATA_COORD: Sequence[Plan] = (plan_alter, plan_alter_field)
+"""Changes of which DataCoord is told before they are answered."""
 
 
 @dataclass(slots=True)
@@ -126,7 +130,7 @@ class AlterationHandlers:
     async def _alter(
         self, plan: Plan, request: Any, names: tuple[str, ...], call: Call, asked: Asked | None = None
     ) -> Status:
-        deadline = deadline_of(call)
+        deadline = deadline_of(call, PEERS_PATIENCE_S if plan in OF_DATA_COORD else TIMEOUT_S)
         named = Change((), request.db_name or DEFAULT_DB_NAME, names)
         keys = [f"{named.db_name}/{name}" for name in names]
         try:
@@ -136,7 +140,7 @@ class AlterationHandlers:
 
             def decide() -> Operation:
                 self._check(alteration, timestamp)
-                return Operation(self._steps(alteration))
+                return Operation(self._steps(alteration, deadline - STEP_MARGIN_S))
 
             await self._operations().carry_out(alteration.name, keys, decide, deadline=deadline)
         except MilvusError:
@@ -161,13 +165,13 @@ class AlterationHandlers:
             if asked is None or not self._ddl().is_repetition(asked, timestamp):
                 raise
 
-    def _steps(self, alteration: _Alteration) -> Sequence[Step]:
+    def _steps(self, alteration: _Alteration, deadline: float) -> Sequence[Step]:
         steps = [
             Step("write", lambda: self._write(alteration)),
             Step("proxies forget", lambda: alteration.telling.tell(alteration.made)),
         ]
-        if alteration.plan in (plan_alter, plan_alter_field):
-            steps.append(Step("tell DataCoord", lambda: self._announce(alteration)))
+        if alteration.plan in OF_DATA_COORD:
+            steps.append(Step("tell DataCoord", lambda: self._announce(alteration, deadline)))
         return steps
 
     async def _write(self, alteration: _Alteration) -> None:
@@ -196,12 +200,15 @@ class AlterationHandlers:
                 revision=revision,
             )
 
-    async def _announce(self, alteration: _Alteration) -> None:
-        """Tell DataCoord; if that fails, again and again in the background, with what holds by then."""
+    async def _announce(self, alteration: _Alteration, deadline: float) -> None:
+        """Tell DataCoord; if that fails, again and again in the background, with what holds by then.
+
+        It fails at `deadline`, but not before `TIMEOUT_S` have passed.
+        """
         collection_id = alteration.made.collection_id
         news = self._alteration_news()
         try:
-            await news.tell(collection_id, boottime() + TIMEOUT_S)
+            await news.tell(collection_id, max(deadline, boottime() + TIMEOUT_S))
         except CoorddError:
             news.tell_in_background([collection_id])
             raise

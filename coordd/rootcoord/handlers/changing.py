@@ -13,6 +13,11 @@ from coordd.rootcoord.oracle import NotHandedOutError, TermOverError
 from coordd.rpc.call import Call
 from coordd.rpc.status import ServiceUnavailable
 
+PEERS_PATIENCE_S = 60.0
+"""Patience of a change in which DataCoord or QueryCoord has a part, and whose caller names no deadline, as
+neither pymilvus nor a proxy does by itself. Their failover takes a session's TTL, 30 s by default, and the
+start of the successor; Milvus' RootCoord tries ten times, for some 45 s."""
+
 MARGIN_S = 0.2
 """Kept back of the caller's deadline, so that it learns why its change was not made, or may not have been."""
 
@@ -52,6 +57,9 @@ def asked_by(
     return Asked(digest.hexdigest() if identity else "", holds)
 
 
-def deadline_of(call: Call) -> float:
-    """Until when a change must be made, in seconds on CLOCK_BOOTTIME."""
-    return clock.boottime() + TIMEOUT_S if call.deadline is None else call.deadline - MARGIN_S
+def deadline_of(call: Call, patience_s: float = TIMEOUT_S) -> float:
+    """Until when a change must be made, in seconds on CLOCK_BOOTTIME.
+
+    `patience_s`: for how long a caller waits that has named no deadline; by default what etcd alone may take.
+    """
+    return clock.boottime() + patience_s if call.deadline is None else call.deadline - MARGIN_S

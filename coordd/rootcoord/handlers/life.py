@@ -17,7 +17,7 @@ from coordd.pb.milvus_pb2 import (
     DropPartitionRequest,
 )
 from coordd.rootcoord.errors import elsewhere
-from coordd.rootcoord.handlers.changing import deadline_of
+from coordd.rootcoord.handlers.changing import PEERS_PATIENCE_S, deadline_of
 from coordd.rootcoord.life import Life
 from coordd.rootcoord.oracle import NotHandedOutError, TermOverError
 from coordd.rpc.call import Call
@@ -31,24 +31,26 @@ class LifeHandlers:
 
     async def create_collection(self, request: CreateCollectionRequest, call: Call) -> Status:
         """Make a collection; one that is there already with the same definition is success."""
-        return await _answer(lambda deadline: self._life().create_collection(request, deadline), call)
+        deadline = deadline_of(call, PEERS_PATIENCE_S)
+        return await _answer(lambda: self._life().create_collection(request, deadline))
 
     async def drop_collection(self, request: DropCollectionRequest, call: Call) -> Status:
         """Drop a collection; its name is free when this is answered."""
-        return await _answer(lambda deadline: self._life().drop_collection(request, deadline), call)
+        return await _answer(lambda: self._life().drop_collection(request, deadline_of(call)))
 
     async def create_partition(self, request: CreatePartitionRequest, call: Call) -> Status:
         """Make a partition; one that is there already is success."""
-        return await _answer(lambda deadline: self._life().create_partition(request, deadline), call)
+        deadline = deadline_of(call, PEERS_PATIENCE_S)
+        return await _answer(lambda: self._life().create_partition(request, deadline))
 
     async def drop_partition(self, request: DropPartitionRequest, call: Call) -> Status:
         """Drop a partition; its name is free when this is answered."""
-        return await _answer(lambda deadline: self._life().drop_partition(request, deadline), call)
+        return await _answer(lambda: self._life().drop_partition(request, deadline_of(call)))
 
 
-async def _answer(change: Callable[[float], Coroutine[Any, Any, None]], call: Call) -> Status:
+async def _answer(change: Callable[[], Coroutine[Any, Any, None]]) -> Status:
     try:
-        await change(deadline_of(call))
+        await change()
     except TermOverError as error:
         raise elsewhere(error) from error
     except NotHandedOutError as error:

@@ -15,7 +15,6 @@ from coordd.meta.fold import Fold
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.pb import milvus_pb2
-from coordd.rootcoord.alteration_news import AlterationNews
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.handlers import RootCoordHandlers
 from coordd.rootcoord.imports.driver import Imports
@@ -23,7 +22,6 @@ from coordd.rootcoord.kept_answers import KeptAnswers
 from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle, TermOverError
-from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.permission_caches import PolicyChange
 from coordd.rootcoord.proxies import ProxyAddress, TimestampBar
 from coordd.rootcoord.system_info import Component
@@ -90,11 +88,12 @@ class World:
     gate: FakeGate
     bar: TimestampBar = field(default_factory=TimestampBar)
     looks: Looks = field(default_factory=Looks)
-    peers: Peers | None = None
+    peers: Any = None
+    life: Any = None
     oracle: Oracle | None = None
     ddl: Ddl | None = None
     operations: Operations | None = None
-    alteration_news: AlterationNews | None = None
+    alteration_news: Any = None
     time_ticks: TimeTicker | None = None
     access: Ddl | None = None
     caches: ToldCaches = field(default_factory=ToldCaches)
