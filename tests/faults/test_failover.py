@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -30,24 +31,32 @@ TTL_S = 60
 """Longer than any wait here: nothing that happens can be due to the end of a lease."""
 
 
-async def _pair(launcher, endpoints, client, *, ttl_s: int) -> tuple[CoorddProcess, CoorddProcess, object]:
-    """An active and a standby, both registered; returns them and the ACTIVE entry."""
-    first = await launcher.run("rootcoord", milvus_yaml(endpoints, ttl_s=ttl_s))
+async def _pair(
+    launcher, endpoints, client, *, ttl_s: int, **more: dict[str, Any]
+) -> tuple[CoorddProcess, CoorddProcess, object]:
+    """An active and a standby, both registered, and the ACTIVE entry. `more`: sections of their settings."""
+    settings = milvus_yaml(endpoints, ttl_s=ttl_s, **more)
+    first = await launcher.run("rootcoord", settings)
     active = await wait_active(client, "rootcoord")
     await first.wait_log("RootCoord startup success")
-    second = await launcher.run("rootcoord", milvus_yaml(endpoints, ttl_s=ttl_s))
+    second = await launcher.run("rootcoord", settings)
     await second.wait_log("serverName: rootcoord enter STANDBY mode")
     return first, second, active
 
 
-@pytest.mark.parametrize("members", [1, 3])
-async def test_pitfall_5_sigterm_hands_the_role_over_at_once(tmp_path: Path, members: int) -> None:
+@pytest.mark.parametrize(("members", "quota"), [(1, False), (3, True)])
+async def test_pitfall_5_sigterm_hands_the_role_over_at_once(
+    tmp_path: Path, members: int, *, quota: bool
+) -> None:
+    """`quota`: whether the quota centre has anything to do. Milvus' stop waits for one that never began."""
     async with (
         etcd_cluster(members=members) as etcd,
         etcd_client(etcd.endpoints) as client,
         coordd_processes(tmp_path) as launcher,
     ):
-        first, second, active = await _pair(launcher, etcd.endpoints, client, ttl_s=TTL_S)
+        first, second, active = await _pair(
+            launcher, etcd.endpoints, client, ttl_s=TTL_S, quotaAndLimits={"enabled": quota}
+        )
         async with RootCoordClient(active.record.address) as rootcoord:
             before, _ = await rootcoord.alloc_timestamp()
         first.send(signal.SIGTERM)

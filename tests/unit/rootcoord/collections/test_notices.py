@@ -22,7 +22,7 @@ def test_of_a_new_collection() -> None:
     )
 
 
-def test_of_an_altered_collection() -> None:
+def test_pitfall_8_of_an_altered_collection_all_properties_and_partitions() -> None:
     place = Place.holding()
     made = place.create(create_request(properties=pairs({"a": "1"})))
     wanted = request("AlterCollection", collection_name="books", properties=pairs({"b": "2"}))

@@ -71,15 +71,6 @@ def test_pitfall_9_keys_that_start_alike_stay() -> None:
     place.check()
 
 
-def test_pitfall_10_a_repeated_create_is_seen_before_anything_is_taken() -> None:
-    """`existing` needs neither IDs nor channels nor messages: the definition and the tables are enough."""
-    place = Place.holding()
-    made = place.create(create_request())
-    clock, count = place.clock, len(place.transactions)
-    assert existing(place.tables, place.define(create_request())) == made
-    assert (place.clock, len(place.transactions)) == (clock, count)
-
-
 @pytest.mark.parametrize(
     "value", [ValueField(float_data=1.5), ValueField(float_data=0), ValueField(float_data=float("nan"))]
 )
