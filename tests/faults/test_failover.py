@@ -12,7 +12,8 @@ import pytest
 from coordd.clock import boottime
 from coordd.etcd import Event, prefix_end
 from coordd.ha.leadership import decode_heartbeat
-from coordd.pb.common_pb2 import StateCode
+from coordd.pb.common_pb2 import MsgBase, MsgType, StateCode, Status
+from coordd.pb.milvus_pb2 import CreateRoleRequest, RoleEntity
 from tests.support.coordd import (
     LAYOUT,
     CoorddProcess,
@@ -131,6 +132,7 @@ async def test_pitfall_4_a_paused_active_that_wakes_answers_and_commits_nothing(
             first.send(signal.SIGSTOP)
             # These lie in the paused process' socket when it wakes.
             waiting = [asyncio.ensure_future(old.alloc_timestamp(timeout_s=60)) for _ in range(20)]
+            waiting += [asyncio.ensure_future(_create_role(old, f"late_{n}", 60)) for n in range(5)]
             heir = await wait_active(client, "rootcoord", other_than=active.record.server_id, timeout_s=20)
             await second.wait_log("RootCoord startup success")
             async with RootCoordClient(heir.record.address) as new:
@@ -143,6 +145,7 @@ async def test_pitfall_4_a_paused_active_that_wakes_answers_and_commits_nothing(
         # It stands by again under a new server ID, in the same process.
         await first.wait_log("serverName: rootcoord enter STANDBY mode", count=2)
         written = await _events_since(client, heir.mod_revision)
+        # No key of a role among them: what was answered to nobody was not committed either.
         allowed = (
             LAYOUT.session_prefix,
             LAYOUT.heartbeat_prefix,
@@ -163,6 +166,16 @@ async def test_pitfall_4_a_paused_active_that_wakes_answers_and_commits_nothing(
         assert [event.mod_revision for event in holders] == [heir.mod_revision]
         window_writes = [event for event in written if event.key == LAYOUT.timestamp]
         assert [event.value for event in window_writes] == sorted(event.value for event in window_writes)
+        async with RootCoordClient(heir.record.address) as new:
+            await _create_role(new, "late_0")
+        roles = await client.range(LAYOUT.role_prefix, prefix_end(LAYOUT.role_prefix))
+        assert [kv.key for kv in roles.kvs if "late_" in kv.key] == [f"{LAYOUT.role_prefix}late_0"]
+
+
+async def _create_role(rootcoord: RootCoordClient, name: str, timeout_s: float = 5.0) -> None:
+    request = CreateRoleRequest(base=MsgBase(msg_type=MsgType.CreateRole), entity=RoleEntity(name=name))
+    status = await rootcoord.call("CreateRole", request, Status, timeout_s)
+    assert status.code == 0, status
 
 
 async def _changes(client, key: str, revision: int) -> list[tuple[int, bytes | None]]:
