@@ -19,15 +19,14 @@ from google.protobuf.message import Message
 
 from coordd.pb import milvus_pb2
 from coordd.pb.common_pb2 import KeyValuePair, MsgType, Status
-from tests.faults.ddl_stage import CHANNEL, RECOVERY_S, DdlStage, Stored, asked, ddl_stage
+from tests.faults.ddl_stage import CHANNEL, RECOVERY_S, ROLE, DdlStage, Stored, asked, ddl_stage
+from tests.support.coordd import LAYOUT
 from tests.support.etcd import eventually
 from tests.support.managed import until
 from tests.unit.rootcoord.collections.support import create_request
 
 pytestmark = pytest.mark.timeout(600)
 
-REACH_S = 0.3
-"""How long a call is given to get to etcd when nothing shows that it has; earlier is a step, too."""
 FORGET = "InvalidateCollectionMetaCache"
 
 
@@ -48,7 +47,9 @@ class NotWritten:
         stage.leader().way.up.stall()
 
     async def reached(self, stage: DdlStage, name: str) -> None:
-        await asyncio.sleep(REACH_S)
+        """Every change rewrites the mark of its kind, and nothing else does."""
+        mark, way = LAYOUT.ddl(ROLE).encode(), stage.leader().way.up
+        await eventually(lambda: mark in way.come, RECOVERY_S)
 
 
 @dataclass

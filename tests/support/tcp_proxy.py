@@ -24,19 +24,27 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 class Direction:
     """The faults of one direction. `delay_s`: latency of each byte; the rate is not limited by it.
 
-    `swallow`: bytes, and ends of connections, vanish. `passed`: bytes passed on so far.
+    `swallow`: bytes, and ends of connections, vanish. `passed`: bytes passed on so far. `come`: bytes of
+    all connections that have come since it was stalled.
     """
 
     def __init__(self) -> None:
         self.delay_s = 0.0
         self.swallow = False
         self.passed = 0
+        self.come = bytearray()
         self._open = asyncio.Event()
         self._open.set()
 
     def stall(self) -> None:
         """Hold bytes, and ends of connections, back until `heal()`."""
+        self.come.clear()
         self._open.clear()
+
+    def take_in(self, data: bytes) -> None:
+        """Bytes have come; they are noted while it is stalled."""
+        if not self._open.is_set():
+            self.come += data
 
     def heal(self) -> None:
         """Let held bytes through, lose no more, be fast."""
@@ -206,6 +214,7 @@ class _Link:
                     data = await reader.read(CHUNK_BYTES)
                 except OSError:
                     data = b""
+                direction.take_in(data)
                 await held.put((loop.time() + direction.delay_s, data))
 
         async def write() -> None:
