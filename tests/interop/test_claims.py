@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
+from bench.etcd_gate import open_gate
 from coordd.pb import milvus_pb2, root_coord_pb2
 from tests.interop.scenario import METADATA
 from tests.interop.test_recorded import RECORDING
@@ -267,6 +268,30 @@ def _code(call: Future[Any], of_reply: Callable[[Any], int]) -> int | str:
         return of_reply(call.result())
     except grpc.RpcError as error:
         return str(error)
+
+
+def test_a_milvus_cut_off_from_etcd_changes_nothing_until_its_lease_ends(tmp_path: Path) -> None:
+    """It goes on giving timestamps out. How soon coordd is replaced then, `bench.failover` measures."""
+    roles = "by-dev/meta/root-coord/credential/roles/late"
+    with MilvusLab(tmp_path, session_ttl_s=TTL_S) as lab, open_gate(lab.etcd.endpoint) as gate:
+        active = start(lab, "milvus", "active", etcd={"endpoints": gate.endpoint})
+        active.wait_state("Healthy")
+        standby = start(lab, "milvus", "standby")
+        standby.wait_standby()
+        held = active_session(lab)
+        with open_rootcoord(active.address) as client, ThreadPoolExecutor(1) as threads:
+            wait_renewed(lab, held.lease_id, TTL_S - 1)
+            gate.cut()
+            change = threads.submit(client.call, "CreateRole", _create_role("late"), timeout_s=SOON_S)
+            assert client.call("AllocTimestamp", STAMP).status.code == 0
+            wait_for("the end of its session", lambda: session(lab) != held)
+            assert not change.done() or _code(change, lambda reply: reply.code) != 0
+            assert not lab.etcd.dump(roles)
+            standby.wait_state("Healthy", timeout_s=SOON_S)
+            active.process.kill()
+        with open_rootcoord(standby.address) as client:
+            assert client.call("CreateRole", _create_role("late")).code == 0
+        assert list(lab.etcd.dump(roles)) == [roles]
 
 
 @both
