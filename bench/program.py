@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -94,8 +96,23 @@ def exit_code(work: Callable[[], int]) -> int:
 
 
 def when_and_where() -> dict[str, Any]:
-    """The time and the machine of a measurement."""
-    return {"when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "machine": proc.machine()}
+    """The time and the commit, and the machine, of a measurement."""
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return {"when": f"{when}, commit {_commit()}", "machine": proc.machine()}
+
+
+def _commit() -> str:
+    """What is measured, with "-dirty" if it is not quite that; "unknown" if git does not say."""
+    if shutil.which("git") is None:
+        return "unknown"
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return told.stdout.strip() or "unknown"
 
 
 def conditions(results: dict[str, Any]) -> list[str]:
