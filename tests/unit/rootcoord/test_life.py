@@ -201,11 +201,15 @@ class Running:
         return self.means.pool
 
     async def quiet(self) -> None:
-        """Until nothing happens any more."""
-        seen = -1
-        while seen != len(self.effects.done):
+        """Until nothing happens any more.
+
+        In several looks: a process that waits for a processor sees time pass in which nothing could happen.
+        """
+        seen, calm = -1, 0
+        while calm < 15:
+            await asyncio.sleep(0.01)
+            calm = calm + 1 if seen == len(self.effects.done) else 0
             seen = len(self.effects.done)
-            await asyncio.sleep(0.15)
 
 
 def replica() -> LoadedConfig:
