@@ -14,7 +14,6 @@ Source of truth: Milvus 2.3.5 pkg/mq/msgstream/mqwrapper/pulsar/{pulsar_client,p
 """
 
 import asyncio
-import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,12 +23,10 @@ from typing import Final
 import pulsar
 
 from coordd.config.message_queue import PulsarSettings
-from coordd.log import get_logger
 from coordd.mq.errors import MessageQueueError, MessageRefused, QueueClosed, QueueSettingsInvalid
 from coordd.mq.outage import Outage
 from coordd.mq.pulsar_trouble import failure
-
-log = get_logger("coordd.mq")
+from coordd.mq.pulsar_words import Words
 
 DELIVERY_TIMEOUT_S: Final = 5.0
 """How long a message may take, and finding its channel before that; see `coordd.mq.kafka`."""
@@ -41,23 +38,6 @@ THREADS: Final = 8
 
 STILL_GOOD: Final = ("Timeout", "MessageTooBig", "ProducerQueueIsFull", "MemoryBufferIsFull")
 """Results that say nothing against the producer; after any other one the channel gets a new producer."""
-
-
-class Words(logging.Handler):
-    """What the C++ client says in its own threads, which no error may reach; keeps the newest complaint."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.newest = ""
-        self.logger = logging.Logger("pulsar-client", logging.DEBUG)
-        self.logger.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """One line of the client."""
-        text = record.getMessage()
-        log.debug("pulsar's client says", text=text)
-        if record.levelno >= logging.ERROR:
-            self.newest = text
 
 
 class NotDeliveredError(Exception):
@@ -92,6 +72,7 @@ class PulsarQueue:
                 logger=self._words.logger,
             )
         except (pulsar.PulsarException, ValueError, RuntimeError) as error:
+            self._words.stop()
             raise QueueSettingsInvalid(
                 f"the client library of pulsar does not accept the settings: {error}",
                 hint="check pulsar.address, pulsar.authPlugin and the names in pulsar.authParams",
@@ -132,6 +113,7 @@ class PulsarQueue:
         with suppress(TimeoutError, pulsar.PulsarException):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._loop.run_in_executor(self._closers, self._client.close)
+        self._words.stop()
         for threads in (self._openers, self._closers):
             threads.shutdown(wait=False, cancel_futures=True)
 

@@ -9,12 +9,14 @@ from coordd.mq.errors import (
     QueueTlsError,
     QueueUnavailable,
 )
+from coordd.mq.pulsar_words import LOGIN_REFUSED
 
 _REFUSED: Final = {
     "MessageTooBig": "the brokers' maxMessageSize must be at least that of Milvus' pulsar.maxMessageSize",
     "InvalidTopicName": "check pulsar.tenant, pulsar.namespace and msgChannel.chanNamePrefix",
 }
 _DENIED: Final = ("AuthenticationError", "AuthorizationError")
+_TLS: Final = ("tls", "certificate", "handshake failed")
 _NO_CHANNEL: Final = ("TopicNotFound", "TopicTerminated", "LookupError")
 
 
@@ -28,7 +30,7 @@ def failure(result: str, words: str, url: str, channel: str) -> MessageQueueErro
             return MessageRefused(
                 f"pulsar ({url}) does not take the message for {channel}: {words}", hint=_REFUSED[name]
             )
-        case name if name in _DENIED:
+        case name if name in _DENIED or LOGIN_REFUSED in words:
             return QueueAccessDenied(
                 f"pulsar ({url}) does not let coordd write to {channel}: {words}",
                 hint="check pulsar.authPlugin, pulsar.authParams and the role's rights in the namespace",
@@ -38,7 +40,7 @@ def failure(result: str, words: str, url: str, channel: str) -> MessageQueueErro
                 f"pulsar ({url}) has no channel {channel}: {words}",
                 hint="check pulsar.tenant and pulsar.namespace, and that brokers make topics by themselves",
             )
-        case "TlsError" | "ConnectError" if "tls" in words.lower() or "certificate" in words.lower():
+        case "TlsError" | "ConnectError" if any(one in words.lower() for one in _TLS):
             return QueueTlsError(
                 f"no TLS connection to pulsar ({url}): {words}",
                 hint="check pulsar.address, and that the system trusts the authorities of its certificate",

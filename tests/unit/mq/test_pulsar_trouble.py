@@ -10,6 +10,7 @@ from coordd.mq.errors import (
     QueueUnavailable,
 )
 from coordd.mq.pulsar_trouble import failure
+from coordd.mq.pulsar_words import LOGIN_REFUSED
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,9 @@ from coordd.mq.pulsar_trouble import failure
         ("Timeout", "Connection refused", QueueUnavailable, "pulsar.address"),
         ("ConnectError", "Connection refused", QueueUnavailable, "Connection refused"),
         ("ConnectError", "TLS handshake: certificate verify failed", QueueTlsError, "certificate"),
+        ("ConnectError", "Handshake failed: wrong version number", QueueTlsError, "wrong version number"),
         ("AuthenticationError", "AuthenticationError", QueueAccessDenied, "pulsar.authParams"),
+        ("Timeout", f"TimeOut: {LOGIN_REFUSED}", QueueAccessDenied, "pulsar.authParams"),
         ("AuthorizationError", "AuthorizationError", QueueAccessDenied, "pulsar.authParams"),
         ("TopicNotFound", "TopicNotFound", QueueUnavailable, "pulsar.namespace"),
         ("MessageTooBig", "MessageTooBig", MessageRefused, "maxMessageSize"),
