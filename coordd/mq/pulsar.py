@@ -27,6 +27,7 @@ from coordd.mq.errors import MessageQueueError, MessageRefused, QueueClosed, Que
 from coordd.mq.outage import Outage
 from coordd.mq.pulsar_trouble import failure
 from coordd.mq.pulsar_words import Words
+from coordd.mq.system_trust import system_authorities
 
 DELIVERY_TIMEOUT_S: Final = 5.0
 """How long a message may take, and finding its channel before that; see `coordd.mq.kafka`."""
@@ -68,6 +69,7 @@ class PulsarQueue:
                 authentication=_authentication(settings),
                 operation_timeout_seconds=math.ceil(delivery_timeout_s),
                 connection_timeout_ms=CONNECT_TIMEOUT_MS,
+                tls_trust_certs_file_path=system_authorities(),
                 tls_validate_hostname=True,
                 logger=self._words.logger,
             )

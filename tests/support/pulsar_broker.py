@@ -5,6 +5,7 @@ and keeps what is sent. Field numbers are those of Pulsar's PulsarApi.proto.
 """
 
 import asyncio
+import ssl
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -35,7 +36,10 @@ class Command(IntEnum):
 
 
 ZSTD = 3
+AUTHENTICATION_ERROR = 3
 AUTHORIZATION_ERROR = 4
+NO_REQUEST = (1 << 64) - 1
+"""-1, for what is no answer to a request with a number."""
 MAGIC = b"\x0e\x01"
 LEDGER = 300
 
@@ -98,24 +102,29 @@ class Sent:
 
 @dataclass(slots=True)
 class PulsarBroker:
-    """What came in, and how it answers: with `mute` not at all, with `refuse` that nobody may write."""
+    """What came in, and how it answers: with `mute` not at all, with `refuse` that nobody may write.
+
+    `refuse_login`: it knows nobody. `tls`: what it speaks, if not plain text.
+    """
 
     port: int = field(default_factory=lambda: Ports().take())
     sent: list[Sent] = field(default_factory=list)
     logins: list[dict[int, "int | bytes"]] = field(default_factory=list)
     mute: bool = False
     refuse: bool = False
+    refuse_login: bool = False
+    tls: ssl.SSLContext | None = None
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
     def address(self) -> str:
         """For `pulsar.address`."""
-        return f"pulsar://127.0.0.1:{self.port}"
+        return f"pulsar{'+ssl' if self.tls else ''}://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         """Listen (again, on the same port)."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
 
     async def stop(self) -> None:
         """Refuse connections, end those that are there."""
@@ -153,13 +162,20 @@ class PulsarBroker:
         match kind:
             case Command.CONNECT:
                 self.logins.append(body)
+                if self.refuse_login:
+                    return Command.ERROR, {1: NO_REQUEST, 2: AUTHENTICATION_ERROR, 3: b"who are you"}
                 return Command.CONNECTED, {1: b"stand-in", 2: 15, 3: 5 << 20}
             case Command.PING:
                 return Command.PONG, {}
             case Command.PARTITIONED_METADATA:
                 return Command.PARTITIONED_METADATA_RESPONSE, {1: 0, 2: body[2], 3: 0}
             case Command.LOOKUP:
-                return Command.LOOKUP_RESPONSE, {1: self.address.encode(), 3: 1, 4: body[2], 5: 1}
+                return Command.LOOKUP_RESPONSE, {
+                    2 if self.tls else 1: self.address.encode(),
+                    3: 1,
+                    4: body[2],
+                    5: 1,
+                }
             case Command.PRODUCER if self.refuse:
                 return Command.ERROR, {1: body[3], 2: AUTHORIZATION_ERROR, 3: b"not you"}
             case Command.PRODUCER:
@@ -185,9 +201,11 @@ class PulsarBroker:
 
 
 @asynccontextmanager
-async def pulsar_broker(*, running: bool = True) -> AsyncIterator[PulsarBroker]:
+async def pulsar_broker(
+    *, running: bool = True, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[PulsarBroker]:
     """A broker that runs, or one that refuses connections so far."""
-    broker = PulsarBroker()
+    broker = PulsarBroker(tls=tls)
     await broker.start()
     try:
         if not running:

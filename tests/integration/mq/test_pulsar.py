@@ -5,7 +5,9 @@ been tried.
 """
 
 import asyncio
+import ssl
 from pathlib import Path
+from random import Random
 
 import pytest
 from pydantic import SecretStr
@@ -14,8 +16,9 @@ from structlog.testing import capture_logs
 from coordd.config import load_config
 from coordd.config.message_queue import PulsarSettings
 from coordd.mq import open_queue
-from coordd.mq.errors import QueueAccessDenied, QueueClosed, QueueUnavailable
+from coordd.mq.errors import MessageRefused, QueueAccessDenied, QueueClosed, QueueTlsError, QueueUnavailable
 from coordd.mq.pulsar import PulsarQueue
+from tests.support.etcd_tls import make_tls
 from tests.support.pulsar_broker import LEDGER, ZSTD, PulsarBroker, encode, pulsar_broker
 
 pytestmark = pytest.mark.timeout(60)
@@ -66,9 +69,64 @@ async def test_a_login_is_made_with_the_token() -> None:
         assert {(login[5], login[3]) for login in broker.logins} == {(b"token", b"hidden")}
 
 
-async def test_a_refusal_is_told_apart_and_no_secret_is_told() -> None:
+async def test_a_login_is_made_with_name_and_password() -> None:
     async with pulsar_broker() as broker:
-        broker.refuse = True
+        login = SecretStr("username:somebody,password:hidden")
+        queue = PulsarQueue(settings(broker, auth_plugin="basic", auth_params=login))
+        await queue.send(CHANNEL, b"x")
+        await queue.close()
+        assert {(login[5], login[3]) for login in broker.logins} == {(b"basic", b"somebody:hidden")}
+
+
+async def test_tls_trusts_whom_the_system_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = make_tls(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.server_cert, files.server_key)
+    context.load_verify_locations(files.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    login = SecretStr(f"tlsCertFile:{files.client_cert},tlsKeyFile:{files.client_key}")
+    async with pulsar_broker(tls=context) as broker:
+
+        def queue() -> PulsarQueue:
+            tls = settings(broker, auth_plugin="tls", auth_params=login)
+            return PulsarQueue(tls, delivery_timeout_s=BRIEF_S)
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(files.ca))
+        trusted = queue()
+        await trusted.send(CHANNEL, b"x")
+        await trusted.close()
+        assert {login[5] for login in broker.logins} == {b"tls"}
+        monkeypatch.setenv("SSL_CERT_FILE", str(files.other_ca))
+        stranger = queue()
+        with pytest.raises(QueueTlsError, match="certificate verify failed"):
+            await stranger.send(CHANNEL, b"x")
+        await stranger.close()
+        assert sizes(broker) == {1}
+
+
+async def test_messages_of_a_channel_keep_their_order() -> None:
+    async with pulsar_broker() as broker:
+        queue = PulsarQueue(settings(broker))
+        ids = await asyncio.gather(*(queue.send(CHANNEL, b"x" * size) for size in range(1, 100)))
+        await queue.close()
+        assert [sent.metadata[9] for sent in broker.sent] == list(range(1, 100))
+        assert ids == [encode({1: LEDGER, 2: number}) for number in range(99)]
+
+
+async def test_a_message_that_is_too_large_is_refused_and_spoils_nothing() -> None:
+    async with pulsar_broker() as broker:
+        queue = PulsarQueue(settings(broker))
+        with pytest.raises(MessageRefused, match="maxMessageSize"):
+            await queue.send(CHANNEL, Random(0).randbytes(6 << 20))
+        await queue.send(CHANNEL, b"next")
+        await queue.close()
+        assert sizes(broker) == {len(b"next")}
+
+
+@pytest.mark.parametrize("refusal", ["refuse", "refuse_login"])
+async def test_a_refusal_is_told_apart_and_no_secret_is_told(refusal: str) -> None:
+    async with pulsar_broker() as broker:
+        setattr(broker, refusal, True)
         queue = PulsarQueue(
             settings(broker, auth_plugin="token", auth_params=SecretStr("token:hidden-token")),
             delivery_timeout_s=BRIEF_S,
