@@ -10,8 +10,10 @@ input (or its end) an object:
 
 Times are CLOCK_MONOTONIC seconds. Kinds and what makes an answer wrong:
 
-* ``search, bounded`` for one of the rows that were there before: it must be the nearest to itself;
-* ``search, strong`` for one of the newest rows whose insert was acknowledged before the search was sent;
+* ``search, bounded`` for one of the rows that were there before: it must be the nearest to itself, then come
+  those of them whose distance is 1, which has no other row in between; each hit has the distance of its row;
+* ``search, strong`` for one of the newest rows whose insert was acknowledged before the search was sent: the
+  same, with all rows that were acknowledged by then;
 * ``insert`` of one new row;
 * ``DDL``, if asked for: collections and partitions are made, looked for and dropped, one call after another.
 
@@ -29,12 +31,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from grpc import RpcError
+from load_hits import DIM, HITS, judge_hits, neighbours, vector
 from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, utility
 from pymilvus.exceptions import MilvusException
 
 NAME = "steady"
-DIM = 8
-BASE = 16
 RECENT = 50
 PAGE = 4096
 READY_S = 120
@@ -42,11 +43,6 @@ WORKERS = 600
 DDL_PAUSE_S = 0.05
 SHOWN = 300
 INDEX = {"index_type": "FLAT", "metric_type": "L2", "params": {}}
-
-
-def vector(key: int) -> list[float]:
-    """The digits of the key: small numbers, so that distances are exact, and no two keys have the same."""
-    return [float(key // BASE**place % BASE) for place in range(DIM)]
 
 
 class Rows:
@@ -72,10 +68,11 @@ class Rows:
             self.acknowledged.append(key)
             self.unsure.discard(key)
 
-    def recent(self) -> int:
-        """One of the newest acknowledged keys."""
+    def recent(self) -> tuple[int, set[int]]:
+        """One of the newest acknowledged keys, and those of its neighbours that are acknowledged."""
         with self._lock:
-            return random.choice(self.acknowledged[-RECENT:])
+            key = random.choice(self.acknowledged[-RECENT:])
+            return key, {one for one in neighbours(key) if one < self.next and one not in self.unsure}
 
 
 class Kind:
@@ -125,20 +122,21 @@ class Load:
         self.collection.create_index("vec", INDEX, timeout=60)
         self.collection.load(timeout=60)
 
-    def _search(self, key: int, level: str) -> str:
+    def _search(self, key: int, there: set[int], level: str) -> str:
         found = self.collection.search(
-            [vector(key)], "vec", {"metric_type": "L2"}, 3, consistency_level=level, timeout=self.timeout_s
-        )
-        ids = list(found[0].ids)
-        return "" if ids[:1] == [key] else f"{level} search for {key}: {ids}"
+            [vector(key)], "vec", {"metric_type": "L2"}, HITS, consistency_level=level, timeout=self.timeout_s
+        )[0]
+        wrong = judge_hits(key, list(zip(found.ids, found.distances, strict=True)), there, self.rows.next)
+        return f"{level} {wrong}" if wrong else ""
 
     def bounded(self) -> str:
         """Search for a row that has been there from the beginning."""
-        return self._search(random.randrange(self.first), "Bounded")
+        key = random.randrange(self.first)
+        return self._search(key, {one for one in neighbours(key) if one < self.first}, "Bounded")
 
     def strong(self) -> str:
         """Search for a row that was acknowledged just now."""
-        return self._search(self.rows.recent(), "Strong")
+        return self._search(*self.rows.recent(), "Strong")
 
     def insert(self) -> str:
         """Insert a new row."""
