@@ -1,6 +1,7 @@
 """Everything made under coordd is what Milvus' own rootcoord goes on with, and the other way round.
 
 What counts is the answer to every read request (`tests.lab.probes`), and what pymilvus sees through a proxy.
+Users who log in, rows and finished bulk inserts: `tests.interop.test_surface`.
 """
 
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from coordd.pb.common_pb2 import ImportState
+from coordd.pb.root_coord_pb2 import ImportResult
 from tests.interop.scenario import SESSION_TTL_S, TAKEOVER_S, ask, ask_again, connect, hand_over
 from tests.lab.client import PymilvusClient
-from tests.lab.cluster import MilvusLab
+from tests.lab.cluster import Component, MilvusLab
+from tests.lab.recorder import open_rootcoord
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(240)]
 
@@ -25,6 +29,7 @@ def op(what: str, /, **arguments: Any) -> Op:
 # by coordd only. Dropping an alias, or altering one, it deletes all that begin like it: none does here.
 BY_MILVUS: tuple[Op, ...] = (
     *(op("create_database", name="made_later"), op("drop_database", name="empty_db")),
+    op("bulk_insert", name="all_types", files=["asked_of_milvus.json"]),
     op("create_collection", name="made_later"),
     op("drop_collection", name="level_strong"),
     op("rename_collection", old="level_session", new="session"),
@@ -47,6 +52,7 @@ BY_MILVUS: tuple[Op, ...] = (
 )
 BY_COORDD: tuple[Op, ...] = (
     *(op("create_database", name="made_last"), op("create_database", name="empty_db")),
+    op("bulk_insert", name="all_types", files=["asked_again.json"]),
     op("alter_properties", name="made_later", properties={"collection.ttl.seconds": 60}),
     op("alter_properties", name="_with_Properties9", properties={"mmap.enabled": "true"}),
     op("drop_collection", name="session"),
@@ -65,6 +71,28 @@ BY_COORDD: tuple[Op, ...] = (
 )
 
 
+RESTARTED = "task marked failed as service restarted"
+
+
+def ask_for_imports(client: PymilvusClient, rootcoord: Component) -> None:
+    """Two bulk inserts. No data node is there to take one, but the second is reported to be under way."""
+    client.call("bulk_insert", name="all_types", files=["waits.json"])
+    begun = client.call("bulk_insert", name="all_types", files=["under_way.json"])
+    with open_rootcoord(rootcoord.address) as stub:
+        report = ImportResult(task_id=begun, state=ImportState.ImportStarted)
+        assert stub.call("ReportImport", report).error_code == 0
+
+
+def import_tasks(client: PymilvusClient) -> dict[str, str]:
+    """State and reason of failure by file; not whether a failed task has been cleaned up."""
+    tasks = client.call("bulk_tasks", name="all_types")
+    found = [client.call("bulk_state", task_id=task) for task in tasks]
+    return {
+        one["infos"]["files"]: f"{one['state'].split()[0]} {one['infos']['failed_reason']}".strip()
+        for one in found
+    }
+
+
 def test_what_one_makes_the_other_goes_on_with(tmp_path: Path) -> None:
     with (
         MilvusLab(tmp_path / "lab", session_ttl_s=SESSION_TTL_S) as lab,
@@ -75,6 +103,9 @@ def test_what_one_makes_the_other_goes_on_with(tmp_path: Path) -> None:
         lab.start_cluster(rootcoord=active, nodes=("proxy",))
         connect(lab, client)
         dropped: dict[str, int] = client.call("dataset")
+        ask_for_imports(client, active)
+        tasks = import_tasks(client)
+        assert tasks == {"waits.json": "Pending", "under_way.json": "Started"}
         answers, seen = ask(active, dropped), client.call("observe")
         for product, name, ops in (
             *(("milvus", "milvus-second", BY_MILVUS), ("coordd", "coordd-third", BY_COORDD)),
@@ -83,10 +114,12 @@ def test_what_one_makes_the_other_goes_on_with(tmp_path: Path) -> None:
             active = hand_over(lab, active, product, name)
             answers.assert_same(ask_again(active, answers), reloaded=True)
             assert client.call("observe") == seen
+            assert import_tasks(client) == {**tasks, "under_way.json": f"Failed {RESTARTED}"}, "by Milvus"
             for what, arguments in ops:
                 client.call(what, **arguments)
-            answers, seen = ask(active, dropped), client.call("observe")
+            answers, seen, tasks = ask(active, dropped), client.call("observe"), import_tasks(client)
         assert_all_changed(seen)
+        assert len(tasks) == 4
 
 
 def assert_all_changed(seen: dict[str, Any]) -> None:
