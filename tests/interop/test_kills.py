@@ -1,16 +1,16 @@
 """The active rootcoord is killed again and again, and pymilvus notices nothing but slow answers.
 
-The same, with the time that answers take: ``python -m bench.search_gap``.
+Here under load. The same with all that pymilvus can do: `tests.interop.test_surface`. With the time that
+answers take: ``python -m bench.search_gap``.
 """
 
-import json
-import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.lab.cluster import Component, MilvusLab
+from tests.interop.killing import kill_active
+from tests.lab.cluster import MilvusLab
 from tests.lab.load import Load, LoadPlan
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
@@ -18,25 +18,6 @@ pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 KILLS = 5
 PAUSE_S = 2.0
 """Between a kill and the next, once there is a standby: the clients are to work in between."""
-ACTIVE_KEY = "by-dev/meta/session/rootcoord"
-
-
-def active(lab: MilvusLab) -> Component:
-    """The process that holds the ACTIVE key."""
-    address = json.loads(lab.etcd.dump(ACTIVE_KEY)[ACTIVE_KEY])["Address"]
-    [found] = [one for one in lab.components if one.role == "rootcoord" and one.address == address]
-    return found
-
-
-def kill_active(lab: MilvusLab, number: int) -> None:
-    """Kill it, wait until another is active, and start a new standby."""
-    before = active(lab)
-    heir = next(
-        one for one in lab.components if one.role == "rootcoord" and one.process.alive() and one is not before
-    )
-    before.process.signal(signal.SIGKILL)
-    heir.wait_state("Healthy")
-    lab.start_coordd("rootcoord", name=f"coordd-{number}").wait_standby()
 
 
 def test_no_error_and_no_wrong_result(tmp_path: Path) -> None:
@@ -48,9 +29,9 @@ def test_no_error_and_no_wrong_result(tmp_path: Path) -> None:
         lab.start_coordd("rootcoord", name="coordd-standby").wait_standby()
         port = lab.component("proxy").ports.rpc
         with Load(lab.files, tmp_path, port, LoadPlan(ddl=True)) as load:
-            for number in range(KILLS):
+            for _ in range(KILLS):
                 time.sleep(PAUSE_S)
-                kill_active(lab, number)
+                kill_active(lab)
             time.sleep(PAUSE_S)
             notes = load.stop()
     assert notes.wrong() == []
