@@ -45,6 +45,17 @@ def load_state(name: str) -> Any:
     return utility.load_state(name, using=USING, **WITHIN)
 
 
+def built(name: str, index_name: str) -> dict[str, int]:
+    """How many rows an index has."""
+    found: dict[str, int] = utility.index_building_progress(name, index_name, using=USING, **WITHIN)
+    return found
+
+
+def all_built(rows: int) -> dict[str, int]:
+    """What `built` gives when all are in."""
+    return {"total_rows": rows, "indexed_rows": rows, "pending_index_rows": 0}
+
+
 def every_type(steps: Steps) -> None:
     """All types go in, come out as they were, and can be asked by."""
     name = "every_type"
@@ -55,6 +66,7 @@ def every_type(steps: Steps) -> None:
     steps.gives("entities", ROWS, lambda: collection(name).num_entities)
     ivf = {"index_type": "IVF_FLAT", "metric_type": "L2", "params": {"nlist": 4}}
     steps.done("index", collection(name).create_index, "vec", ivf, index_name="by_place", **WITHIN)
+    steps.becomes("all are in it", all_built(ROWS), built, name, "by_place")
     steps.done("index a scalar", collection(name).create_index, "f_int64", index_name="by_long", **WITHIN)
     steps.gives("indexes", ["by_long", "by_place"], lambda: sorted(utility.list_indexes(name, using=USING)))
     steps.seen("about it", lambda: collection(name).index(index_name="by_place").params)

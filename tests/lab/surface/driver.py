@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import data
 import definitions
+import handover
+import imports
 import permissions
 import simple
 from grpc import RpcError
@@ -26,6 +28,7 @@ SECTIONS: dict[str, Callable[[Steps], None]] = {
     "names": definitions.names,
     "properties": definitions.properties,
     "accounts": permissions.accounts,
+    "imports": imports.imports,
     "every_type": data.every_type,
     "levels": data.levels,
     "changes": data.changes,
@@ -35,9 +38,13 @@ SECTIONS: dict[str, Callable[[Steps], None]] = {
     "objects": simple.objects,
     "defaults": data.defaults,
     "elsewhere": data.elsewhere,
+    "imported": imports.imported,
     "simple": simple.simple,
     "rights": permissions.rights,
+    "left_behind": handover.left_behind,
     "resource_groups": permissions.resource_groups,
+    "goes_on": handover.goes_on,
+    "comes_back": handover.comes_back,
     "drops": data.drops,
 }
 

@@ -1,4 +1,7 @@
-"""Collections of all shapes that 2.3.5 has, and how they are made and described."""
+"""Collections of all shapes, and how they are made and described.
+
+Float16Vector, which 2.3.5 has, is none of pymilvus 2.3.5's types: tests/lab/pymilvus_driver.py has one.
+"""
 
 from typing import Any
 
