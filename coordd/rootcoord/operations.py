@@ -28,7 +28,7 @@ from coordd.rootcoord.chores import RETRY_FIRST_S, RETRY_MAX_S, Chores
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.steps import Step
 
-__all__ = ["Decide", "Operation", "OperationUnfinished", "Operations", "Step"]
+__all__ = ["Decide", "Operation", "OperationUnfinished", "Operations", "Step", "collection_key"]
 
 log = get_logger("coordd.rootcoord.operations")
 
@@ -46,6 +46,11 @@ class Operation:
 
 Decide: TypeAlias = Callable[[], Operation | None]
 """From the state as it is now to what is to be done; None if it is done already. Raises refusals."""
+
+
+def collection_key(db_name: str, name: str) -> str:
+    """What the changes of one collection, or of an alias, have as a common key."""
+    return f"{db_name}/{name}"
 
 
 class OperationUnfinished(CoorddError):

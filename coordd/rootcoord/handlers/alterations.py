@@ -47,7 +47,7 @@ from coordd.rootcoord.errors import elsewhere
 from coordd.rootcoord.handlers.changing import PEERS_PATIENCE_S, asked_by, deadline_of
 from coordd.rootcoord.life.means import STEP_MARGIN_S
 from coordd.rootcoord.looks import Looks
-from coordd.rootcoord.operations import Operation, Operations
+from coordd.rootcoord.operations import Operation, Operations, collection_key
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.steps import Step
@@ -132,7 +132,7 @@ class AlterationHandlers:
     ) -> Status:
         deadline = deadline_of(call, PEERS_PATIENCE_S if plan in OF_DATA_COORD else TIMEOUT_S)
         named = Change((), request.db_name or DEFAULT_DB_NAME, names)
-        keys = [f"{named.db_name}/{name}" for name in names]
+        keys = [collection_key(named.db_name, name) for name in names]
         try:
             telling = Telling(self._word, self._looks, self._operations().start)
             alteration = _Alteration(call.method.rpartition("/")[2], plan, request, named, telling, asked)

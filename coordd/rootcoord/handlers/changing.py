@@ -1,6 +1,7 @@
 """How handlers have metadata changed, and their callers told why it was not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 
 from coordd import clock
@@ -33,8 +34,15 @@ async def change(
     `asked`: the call, if a repetition of it is to be known. Raises what the chain translates: refusals, and
     why etcd does not take the change.
     """
-    try:
+    with why_not():
         return await changes().carry_out(decide, deadline=deadline_of(call), asked=asked)
+
+
+@contextmanager
+def why_not() -> Iterator[None]:
+    """Translates what the oracle of the term raises, for the caller of a change."""
+    try:
+        yield
     except TermOverError as error:
         raise elsewhere(error) from error
     except NotHandedOutError as error:

@@ -30,10 +30,12 @@ from coordd.pb.root_coord_pb2 import (
     ShowCollectionIDsResponse,
 )
 from coordd.rootcoord.batch import Decide
-from coordd.rootcoord.databases import plan_alter, plan_create, plan_drop
+from coordd.rootcoord.database_drop import DatabaseDrop
+from coordd.rootcoord.databases import plan_alter, plan_create
 from coordd.rootcoord.ddl import Asked, Ddl
 from coordd.rootcoord.errors import no_database
-from coordd.rootcoord.handlers.changing import asked_by, change
+from coordd.rootcoord.handlers.changing import PEERS_PATIENCE_S, asked_by, change, deadline_of, why_not
+from coordd.rootcoord.operations import Operations
 from coordd.rpc.call import Call
 from coordd.rpc.status import success
 
@@ -41,11 +43,12 @@ log = get_logger("coordd.rootcoord.databases")
 
 
 class DatabaseHandlers:
-    """`_ddl` gives the changes of the present term, `_config` the present settings."""
+    """`_ddl` and `_operations` give the changes of the present term, `_config` the present settings."""
 
     _tables: RootCoordTables
     _layout: MetaLayout
     _ddl: Callable[[], Ddl]
+    _operations: Callable[[], Operations]
     _config: Callable[[], LoadedConfig]
 
     async def create_database(self, request: CreateDatabaseRequest, call: Call) -> Status:
@@ -68,9 +71,15 @@ class DatabaseHandlers:
         return success()
 
     async def drop_database(self, request: DropDatabaseRequest, call: Call) -> Status:
-        """Drop a database that has no available collections. Idempotent."""
-        name = request.db_name
-        revision = await self._change(call, lambda stamp: plan_drop(self._tables, self._layout, name, stamp))
+        """Drop a database that has no available collections; waits for those that are being created.
+
+        Idempotent.
+        """
+        name, deadline = request.db_name, deadline_of(call, PEERS_PATIENCE_S)
+        with why_not():
+            ddl, operations = self._ddl(), self._operations()
+            drop = DatabaseDrop(self._tables, self._layout, ddl, operations, name, deadline)
+            revision = await drop.carry_out()
         if revision:
             log.info("database dropped", database=name, revision=revision)
         return success()

@@ -16,12 +16,10 @@ from coordd.pb.milvus_pb2 import (
     DropCollectionRequest,
     DropPartitionRequest,
 )
-from coordd.rootcoord.errors import elsewhere
-from coordd.rootcoord.handlers.changing import PEERS_PATIENCE_S, deadline_of
+from coordd.rootcoord.handlers.changing import PEERS_PATIENCE_S, deadline_of, why_not
 from coordd.rootcoord.life import Life
-from coordd.rootcoord.oracle import NotHandedOutError, TermOverError
 from coordd.rpc.call import Call
-from coordd.rpc.status import ServiceUnavailable, success
+from coordd.rpc.status import success
 
 
 class LifeHandlers:
@@ -49,10 +47,6 @@ class LifeHandlers:
 
 
 async def _answer(change: Callable[[], Coroutine[Any, Any, None]]) -> Status:
-    try:
+    with why_not():
         await change()
-    except TermOverError as error:
-        raise elsewhere(error) from error
-    except NotHandedOutError as error:
-        raise ServiceUnavailable(f"no timestamp or ID for the change: {error}") from error
     return success()

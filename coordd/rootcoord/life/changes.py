@@ -28,7 +28,7 @@ from coordd.rootcoord.life.creation import Creation, NotMade
 from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
 from coordd.rootcoord.life.means import STEP_MARGIN_S, Means
 from coordd.rootcoord.life.planned import Planned, collection_end, dropping, making, partition_end
-from coordd.rootcoord.operations import Operation
+from coordd.rootcoord.operations import Operation, collection_key
 
 log = get_logger("coordd.rootcoord.life")
 
@@ -134,7 +134,7 @@ class Life:
         self, name: str, request: Request, decide: Callable[[], Operation | None], deadline: float
     ) -> None:
         """Under the collection's name: changes of one collection take turns."""
-        key = "/".join(_names(request))
+        key = collection_key(*_names(request))
         await self._means.operations.carry_out(f"{name} {key}", [key], decide, deadline=deadline)
 
 

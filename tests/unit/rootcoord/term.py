@@ -10,6 +10,7 @@ from coordd.ha.tasks import TaskScope
 from coordd.meta.commit import FencedCommitter
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.known import KnownInTables
+from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from tests.unit.rootcoord.memory_etcd import MemoryEtcd
 from tests.unit.rootcoord.recorded import LAYOUT, World
@@ -52,6 +53,9 @@ async def start_oracle(
         async with TaskScope() as scope:
             scope.create_task(oracle.keep_timestamps(), name="timestamps")
             scope.create_task(oracle.keep_ids(), name="ids")
+            place.operations = Operations(lambda coroutine, name: scope.create_task(coroutine, name=name))
             yield oracle
     finally:
+        if place.operations is not None:
+            place.operations.close()
         oracle.close()
