@@ -8,7 +8,9 @@ key, as in Milvus: it gives nothing by itself.
 
 The order of the checks is Milvus'. Not Milvus': a database whose name has a dot in it is refused, since the
 grant would be read back as one in another database (what follows the first dot is the object); names that no
-key can carry are refused, too. The proxy lets none of these through.
+key can carry are refused, too. The proxy lets none of these through. The first interface does not grant
+`ReadOnly`, `ReadWrite` and `Admin`, which 2.5 has and 2.3 has not; what of these lies in the metadata is told
+to the proxies as it is, and can be revoked.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/root_coord.go, internal/metastore/kv/rootcoord/kv_catalog.go;
 branch 2.5 for version `v2` and for groups; texts recorded from a running 2.3.5.
@@ -36,6 +38,7 @@ from coordd.rootcoord.access.privileges import (
     GLOBAL,
     GROUP_PREFIX,
     OBJECT_TYPES,
+    OLDER_GROUPS,
     is_builtin_group,
     level_of,
     object_type_of,
@@ -95,6 +98,8 @@ def check(tables: RootCoordTables, request: OperatePrivilegeRequest) -> GrantCha
     else:
         object_type = entity.object.name
         _check_privilege(tables, name, object_type)
+        if name in OLDER_GROUPS and request.type == OperatePrivilegeType.Grant:
+            raise grant_refused(no_privilege(name))
         named = object_type != GLOBAL or is_builtin_group(name)
         object_name = entity.object_name if named else ANY
     return _checked_names(
@@ -166,6 +171,11 @@ def no_object_type(name: str) -> str:
     )
 
 
+def no_privilege(name: str) -> str:
+    """The text for an unknown privilege."""
+    return f"not found the privilege name[{name}]"
+
+
 def _check_role(tables: RootCoordTables, entity: GrantEntity) -> None:
     if not entity.HasField("role"):
         raise grant_refused("the role entity is nil")
@@ -198,13 +208,13 @@ def _check_privilege(tables: RootCoordTables, name: str, object_type: str) -> No
     if name in BUILTIN_GROUPS:
         raise grant_refused(f"can not operate the built-in privilege group [{name}]")
     if stored_name(name) is None or name not in BY_OBJECT_TYPE[object_type]:
-        raise grant_refused(f"not found the privilege name[{name}]")
+        raise grant_refused(no_privilege(name))
 
 
 def _placed(tables: RootCoordTables, entity: GrantEntity, name: str) -> str:
     """The second interface: any privilege or group, with the names its level needs. Returns the type."""
     if stored_privilege(tables, name) is None:
-        raise grant_refused(f"not found the privilege name[{name}]")
+        raise grant_refused(no_privilege(name))
     members = members_of(tables, name)
     level = level_of(members[0]) if members else ""
     db_name, collection = entity.db_name, entity.object_name

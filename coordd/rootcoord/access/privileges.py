@@ -105,8 +105,11 @@ BUILTIN_GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "CollectionAdmin": _COLLECTION_ADMIN,
     }
 )
-"""Members of the groups that are always there, in Milvus' order. (There are three older ones, `ReadOnly`,
-`ReadWrite` and `Admin`, which the proxies themselves take apart.)"""
+"""Members of the groups that are always there, in Milvus' order."""
+
+OLDER_GROUPS: Final = frozenset({"ReadOnly", "ReadWrite", "Admin"})
+"""Built-in groups that proxies of 2.5 take apart themselves, by settings of their own; to those of 2.3 they
+are no privilege, so that a grant would give nothing."""
 
 _LEVELS: Final = (
     ("Cluster", _CLUSTER_ADMIN),

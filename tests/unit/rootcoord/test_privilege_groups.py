@@ -22,6 +22,7 @@ from tests.unit.meta.samples import LAYOUT, loaded
 from tests.unit.rootcoord.test_access_plans import grant, planned, refusal, request, role, tables, user
 
 ADD, REMOVE = 0, 1
+REVOKE = 1
 KEY = "by-dev/meta/root-coord/privilege-group/readers"
 
 
@@ -157,6 +158,25 @@ class TestGrantOfGroup:
             got = refusal(lambda: planned(known, request(privilege=name)))  # noqa: B023
             assert got[0] == f"can not operate the {kind} privilege group [{name}]"
 
+    @pytest.mark.parametrize(
+        ("name", "kind"), [("ReadOnly", "Collection"), ("ReadWrite", "Collection"), ("Admin", "Global")]
+    )
+    def test_what_proxies_of_2_3_do_not_know_the_first_interface_does_not_grant(
+        self, name: str, kind: str
+    ) -> None:
+        known = tables(role("reader"))
+        got = refusal(lambda: planned(known, request(kind=kind, privilege=name)))
+        assert got == (f"not found the privilege name[{name}]", 65535, ErrorCode.OperatePrivilegeFailure)
+        written = planned(known, request(kind=kind, privilege=name, version="v2"))
+        assert written[1].key.endswith(f"/PrivilegeGroup{name}"), "only 2.5 speaks the second one"
+
+    def test_what_2_5_granted_can_be_revoked(self) -> None:
+        known = tables(role("reader"), grant("reader", "Collection", "*.*", "PrivilegeGroupReadOnly"))
+        asked = request(privilege="ReadOnly", db="*", name="*", operation=REVOKE)
+        [delete] = planned(known, asked)
+        assert isinstance(delete, Delete)
+        assert delete.key.endswith("/PrivilegeGroupReadOnly")
+
     def test_proxies_are_told_the_members(self) -> None:
         known = tables(
             role("reader"),
@@ -257,7 +277,8 @@ class TestBackup:
         assert "no key can carry" in refusal(lambda: backup.check(tables(), RBACMeta(grants=[entity])))[0]
 
 
-def test_a_stored_name_that_is_a_group_is_told_as_it_is_if_nobody_knows_it() -> None:
+def test_a_group_that_proxies_take_apart_is_told_as_it_is() -> None:
+    """Of 2.5, which has stored it."""
     known = tables(role("reader"), grant("reader", "Collection", "*.*", "PrivilegeGroupReadOnly"))
     assert policies(known) == [
         '{"PType":"p","V0":"reader","V1":"Collection-*.*","V2":"PrivilegeGroupReadOnly"}'
