@@ -13,8 +13,9 @@ asked for again, and what has been carried out already does no harm if it is onc
 | DropPartition | `plan_drop_partition`, `plan_purge_partition` |
 | CreateAlias, DropAlias, AlterAlias | `plan_create_alias`, `plan_drop_alias`, `plan_alter_alias` |
 
-`define` and `existing` come before anything is taken for the new collection. `unfinished` tells a new term
-what to complete and what to undo.
+`define` and `existing` come before anything is taken for the new collection. `check_room`, which `define`
+asks, is to be asked again with `plan_finish`: others may have come about meanwhile. `unfinished` tells a new
+term what to complete and what to undo.
 
 Where a request is answered differently from Milvus the module says so. In all of them: a name that metadata
 could not hold is refused in the words of Milvus' proxy, which checks names before RootCoord sees them;
@@ -25,7 +26,7 @@ from coordd.rootcoord.collections.aliases import plan_alter_alias, plan_create_a
 from coordd.rootcoord.collections.alteration import plan_alter, plan_alter_field, plan_rename
 from coordd.rootcoord.collections.change import Change
 from coordd.rootcoord.collections.creation import Placement, existing, plan_begin, plan_finish
-from coordd.rootcoord.collections.definition import Definition, Limits, define
+from coordd.rootcoord.collections.definition import Definition, Limits, check_room, define, room_left
 from coordd.rootcoord.collections.notices import altered_collection, watch_channels
 from coordd.rootcoord.collections.partitions import (
     plan_create_partition,
@@ -42,6 +43,7 @@ __all__ = [
     "Placement",
     "Unfinished",
     "altered_collection",
+    "check_room",
     "define",
     "existing",
     "plan_alter",
@@ -58,6 +60,7 @@ __all__ = [
     "plan_purge",
     "plan_purge_partition",
     "plan_rename",
+    "room_left",
     "unfinished",
     "watch_channels",
 ]

@@ -7,16 +7,17 @@ aside, which 2.3 never writes.
 Not Milvus': a collection or field without a name is refused.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/create_collection_task.go, internal/metastore/model/field.go;
-texts recorded from a running 2.3.5.
+texts recorded from a running 2.3.5; branch 2.5 for `database.max.collections`.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from coordd.meta.tables import RootCoordTables
+from coordd.meta.tables import Database, RootCoordTables
 from coordd.meta.tables.collection_view import FIRST_USER_FIELD_ID
 from coordd.pb.common_pb2 import KeyValuePair, MsgType
 from coordd.pb.milvus_pb2 import CreateCollectionRequest
@@ -31,6 +32,10 @@ TIMESTAMP: Final = "Timestamp"
 DYNAMIC: Final = "$meta"
 
 MAX_COLLECTIONS: Final = "max number of collection has reached the limit"
+OWN_LIMIT: Final = "database.max.collections"
+"""Property of a database that stands for `Limits.collections_per_db` there (2.5)."""
+
+_WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ def define(
     database = database_of(tables, request.db_name)
     check_msg_type(request.base, MsgType.CreateCollection)
     _check_shards(request.shards_num, limits)
-    _check_counts(tables, database.id, limits)
+    check_room(tables, database, limits)
     schema = _schema_of(request)
     return Definition(
         db_id=database.id,
@@ -124,12 +129,36 @@ def _check_shards(shards_num: int, limits: Limits) -> None:
         raise MilvusError(f"shard num ({shards_num}) exceeds system limit ({limits.shards})")
 
 
-def _check_counts(tables: RootCoordTables, db_id: int, limits: Limits) -> None:
-    """Only available collections count."""
-    if tables.collections.available_in_db(db_id) >= limits.collections_per_db:
-        raise CollectionNumLimitExceeded(limit=limits.collections_per_db).wrap(f"{MAX_COLLECTIONS} in DB")
+def check_room(tables: RootCoordTables, database: Database, limits: Limits) -> None:
+    """Whether there may be one collection more. Only available ones count.
+
+    Raises:
+        MilvusError: there may not, or the database's own limit is no number.
+    """
+    limit = _limit_in(database, limits)
+    if tables.collections.available_in_db(database.id) >= limit:
+        raise CollectionNumLimitExceeded(limit=limit).wrap(f"{MAX_COLLECTIONS} in DB")
     if tables.collections.available_count >= limits.collections:
         raise CollectionNumLimitExceeded(limit=limits.collections).wrap(MAX_COLLECTIONS)
+
+
+def room_left(tables: RootCoordTables, database: Database, limits: Limits) -> int:
+    """How many collections more there may be in the database; 0 or less: none."""
+    try:
+        limit = _limit_in(database, limits)
+    except MilvusError:
+        return 0
+    in_db = limit - tables.collections.available_in_db(database.id)
+    return min(in_db, limits.collections - tables.collections.available_count)
+
+
+def _limit_in(database: Database, limits: Limits) -> int:
+    own = dict(database.properties).get(OWN_LIMIT, "")
+    if not own:
+        return limits.collections_per_db
+    if not _WHOLE_NUMBER.fullmatch(own):
+        raise MilvusError(f"parse value of property fail, key:{OWN_LIMIT}, value:{own}")
+    return int(own)
 
 
 def _schema_of(request: CreateCollectionRequest) -> CollectionSchema:

@@ -12,6 +12,7 @@ from coordd.rootcoord.collections import (
     Change,
     Definition,
     Placement,
+    check_room,
     plan_begin,
     plan_finish,
     watch_channels,
@@ -119,10 +120,17 @@ class Creation:
                 raise
 
     async def _finish(self) -> None:
+        """Only what is available counts, so that the limits on collections are kept here."""
         means = self.means
-        await self._commit(
-            lambda stamp: plan_finish(means.tables, means.layout, self._collection_id, stamp.timestamp)
-        )
+
+        def decide(stamp: Stamp) -> Sequence[Write]:
+            writes = plan_finish(means.tables, means.layout, self._collection_id, stamp.timestamp)
+            database = means.tables.databases.get(self.definition.db_id)
+            if writes and database is not None:
+                check_room(means.tables, database, means.limits)
+            return writes
+
+        await self._commit(decide, counts=True)
         log.info(
             "collection created",
             database=self.definition.db_name,
@@ -130,9 +138,10 @@ class Creation:
             collection_id=self._collection_id,
         )
 
-    async def _commit(self, decide: Decide) -> None:
-        where = self.definition
-        await self.means.commit_beside(decide, self.deadline, db_name=where.db_name, name=where.name)
+    async def _commit(self, decide: Decide, *, counts: bool = False) -> None:
+        """The operation holds the name: nothing else is about the collection."""
+        names = {"db_name": self.definition.db_name, "name": self.definition.name}
+        await self.means.commit_beside(decide, self.deadline, **names, counts=counts)
 
     async def _undo(self) -> None:
         if self._collection_id:

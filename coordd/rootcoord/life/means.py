@@ -9,10 +9,10 @@ from coordd.clock import boottime
 from coordd.config import LoadedConfig
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
-from coordd.rootcoord.batch import Decide
+from coordd.rootcoord.batch import BATCH_MAX, Decide
 from coordd.rootcoord.broadcast import Broadcaster
 from coordd.rootcoord.channels import ChannelPool
-from coordd.rootcoord.collections import Change, Limits
+from coordd.rootcoord.collections import Change, Limits, room_left
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operations
@@ -25,6 +25,9 @@ STEP_TIMEOUT_S = 10.0
 """What a step in the background may take before it is begun anew."""
 SEGMENTS_EVERY_S = 60.0
 """Until it is first asked whether segments of what was dropped are left; the pauses grow from there."""
+LAST_ONES = "the last collections that there may be"
+"""What changes are about that make collections when there may be few more. (No collection is called so: names
+follow that of a database and a slash.)"""
 STEP_MARGIN_S = 0.1
 """Kept back of a caller's time, so that a step that ran out of it is told as what it was, and undone."""
 
@@ -84,15 +87,21 @@ class Means:
         """
         return await self.ddl.carry_out(decide, deadline=soon() if deadline is None else deadline)
 
-    async def commit_beside(self, decide: Decide, deadline: float, *, db_name: str, name: str) -> int:
+    async def commit_beside(
+        self, decide: Decide, deadline: float, *, db_name: str, name: str, counts: bool = False
+    ) -> int:
         """As `commit`; other collections' changes may share the transaction.
 
-        `db_name`, `name`: of the collection that it is about, which `decide` may be about to make.
+        `db_name`, `name`: of the collection that it is about, which `decide` may be about to make. `counts`:
+        it makes one of those of which there may only be so many, and decides by how many there are. Then
+        nothing else that is about the collection may be carried out meanwhile.
         """
 
         def about() -> str:
-            """One collection may have several names."""
+            """One collection may have several names. The last ones that there may be are decided singly."""
             database = self.tables.databases.by_name(db_name)
+            if counts and (database is None or room_left(self.tables, database, self.limits) < BATCH_MAX):
+                return LAST_ONES
             row = None if database is None else self.tables.resolve(database.id, name)
             return f"{db_name}/{name}" if row is None else str(row.collection_id)
 

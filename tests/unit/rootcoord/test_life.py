@@ -36,7 +36,7 @@ from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.proxies.manager import SessionsNotKnown
 from coordd.rpc.peer import PeerUnavailable
-from coordd.rpc.status import MilvusError
+from coordd.rpc.status import CollectionNumLimitExceeded, MilvusError
 from tests.support.etcd import eventually
 from tests.unit.meta.samples import DROPPING, collection
 from tests.unit.rootcoord.memory_etcd import Fault, MemoryEtcd
@@ -479,6 +479,26 @@ async def test_pitfall_10_a_repeated_create_is_seen_before_anything_is_taken() -
             await term.life.create_collection(create(shards=1), soon())
         await term.quiet()
         assert taken(term) == before
+
+
+@pytest.mark.parametrize("limit", ["MAXCOLLECTIONNUM", "MAXCOLLECTIONNUMPERDB"])
+async def test_of_many_that_come_at_once_no_more_are_made_than_there_may_be(limit: str) -> None:
+    """All pass the first look. Changes that wait at the same time share a transaction, but not these."""
+    config = load_config(env={f"QUOTAANDLIMITS_LIMITS_{limit}": "3"}, cwd=RECORDING.parent)
+    etcd = await prepared("create collection")
+    effects = Effects(held={"watch channels"})
+    async with running(etcd, effects, config=lambda: config) as term:
+        asked = [
+            asyncio.ensure_future(term.life.create_collection(create(f"c{n}"), soon())) for n in range(8)
+        ]
+        await eventually(lambda: effects.done.count("watch channels") == 8)
+        effects.let_go.set()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, CollectionNumLimitExceeded)]
+        assert (answers.count(None), len(refused)) == (3, 5)
+        await term.quiet()
+        assert len(seen(term.place)) == 3
+        assert leftovers(term.place) == 0
 
 
 @pytest.mark.parametrize("what", ["drop collection", "drop partition"])

@@ -6,10 +6,11 @@ import pytest
 
 from coordd.pb import common_pb2, schema_pb2
 from coordd.pb.common_pb2 import MsgType
+from coordd.pb.etcd_meta_pb2 import DatabaseInfo, DatabaseState
 from coordd.pb.schema_pb2 import DataType, FieldSchema, ValueField
 from coordd.rootcoord.collections import Limits
 from coordd.rpc.status import MilvusError
-from tests.unit.meta.samples import CREATING, DROPPING, collection
+from tests.unit.meta.samples import CREATING, DROPPING, LAYOUT, collection
 from tests.unit.rootcoord.collections.support import (
     LIMITS,
     VARCHAR,
@@ -33,6 +34,13 @@ def refusal(wanted: Any, place: Place | None = None, limits: Limits = LIMITS) ->
 
 def with_default(data_type: Any, value: ValueField, **rest: Any) -> Any:
     return create_request(fields=[a_field("f", data_type, default_value=value, **rest)])
+
+
+def database_with(db_id: int, name: str, properties: dict[str, str]) -> dict[str, bytes]:
+    info = DatabaseInfo(
+        name=name, id=db_id, state=DatabaseState.DatabaseCreated, properties=pairs(properties)
+    )
+    return {LAYOUT.database(db_id): info.SerializeToString()}
 
 
 class TestCompletion:
@@ -151,6 +159,31 @@ class TestRefusals:
         text = "max number of collection has reached the limit: exceeded the limit number of collections"
         assert refusal(create_request(), place, Limits(9, 9, 2, 2, 9)) == (102, f"{text}[limit=2]")
         assert place.define(create_request(), Limits(9, 9, 2, 3, 9))
+
+    @pytest.mark.parametrize(("own", "limit"), [("1", 1), ("+1", 1), ("-1", -1), ("3", 0), ("", 2), ("7", 0)])
+    def test_a_database_may_have_a_limit_of_its_own(self, own: str, limit: int) -> None:
+        """`limit`: the one that is reached, 0 for none."""
+        place = Place.holding(
+            database_with(7, "music", {"database.max.collections": own}),
+            collection(60, "a", db_id=7),
+            collection(61, "b", db_id=7),
+        )
+        wanted, limits = create_request(db_name="music"), Limits(9, 9, 2, 9, 9)
+        if limit:
+            assert refusal(wanted, place, limits) == (
+                102,
+                "max number of collection has reached the limit in DB: exceeded the limit number of"
+                f" collections[limit={limit}]",
+            )
+        else:
+            assert place.define(wanted, limits)
+        assert place.define(create_request(), limits)
+
+    def test_a_limit_that_is_no_number(self) -> None:
+        for own in ("many", "1_0", " 1", "1" * 30):
+            place = Place.holding(database_with(7, "music", {"database.max.collections": own}))
+            text = f"parse value of property fail, key:database.max.collections, value:{own}"
+            assert refusal(create_request(db_name="music"), place) == (65535, text)
 
     def test_a_schema_of_another_name(self) -> None:
         assert refusal(create_request("a", schema_name="b")) == (
