@@ -1,4 +1,4 @@
-"""The commands of the bench that documents and the Makefile name are those that its programs take."""
+"""What documents say of the bench: commands that its programs take, where tables come from, ratios."""
 
 import argparse
 import contextlib
@@ -79,3 +79,28 @@ def test_options_are_those_of_the_program_named_before_them(monkeypatch: pytest.
             assert set(re.findall(r"--[\w-]+", span)) <= set(known), (module, span)
             found += 1
     assert found > 4
+
+
+def test_each_table_of_figures_says_what_was_measured_when() -> None:
+    """Between it and the one before."""
+    _, *parts = re.split(r"(?:^\|.*\n)+", BENCHMARKS.read_text("utf-8"), flags=re.MULTILINE)
+    before_tables = parts[:-1]
+    assert len(before_tables) > 6
+    for text in before_tables:
+        assert re.search(r"2\d{3}-\d\d-\d\d,\s+commit [0-9a-f]{7}\b", text), text
+
+
+def test_ratios_in_the_readme_are_those_of_the_tables() -> None:
+    """Of the rates: the smallest and the largest of a method, in all tables."""
+    rates: dict[str, list[float]] = {}
+    for method, ratio in re.findall(
+        r"^\| (\w+),[^|]* rate \[calls/s\] *\|[^|]*\|[^|]*\| *([\d.]+) \|",
+        BENCHMARKS.read_text("utf-8"),
+        re.MULTILINE,
+    ):
+        rates.setdefault(method, []).append(float(ratio))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    said = re.findall(r"\b([A-Z]\w+) (\d+\.\d)(?: to (\d+\.\d))?(?=[,\n])", readme)
+    assert {"CreateCollection", "CreatePartition", "DropCollection"} <= {method for method, *_ in said}
+    for method, low, high in said:
+        assert (low, high or low) == (f"{min(rates[method]):.1f}", f"{max(rates[method]):.1f}"), method
