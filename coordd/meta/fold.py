@@ -29,6 +29,7 @@ from typing import Final, Protocol
 from coordd.etcd import Event, KeyValue, RangeResult, WatchBatch
 from coordd.log import get_logger
 from coordd.meta.codecs import DecodeError
+from coordd.meta.key_revisions import KeyRevisions
 from coordd.meta.quarantine import Quarantine, QuarantinedValue
 
 log = get_logger("coordd.meta.fold")
@@ -66,7 +67,7 @@ class Fold:
 
     def __init__(self, tables: Sequence[Table]) -> None:
         self._routes: Final = _Routes(tables)
-        self._mod_revisions: dict[str, int] = {}
+        self._mod_revisions: Final = KeyRevisions()
         self._own_deletes: dict[str, int] = {}
         self._subscribers: list[_Subscriber] = []
         self._recent: dict[str, None] = {}
@@ -74,6 +75,7 @@ class Fold:
         self._revision = 0
         self._complete = 0
         self._own_commits: set[int] = set()  # revisions above `_complete`
+        self._loads: list[Load] = []
         self.quarantine: Final = Quarantine()
 
     @property
@@ -101,7 +103,7 @@ class Fold:
 
     def mod_revision(self, key: str) -> int:
         """When a table's key was last written, as far as is known here; 0 if it does not exist."""
-        return self._mod_revisions.get(key, 0)
+        return self._mod_revisions.get(key)
 
     def load(self, result: RangeResult) -> bool:
         """Make the tables equal a read of the whole followed range; applies only the differences.
@@ -122,42 +124,39 @@ class Fold:
         only compared, and the differences are applied whole in the end. Watch batches and own commits may be
         applied in between. A load without `finish` was given up; what it has done is made good by the next.
         """
-        load = Load(first=self._revision == 0)
+        load = Load(first=self._revision == 0, absent=set(self._mod_revisions))
+        self._loads.append(load)
         with _garbage_collection_paused() if load.first else nullcontext():
             try:
                 yield load
             finally:
+                self._loads = [one for one in self._loads if one is not load]
                 self._notify(load.applied)
 
     def take(self, load: "Load", part: RangeResult) -> bool:
         """The next keys of the range. False: older than what the fold holds by now, so give it up."""
         if part.revision < self._revision:
             return False
-        news = self._news(part.kvs)
         if load.first and self._revision == 0:
-            load.applied += self._apply_events(news, changes=False)
+            load.applied += self._apply_events(_as_puts(part.kvs), changes=False)
         else:
-            load.changed += news
-        load.present.update(kv.key for kv in part.kvs)
+            load.changed += _as_puts(self._news(part.kvs))
+        load.absent.difference_update(kv.key for kv in part.kvs)
         return True
 
     def finish(self, load: "Load", revision: int) -> None:
-        """All that the range held at `revision` was taken; does nothing if the watch has overtaken it."""
+        """All that the range held at `revision` was taken; does nothing if the watch has overtaken it.
+
+        What it did not hold is deleted, but for own commits that are newer.
+        """
         if revision >= self._revision:
-            load.applied += self._apply_events([*self._vanished(revision, load.present), *load.changed])
+            vanished = [Event(key, None, revision, 0, 0, 0) for key in sorted(load.absent)]
+            load.applied += self._apply_events([*vanished, *load.changed])
             self._advance(revision)
 
-    def _news(self, kvs: Iterable[KeyValue]) -> list[Event]:
-        """Events for what is newer than what the fold has."""
-        return [
-            Event(kv.key, kv.value, kv.mod_revision, kv.create_revision, kv.lease, kv.version)
-            for kv in kvs
-            if kv.mod_revision > self._mod_revisions.get(kv.key, 0)
-        ]
-
-    def _vanished(self, revision: int, present: set[str]) -> list[Event]:
-        """Deletes for what the fold has and the range had not; an own write after `revision` outlives its."""
-        return [Event(key, None, revision, 0, 0, 0) for key in self._mod_revisions if key not in present]
+    def _news(self, kvs: Iterable[KeyValue]) -> Iterator[KeyValue]:
+        """What is newer than what the fold has."""
+        return (kv for kv in kvs if kv.mod_revision > self._mod_revisions.get(kv.key))
 
     def apply(self, batch: WatchBatch) -> None:
         """Take in what the watch delivered next. A batch that is not newer is ignored, wholly or in part."""
@@ -223,11 +222,13 @@ class Fold:
     def _is_news(self, event: Event) -> bool:
         """Record the event's revision; False if the fold has a newer one, or a delete finds nothing."""
         key, revision = event.key, event.mod_revision
-        if revision <= self._mod_revisions.get(key, 0) or revision <= self._own_deletes.get(key, 0):
+        if revision <= self._mod_revisions.get(key) or revision <= self._own_deletes.get(key, 0):
             return False
         if event.value is None:
-            return self._mod_revisions.pop(key, None) is not None
-        self._mod_revisions[key] = revision
+            return self._mod_revisions.drop(key)
+        self._mod_revisions.put(key, revision)
+        for load in self._loads:
+            load.absent.add(key)
         return True
 
     def _apply_event(self, table: Table, event: Event) -> bool:
@@ -287,11 +288,16 @@ class Fold:
 
 @dataclass(slots=True)
 class Load:
-    """A load under way. `first`: into an empty fold. `present`: the keys so far. `changed`: what differs, and
-    is to be applied in the end. `applied`: what subscribers are to be told."""
+    """A load under way.
+
+    `first`: into an empty fold. `absent`: keys that the fold has, those included that it got from elsewhere
+    meanwhile, and that the range has not shown so far; to note what it has shown would keep all keys of a
+    first load twice. `changed`: what differs, and is to be applied in the end. `applied`: what subscribers
+    are to be told.
+    """
 
     first: bool
-    present: set[str] = field(default_factory=set)
+    absent: set[str]
     changed: list[Event] = field(default_factory=list)
     applied: list[Event] = field(default_factory=list)
 
@@ -345,6 +351,10 @@ def _garbage_collection_paused() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def _as_puts(kvs: Iterable[KeyValue]) -> list[Event]:
+    return [Event(kv.key, kv.value, kv.mod_revision, kv.create_revision, kv.lease, kv.version) for kv in kvs]
 
 
 def _as_delete(event: Event) -> Event:

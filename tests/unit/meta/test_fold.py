@@ -200,6 +200,27 @@ class TestLoadInSteps:
         assert list(steps) == [8]
         assert set(table.values) == {kv.key for kv in self.kvs[:8]} - {"a/1"} | {"a/9"}
 
+    @pytest.mark.parametrize("first", [True, False])
+    def test_what_has_come_between_the_steps_and_was_deleted_since_does_not_stay(self, first: bool) -> None:
+        fold, [table] = make()
+        if not first:
+            fold.load(result(3, *self.kvs))
+        steps = load_steps(fold, result(9, *self.kvs), slice_keys=4)
+        next(steps)
+        fold.apply_commit(5, [put("a/x", b"own", 5)])
+        assert list(steps) == [8, 10]
+        assert set(table.values) == {kv.key for kv in self.kvs}
+
+    def test_what_comes_late_of_a_key_that_was_read_already_does_not_count(self) -> None:
+        fold, [table] = make()
+        fold.load(result(3, *self.kvs))
+        steps = load_steps(fold, result(9, *(key_value(kv.key, b"y", 6) for kv in self.kvs)), slice_keys=4)
+        next(steps)
+        fold.apply_commit(5, [put("a/1", b"late", 5)])
+        assert list(steps) == [8, 10]
+        assert table.values == {kv.key: b"y" for kv in self.kvs}
+        assert fold.mod_revision("a/1") == 6
+
     def test_the_watch_may_overtake_it(self) -> None:
         fold, [table] = make()
         fold.load(result(3, *self.kvs))
