@@ -14,7 +14,7 @@ from tests.interop.test_recorded import RECORDING
 from tests.lab.cluster import MilvusLab
 from tests.lab.recording import load
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 DATABASE = "by-dev/meta/root-coord/database/db-info/1"
 DATABASE_HISTORY = re.compile(r"by-dev/meta/snapshots/root-coord/database/db-info/1_ts(\d+)")
@@ -53,7 +53,7 @@ def test_an_empty_etcd_gets_what_milvus_writes(tmp_path: Path) -> None:
     before_ns = time.time_ns()
     with MilvusLab(tmp_path, milvus=False) as lab:
         coordd = lab.start_coordd("rootcoord")
-        coordd.wait_state("Healthy", timeout_s=30)
+        coordd.wait_state("Healthy")
         written = metadata(lab)
         marks = lab.etcd.dump("by-dev/kv/gid/")
     after_ns = time.time_ns()

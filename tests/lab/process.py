@@ -11,7 +11,9 @@ import signal
 import socket
 import subprocess
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,20 +30,35 @@ _PORT_TRIES = 1000
 
 
 class Ports:
-    """Hands out ports on 127.0.0.1 that are free now, none of them twice."""
+    """Hands out ports on 127.0.0.1 that are free now, none of them twice.
+
+    Time passes until a server binds its port, and two clusters may start at once: nobody else on the machine
+    is given it while this object is there. What says so is a name in the abstract namespace, which ends with
+    its process.
+    """
 
     def __init__(self) -> None:
         self._random = random.Random()
-        self._given: set[int] = set()
+        self._taken = ExitStack()
+        weakref.finalize(self, self._taken.close)
 
     def take(self) -> int:
         """Return a free port. Raises: LabError when there seems to be none."""
         for _ in range(_PORT_TRIES):
             port = self._random.randrange(*PORT_RANGE)
-            if port not in self._given and _bindable(port):
-                self._given.add(port)
+            if self._claim(port) and _bindable(port):
                 return port
         raise LabError(f"no free port in {PORT_RANGE}")
+
+    def _claim(self, port: int) -> bool:
+        with ExitStack() as stack:
+            claim = stack.enter_context(socket.socket(socket.AF_UNIX))
+            try:
+                claim.bind(f"\0coordd-lab-port-{port}")
+            except OSError:
+                return False
+            self._taken.push(stack.pop_all())
+        return True
 
 
 def _bindable(port: int) -> bool:

@@ -51,7 +51,8 @@ class Broker:
         self._process: LabProcess | None = None
         self._starts = 0
         # Below the ephemeral range: a client that tries a closed port there can end up connected to itself.
-        self._port = Ports().take()
+        self._ports = Ports()
+        self._port = self._ports.take()
         self._door: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()

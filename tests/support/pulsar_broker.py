@@ -107,7 +107,8 @@ class PulsarBroker:
     `refuse_login`: it knows nobody. `tls`: what it speaks, if not plain text.
     """
 
-    port: int = field(default_factory=lambda: Ports().take())
+    ports: Ports = field(default_factory=Ports)
+    port: int = field(init=False)
     sent: list[Sent] = field(default_factory=list)
     logins: list[dict[int, "int | bytes"]] = field(default_factory=list)
     mute: bool = False
@@ -116,6 +117,9 @@ class PulsarBroker:
     tls: ssl.SSLContext | None = None
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.port = self.ports.take()
 
     @property
     def address(self) -> str:
