@@ -73,7 +73,7 @@ class Means:
         """The bounds on a new collection."""
         settings = self.config().settings
         return Limits(
-            dml_channels=len(self.pool),
+            dml_channels=settings.root_coord.dml_channel_num,
             shards=settings.proxy.max_shard_num,
             collections_per_db=settings.quota_and_limits.limits.max_collection_num_per_db,
             collections=settings.quota_and_limits.limits.max_collection_num,

@@ -481,6 +481,20 @@ async def test_pitfall_10_a_repeated_create_is_seen_before_anything_is_taken() -
         assert taken(term) == before
 
 
+async def test_the_limit_of_shards_is_the_number_that_is_configured() -> None:
+    """The pool has more where there were more, and those of topics made beforehand: 16 here."""
+    etcd = await prepared("create collection")
+    for configured, text in (
+        ("2", r"shard num \(17\) exceeds max configuration \(2\)"),
+        ("20", "no enough channels, want: 17, got: 0"),
+    ):
+        env = {"ROOT_COORD_DML_CHANNEL_NUM": configured, "PROXY_MAX_SHARD_NUM": "20"}
+        config = load_config(env=env, cwd=RECORDING.parent)
+        async with running(etcd, Effects(), config=lambda: config) as term:  # noqa: B023
+            with pytest.raises(MilvusError, match=text):
+                await term.life.create_collection(create(shards=17), soon())
+
+
 @pytest.mark.parametrize("limit", ["MAXCOLLECTIONNUM", "MAXCOLLECTIONNUMPERDB"])
 async def test_of_many_that_come_at_once_no_more_are_made_than_there_may_be(limit: str) -> None:
     """All pass the first look. Changes that wait at the same time share a transaction, but not these."""
