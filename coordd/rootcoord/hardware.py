@@ -33,7 +33,7 @@ DISK_USED_BYTES = 2 << 20
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """One reading. `cpu_count`: cores that may be used; `cpu_usage`: percent of all cores; memory in bytes."""
+    """One reading. `cpu_count`: cores that may be used. `cpu_usage` in percent, memory in bytes."""
 
     cpu_count: int
     cpu_usage: float
