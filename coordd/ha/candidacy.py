@@ -4,7 +4,10 @@ The decisions are the election's (`coordd.ha.election`); this module carries its
 `coordd.ha.standing_by` and `coordd.ha.tenure`, and tells it what happened. Events are handled synchronously
 the moment they are known, so nothing can be answered between the sign that a term is lost and the closing of
 the gate. Whatever was started for the session is cancelled and awaited before its lease is revoked and a new
-session may begin.
+session may begin. So are the handlers under way, with the server: where the ACTIVE key still hangs on the
+lease (the session was broken off, or etcd did not answer when leadership was to be given up), a Milvus
+standby acts as soon as it is gone. In all other cases leadership has passed on before, and nobody waits for
+the lease.
 """
 
 import asyncio
