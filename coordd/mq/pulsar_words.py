@@ -40,6 +40,8 @@ class Words(logging.Handler):
         self.logger = logging.getLogger(LOGGER)
         self.logger.setLevel(logging.DEBUG)
         self.logger.propagate = False
+        if not any(isinstance(one, logging.NullHandler) for one in self.logger.handlers):
+            self.logger.addHandler(logging.NullHandler())  # else what comes late goes to stderr
         self.logger.addHandler(self)
 
     def stop(self) -> None:

@@ -1,5 +1,6 @@
 """Which line of Pulsar's client tells why a broker cannot be used."""
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -56,3 +57,8 @@ def test_each_queue_hears_what_is_said_to_the_first_and_none_after_its_end(words
     second.stop()
     second.logger.error("third")
     assert (words.newest, second.newest) == ("first", "second")
+
+
+def test_what_comes_after_all_have_ended_is_not_printed_by_logging_itself(words: Words) -> None:
+    words.stop()
+    assert [type(one) for one in words.logger.handlers].count(logging.NullHandler) == 1
