@@ -38,3 +38,9 @@ class PermissionCaches(Protocol):
 
         `deadline`: seconds on CLOCK_BOOTTIME. Safe to cancel.
         """
+
+    async def withhold(self, username: str, *, committed_at: int = 0) -> None:
+        """A proxy that has not confirmed what was said of the user's password does no work until it has.
+
+        `committed_at`: revision of the change, 0 if it was none. CoorddError: that is not certain.
+        """

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from coordd.pb import milvus_pb2
-from coordd.pb.common_pb2 import Status
+from coordd.pb.common_pb2 import MsgBase, Status
 from coordd.pb.internal_pb2 import CredentialInfo
-from tests.faults.ddl_stage import DdlStage, asked, ddl_stage, register, unregister
+from coordd.pb.root_coord_pb2 import AllocTimestampRequest, AllocTimestampResponse
+from tests.faults.ddl_stage import PROXY_ID, DdlStage, asked, ddl_stage, register, unregister
 from tests.support.etcd import eventually
 from tests.support.managed import until
 
@@ -160,6 +161,9 @@ async def test_a_hanging_proxy_learns_of_a_deleted_user_from_the_successor(tmp_p
         assert (await stage.call("CreateCredential", alice)).code == 0
         stage.proxy.hang()
         await stage.do("DeleteCredential", username="alice")
+        asked_for = AllocTimestampRequest(base=MsgBase(sourceID=PROXY_ID), count=1)
+        refused = await stage.call("AllocTimestamp", asked_for, AllocTimestampResponse)
+        assert "no timestamps for it" in refused.status.reason, "he could go on there"
         told = len(stage.proxy.requests("InvalidateCredentialCache"))
         await stage.kill()
         stage.proxy.resume()

@@ -6,6 +6,14 @@ answer: they are told later (`coordd.rootcoord.permission_caches`). After a chan
 are told too: perhaps it is the repetition of one whose news got lost. If it is not known whether a change was
 made, or its caller goes away, they are told to look anew.
 
+**A password that is withdrawn**, by another one or with its user, is not accepted anywhere when that is
+answered, or nothing comes of it: a proxy that does not confirm gets no timestamps until it has. Not Milvus':
+its UpdateCredential fails then (and the new password is set all the same), so a proxy that hangs blocks that
+for its session's TTL; its DeleteCredential succeeds, and the proxy goes on with the old password meanwhile.
+
+Not promised: that a proxy forgets a privilege before its withdrawal is answered, or what is asked of users
+and roles, without a timestamp, through a proxy that could not be told of a password.
+
 Not promised: that proxies learn of a transaction that is applied only after they have looked anew. They do
 when the call is repeated, and when the next term begins.
 """
@@ -23,6 +31,7 @@ from coordd.log import get_logger
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
 from coordd.meta.transaction import Write, split
+from coordd.rootcoord.access.refusals import refused
 from coordd.rootcoord.batch import Decide
 from coordd.rootcoord.ddl import Asked, Ddl, Turn
 from coordd.rootcoord.errors import elsewhere
@@ -33,6 +42,10 @@ from coordd.rpc.call import Call
 from coordd.rpc.failure import RpcFailure
 
 log = get_logger("coordd.rootcoord.access")
+
+PASSWORD_PATIENCE_S = 2.0
+"""How long a proxy that does not confirm may take a password that is withdrawn: as long as it may use a
+collection that has changed, see `coordd.rootcoord.proxies.link.PATIENCE_S`."""
 
 PROXIES_PATIENCE_S = 1.0
 """How long a caller waits for proxies that do not confirm: long enough for one that is merely busy."""
@@ -136,6 +149,28 @@ class AccessChanges:
         else:
             if not told:
                 log.warning("not all proxies know of a change of permissions yet")
+
+    async def _withdraw(self, call: Call, user: str, say: Say, revision: int, legacy: int) -> None:
+        """Tell the proxies that a user's password is not good any more; then no proxy works with it.
+
+        `say`: what is said; `revision`: of the change, 0 if it was none.
+
+        Raises:
+            MilvusError: with the code `legacy`: a proxy that was not told may go on working.
+            RpcFailure: the term is over; the repeated call tells them.
+        """
+        deadline = min(clock.boottime() + PASSWORD_PATIENCE_S, deadline_of(call))
+        try:
+            caches = self._caches()
+            say(caches)
+            await caches.told(deadline=deadline)
+            await caches.withhold(user, committed_at=revision)
+        except TermOverError as error:
+            raise elsewhere(error) from error
+        except RpcFailure:
+            raise
+        except CoorddError as error:
+            raise refused(f"not all proxies know of the changed password: {error}", legacy) from error
 
     def _say(self, say: Say) -> None:
         """Without waiting; if the term is over, the next one does it."""

@@ -6,7 +6,7 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/root_coord.go.
 """
 
 from coordd.log import get_logger
-from coordd.pb.common_pb2 import Status
+from coordd.pb.common_pb2 import ErrorCode, Status
 from coordd.pb.internal_pb2 import CredentialInfo
 from coordd.pb.milvus_pb2 import DeleteCredentialRequest
 from coordd.rootcoord.access.users import plan_create, plan_delete, plan_update
@@ -49,17 +49,24 @@ class UserHandlers(AccessChanges):
         return success()
 
     async def update_credential(self, request: CredentialInfo, call: Call) -> Status:
-        """Set a user's password, and make him if he is not there. Idempotent."""
+        """Set a user's password, and make him if he is not there; then the old one is good nowhere.
+
+        Idempotent.
+        """
         user, password = request.username, request.encrypted_password
         revision = await self._change_access(
             call, lambda _stamp: plan_update(self._layout, user, password), _forgetting(user)
         )
         log.info("password set", user=user, revision=revision)
-        await self._tell(call, lambda caches: caches.update_credential(user, request.sha256_password))
+
+        def say(caches: PermissionCaches) -> None:
+            caches.update_credential(user, request.sha256_password)
+
+        await self._withdraw(call, user, say, revision, ErrorCode.UpdateCredentialFailure)
         return success()
 
     async def delete_credential(self, request: DeleteCredentialRequest, call: Call) -> Status:
-        """Delete a user and take all roles from him. Idempotent."""
+        """Delete a user and take all roles from him; then his password is good nowhere. Idempotent."""
         user = request.username
         revision = await self._change_in_steps(
             call, lambda _done: plan_delete(self._tables, self._layout, user), _forgetting(user)
@@ -71,7 +78,7 @@ class UserHandlers(AccessChanges):
             caches.invalidate_credential(user)
             caches.refresh_policies(PolicyChange.DELETE_USER, user)
 
-        await self._tell(call, say)
+        await self._withdraw(call, user, say, revision, ErrorCode.DeleteCredentialFailure)
         return success()
 
 

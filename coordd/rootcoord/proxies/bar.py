@@ -1,4 +1,4 @@
-"""No timestamps for a proxy that may know a collection as it is not any more.
+"""No timestamps for a proxy that may know a collection as it is not any more, or a password.
 
 Every insert, delete, search, query and DDL of a proxy needs a timestamp from RootCoord, and fails without one
 before it has reached anybody. So a proxy that is refused timestamps does no harm with what it has not been
@@ -11,8 +11,9 @@ Barred is a proxy
 
 Its requests are refused, not held until it has answered: a delete has looked its collection up by then.
 
-Not prevented: what a proxy answers without a timestamp (how far a collection is loaded), and what it had
-begun, timestamp in hand, before the change.
+Not prevented: what a proxy answers or passes on without a timestamp (how far a collection is loaded; what is
+asked of users and roles, which does not say by whom), and what it had begun, timestamp in hand, before the
+change.
 
 Source of truth: Milvus 2.3.5 internal/proxy/task_scheduler.go (Enqueue), timestamp.go: `base.sourceID` of the
 request is the proxy's server ID. Seen at a running proxy. Milvus' RootCoord has nothing of the kind.
@@ -67,7 +68,7 @@ class TimestampBar:
             )
         if server_id in self.ids:
             raise BarredError(
-                f"proxy {server_id} has not confirmed that it forgets collections which have changed: no "
-                "timestamps for it until it has",
+                f"proxy {server_id} has not confirmed that it forgets collections or passwords which have "
+                "changed: no timestamps for it until it has",
                 hint="try again; its internal port must be reachable from rootcoord",
             )

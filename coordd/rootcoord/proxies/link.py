@@ -87,7 +87,7 @@ class ProxyLink:
         Returns why the proxy refused, if it did. Takes no longer than the patience; no time at all if the
         proxy is barred already. Whoever cancels it has to call `owe`, if the collection has changed.
         """
-        if self._outbox.owes_collections:
+        if self._outbox.bars:
             self.post(request)
             return None
         try:
@@ -117,14 +117,22 @@ class ProxyLink:
         """Bar the proxy from timestamps until it has forgotten the collection."""
         if self._closed:
             return
-        if not self._outbox.owes_collections:
-            log.warning(
-                "a proxy cannot be told that a collection has changed, it gets no timestamps until it can",
-                proxy=self.server_id,
-                address=self.address,
-            )
+        if not self._outbox.bars:
+            self._warn("a proxy cannot be told that a collection has changed")
         self._bar.owes(self.server_id)
         self.post(request)
+
+    def withhold(self, username: str) -> None:
+        """Bar the proxy until it has heard what was posted of the user's password; not if it has."""
+        barred = self._outbox.bars
+        if not self._closed and self._outbox.withhold(username):
+            if not barred:
+                self._warn("a proxy cannot be told that a password has changed")
+            self._bar.owes(self.server_id)
+
+    def _warn(self, text: str) -> None:
+        text = f"{text}, it gets no timestamps until it can"
+        log.warning(text, proxy=self.server_id, address=self.address)
 
     def inherit(self) -> None:
         """The proxy was barred when an earlier term ended: what it has to forget nobody knows any more."""
@@ -140,7 +148,7 @@ class ProxyLink:
             FenceLost, EtcdError: see `BarRecords.write`.
         """
         async with self._recording:
-            owes = self._outbox.owes_collections
+            owes = self._outbox.bars
             if self._records is not None and owes != self._recorded and not self._closed:
                 await self._records.write(self.server_id, barred=owes)
                 self._recorded = owes
@@ -196,7 +204,7 @@ class ProxyLink:
 
         If that fails a successor has the proxy started anew, without need.
         """
-        if self._recorded and not self._outbox.owes_collections:
+        if self._recorded and not self._outbox.bars:
             try:
                 await self.keep_bar()
             except CoorddError as error:
@@ -208,7 +216,7 @@ class ProxyLink:
         self._progress = asyncio.Event()
 
     def _lift(self) -> None:
-        if self.server_id in self._bar.ids and not self._outbox.owes_collections:
+        if self.server_id in self._bar.ids and not self._outbox.bars:
             log.info("a proxy has been told at last, it gets timestamps again", proxy=self.server_id)
             self._bar.told(self.server_id)
 

@@ -34,6 +34,9 @@ passwords and to read all policies anew when a term begins, because the one befo
 change and the notice of it, or with a notice that a hanging proxy had not taken in; and when its session
 appears, because it read them before that. A forgotten password is read again when its user next comes.
 
+**A password that is not good any more** must not be taken by a proxy that was not told: whoever has not
+confirmed in time is barred, on record too, like one that was not told of a collection (`withhold`).
+
 Not promised: that a proxy forgets the password of a user who was deleted before this process followed the
 metadata.
 
@@ -256,6 +259,20 @@ class ProxyManager:
         except TimeoutError:
             return False
         return True
+
+    async def withhold(self, username: str, *, committed_at: int = 0) -> None:
+        """Whoever has not taken in what was said of the user's password gets no timestamps until it has.
+
+        `committed_at`: revision of the change, 0 if it was none. Idempotent; safe to cancel.
+
+        Raises:
+            SessionsNotKnown: it is not certain that they get none, in the next term either.
+            RpcFailure: the term is over.
+        """
+        await self._know_sessions(committed_at)
+        for link in self._current():
+            link.withhold(username)
+        await self._keep_bars()
 
     def _post(self, notice: Notice) -> None:
         for link in self._current():

@@ -60,6 +60,7 @@ class Outbox:
         self._collections: dict[tuple[int, str, str, int], Entry] = {}
         self._credentials: dict[str, Entry] = {}
         self._policies: list[Entry] = []
+        self._withheld: set[str] = set()
         self.given_up = False
         """Which collections are to be forgotten is not known any more."""
 
@@ -67,6 +68,13 @@ class Outbox:
     def owes_collections(self) -> bool:
         """Whether the proxy may know a collection as it is not any more."""
         return self.given_up or bool(self._collections)
+
+    @property
+    def bars(self) -> bool:
+        """Whether the proxy must not work before it has been told: it may know a collection as it is not any
+        more, or take a password that was withheld.
+        """
+        return self.owes_collections or bool(self._withheld)
 
     @property
     def owes_permissions(self) -> bool:
@@ -92,6 +100,15 @@ class Outbox:
             case _:
                 self._credentials[notice.username] = entry
 
+    def withhold(self, username: str) -> bool:
+        """The user's password must not be good any more where it is not known that it was changed.
+
+        Whether that is so of this proxy.
+        """
+        if username in self._credentials:
+            self._withheld.add(username)
+        return username in self._credentials
+
     def delivered(self, entry: Entry) -> None:
         """The proxy has taken the notice in."""
         match entry.notice:
@@ -105,6 +122,7 @@ class Outbox:
                 user = entry.notice.username
                 if self._credentials.get(user) == entry:
                     del self._credentials[user]
+                    self._withheld.discard(user)
 
     def refused(self, entry: Entry) -> None:
         """The proxy did not take the notice in; it stays, but a policy operation becomes a refresh of all."""

@@ -393,6 +393,25 @@ async def test_credentials_and_policies_are_told_in_order_by_and_by(scene: Scene
     assert [one.username for one in proxy.requests("InvalidateCredentialCache")] == ["bob"]
 
 
+async def test_a_proxy_that_may_take_a_withdrawn_password_gets_no_timestamps(
+    scene: Scene, proxy: Acting
+) -> None:
+    scene.manager.update_credential("alice", "1")
+    assert await scene.manager.told(deadline=boottime() + 10)
+    await scene.manager.withhold("alice")
+    assert scene.gets_timestamps(7), "it knows"
+    proxy.hang()
+    scene.manager.update_credential("alice", "2")
+    assert scene.gets_timestamps(7), "it has some time"
+    await scene.manager.withhold("bob")
+    assert scene.gets_timestamps(7)
+    await scene.manager.withhold("alice")
+    assert not scene.gets_timestamps(7)
+    proxy.resume()
+    await eventually(lambda: scene.gets_timestamps(7))
+    assert proxy.requests("UpdateCredentialCache")[-1].password == "2"
+
+
 async def test_they_are_told_again_until_the_proxy_is_back(scene: Scene) -> None:
     [port] = free_ports(1)
     await scene.cluster.register("proxy-7", 7, f"127.0.0.1:{port}")

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from coordd import clock
 from coordd.config import LoadedConfig, load_config
+from coordd.errors import CoorddError
 from coordd.etcd import EtcdClient
 from coordd.ha.leadership import SessionTable
 from coordd.meta.fold import Fold
@@ -55,11 +56,16 @@ class AllHealthy:
 
 
 class ToldCaches:
-    """The proxies' caches of permissions: keeps what it is told, and who waited. `slow`: nobody confirms."""
+    """The proxies' caches of permissions: keeps what it is told, and who waited. `slow`: nobody confirms.
+
+    `withheld`: users whose passwords no proxy may work with that was not told, or why that is not certain.
+    """
 
     def __init__(self) -> None:
         self.news: list[tuple[str, ...]] = []
         self.slow = False
+        self.withheld: list[str] = []
+        self.uncertain: CoorddError | None = None
 
     def update_credential(self, username: str, sha256_password: str) -> None:
         self.news.append(("password", username, sha256_password))
@@ -74,6 +80,12 @@ class ToldCaches:
         if self.slow:
             await asyncio.sleep(max(0.0, deadline - clock.boottime()))
         return not self.slow
+
+    async def withhold(self, username: str, *, committed_at: int = 0) -> None:
+        del committed_at
+        if self.uncertain is not None:
+            raise self.uncertain
+        self.withheld.append(username)
 
 
 @dataclass

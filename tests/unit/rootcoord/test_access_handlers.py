@@ -9,6 +9,7 @@ from coordd import clock
 from coordd.etcd import MAX_TXN_OPS
 from coordd.pb import internal_pb2, milvus_pb2
 from coordd.pb.common_pb2 import ErrorCode, Status
+from coordd.rootcoord.proxies.manager import SessionsNotKnown
 from coordd.rpc.failure import RpcCode, RpcFailure
 from tests.support.etcd import eventually
 from tests.unit.meta.samples import LAYOUT
@@ -97,6 +98,27 @@ async def test_a_user_comes_changes_and_goes() -> None:
         ("no password", "alice"),
         ("DELETE_USER", "alice"),
     ]
+
+
+async def test_a_withdrawn_password_is_good_nowhere_when_that_is_answered() -> None:
+    place = await place_with(user("alice"))
+    async with start_oracle(place):
+        assert await credential(place, "UpdateCredential", "alice") == Status()
+        assert place.caches.withheld == ["alice"]
+        assert await delete_user(place, "alice") == Status()
+        assert place.caches.withheld == ["alice"] * 2
+        assert await credential(place, "CreateCredential", "alice") == Status()
+        assert place.caches.withheld == ["alice"] * 2, "there was none before"
+        place.caches.uncertain = SessionsNotKnown("etcd takes nothing")
+        refused = await credential(place, "UpdateCredential", "alice")
+        assert (refused.error_code, refused.code) == (ErrorCode.UpdateCredentialFailure, 65535)
+        assert refused.reason == "not all proxies know of the changed password: etcd takes nothing"
+        refused = await delete_user(place, "alice")
+        assert refused.error_code == ErrorCode.DeleteCredentialFailure
+        place.caches.uncertain = RpcFailure(RpcCode.UNAVAILABLE, "over")
+        with pytest.raises(RpcFailure) as caught:
+            await credential(place, "UpdateCredential", "alice")
+        assert caught.value.code is RpcCode.UNAVAILABLE, "the next term does it when the call is repeated"
 
 
 async def test_limits_are_those_of_the_settings() -> None:

@@ -162,3 +162,26 @@ def test_what_was_added_last_reaches_the_proxy(steps: list[Notice | int | str]) 
             assert of_user[-1] == notice
         else:
             assert notice in told
+
+
+def test_a_withheld_password_bars_until_the_newest_word_of_it_is_taken_in() -> None:
+    new, gone = UpdateCredCacheRequest(username="u", password="2"), InvalidateCredCacheRequest(username="u")
+    outbox = filled(gone, InvalidateCredCacheRequest(username="v"))
+    assert not outbox.bars
+    assert outbox.withhold("u")
+    assert outbox.bars
+    [on_its_way, other] = outbox.pending()
+    outbox.add(new)
+    outbox.delivered(on_its_way)
+    outbox.delivered(other)
+    assert outbox.bars
+    [newest] = outbox.pending()
+    outbox.delivered(newest)
+    assert not outbox.bars
+
+
+def test_a_password_that_was_taken_in_is_not_withheld() -> None:
+    outbox = filled(InvalidateCredCacheRequest(username="u"))
+    outbox.delivered(outbox.pending()[0])
+    assert not outbox.withhold("u")
+    assert not outbox.bars

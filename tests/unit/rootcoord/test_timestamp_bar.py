@@ -96,7 +96,7 @@ async def test_alloc_timestamp_refuses_a_barred_proxy_and_nobody_else() -> None:
         again = await ask(place, "AllocTimestamp", request(7))
     assert 0 < other.timestamp < nameless.timestamp < again.timestamp
     assert (refused.status.code, refused.status.retriable, refused.timestamp) == (65535, False, 0)
-    assert "proxy 7 has not confirmed that it forgets collections" in refused.status.reason
+    assert "proxy 7 has not confirmed that it forgets collections or passwords" in refused.status.reason
 
 
 async def test_what_was_asked_for_before_the_bar_is_refused_if_it_comes_after() -> None:
