@@ -187,7 +187,11 @@ class Link(asyncio.Protocol):
 
     @property
     def unwritten(self) -> int:
-        """Bytes that were written and that the socket has not taken."""
+        """Bytes that were written and that the socket has not taken.
+
+        Over TLS those are missing that were encrypted before the transport below had too much: one write. All
+        that is written after it counts.
+        """
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     def flush(self) -> None:
