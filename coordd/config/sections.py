@@ -209,9 +209,16 @@ class PreCreatedTopicSettings(Section):
     names: Annotated[
         tuple[NonEmpty, ...], AfterValidator(_topics), Key("common.preCreatedTopic.names")
     ] = ("topic1", "topic2")  # fmt: skip
-    """The topics to use when `enabled`, comma-separated or a YAML list. They must exist. (The default is that
-    of Milvus, an example.)
+    """The topics to use when `enabled`, comma-separated or a YAML list, each once. No collection is made on
+    one that does not exist. (The default is that of Milvus, an example.)
     """
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "PreCreatedTopicSettings":
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if self.enabled and twice:
+            raise ValueError(f"common.preCreatedTopic.names lists {', '.join(twice)} more than once")
+        return self
 
 
 class CommonSettings(Section):

@@ -26,7 +26,7 @@ Source of truth: Milvus 2.3.5 pkg/mq/msgstream/mqwrapper/kafka/{kafka_producer,k
 import asyncio
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Final, TypeAlias
 
@@ -153,6 +153,17 @@ class KafkaQueue:
             # A broker has it already and does not know any more where; somebody may want to read from there.
             # If it is not told of the second one either, reading from the beginning misses nothing.
             repeated = True
+
+    async def missing(self, channels: Collection[str]) -> Collection[str]:
+        """See `MessageQueue.missing`. All topics are asked for: to ask for one may make it."""
+        client = self._client
+        if client is None:
+            raise QueueClosed("the message queue has been closed")
+        try:
+            found = await asyncio.to_thread(client.producer.list_topics, timeout=self._timeout_s)
+        except KafkaException as error:
+            raise self._trouble.failure(error.args[0], ", ".join(channels), self._timeout_s) from error
+        return [name for name in channels if name not in found.topics]
 
     async def _ready_for(self, channel: str) -> _Client:
         """The client: not one that is broken, nor without numbers while it is open what was given up."""

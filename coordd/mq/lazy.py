@@ -1,6 +1,6 @@
-"""A queue that is opened when the first message is sent, so that a term can begin without it."""
+"""A queue that is opened when it is first used, so that a term can begin without it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from coordd.mq.errors import QueueClosed
 from coordd.mq.types import MessageQueue
@@ -16,11 +16,18 @@ class LazyQueue:
 
     async def send(self, channel: str, payload: bytes) -> bytes:
         """As that queue does; raises also what opening it raises, each time until it opens."""
+        return await self._opened().send(channel, payload)
+
+    async def missing(self, channels: Collection[str]) -> Collection[str]:
+        """As `send`."""
+        return await self._opened().missing(channels)
+
+    def _opened(self) -> MessageQueue:
         if self._closed:
             raise QueueClosed("the message queue is closed")
         if self._queue is None:
             self._queue = self._open()
-        return await self._queue.send(channel, payload)
+        return self._queue
 
     async def close(self) -> None:
         """As that queue does, if it was opened; it is not any more afterwards."""

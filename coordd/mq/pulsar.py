@@ -15,6 +15,7 @@ Source of truth: Milvus 2.3.5 pkg/mq/msgstream/mqwrapper/pulsar/{pulsar_client,p
 
 import asyncio
 import math
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -102,6 +103,11 @@ class PulsarQueue:
         self._outage.over()
         self._words.newest = ""
         return written
+
+    async def missing(self, channels: Collection[str]) -> Collection[str]:
+        """None: as far as a client can tell, Pulsar has whatever it is asked for. Milvus tells no more."""
+        del channels
+        return ()
 
     async def close(self) -> None:
         """See `MessageQueue.close`."""

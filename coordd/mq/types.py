@@ -1,5 +1,6 @@
 """What a message queue is to the rest of coordd."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 
@@ -18,6 +19,15 @@ class MessageQueue(Protocol):
 
         Raises:
             MessageQueueError: the message may be in the queue all the same, unless the error says otherwise.
+        """
+
+    async def missing(self, channels: Collection[str]) -> Collection[str]:
+        """Those of the channels that the queue does not have, without making any.
+
+        None where channels are made by looking for them. Takes at most the delivery timeout.
+
+        Raises:
+            MessageQueueError: that cannot be told.
         """
 
     async def close(self) -> None:

@@ -33,6 +33,7 @@ from coordd.rootcoord.proxies import BarRecords, Departures, ProxyManager, Times
 from coordd.rootcoord.quota.center import QuotaCenter, Surroundings
 from coordd.rootcoord.timetick import TimeTicker
 from coordd.rootcoord.timetick.assembly import begin_time_ticks
+from coordd.rootcoord.topics import MadeBeforehand
 from coordd.rpc.connection import ClientOptions
 
 log = get_logger("coordd.rootcoord")
@@ -146,10 +147,18 @@ class Serving:
             operations=parts.operations,
             broadcaster=broadcaster,
             server_id=term.server_id,
+            topics=self._topics(term, parts, queue),
         )
         life = Life(means)
         term.start_task(self._go_on(life, parts, parts.oracle.ids.next_id), "unfinished changes")
         return life
+
+    def _topics(self, term: Term, parts: TermParts, queue: MessageQueue | None) -> MadeBeforehand | None:
+        if queue is None or not self.config().settings.common.pre_created_topic.enabled:
+            return None
+        topics = MadeBeforehand(queue, parts.channels.names)
+        term.start_task(self._look_at_topics(topics), "topics made beforehand")
+        return topics
 
     def _make_good(self, term: Term, peers: Peers, news: AlterationNews) -> None:
         """What earlier terms may have left unsaid."""
@@ -180,6 +189,10 @@ class Serving:
         await self._until_serving()
         if parts.no_queue is None:
             await life.go_on(first_id)
+
+    async def _look_at_topics(self, topics: MadeBeforehand) -> None:
+        await self._until_serving()
+        await topics.look(self.tables.collections.channel_uses)
 
     async def _drive(self, imports: Imports) -> None:
         await self._until_serving()

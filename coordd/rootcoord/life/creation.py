@@ -58,6 +58,8 @@ class Creation:
         first_id = await means.oracle.wait_ids(1 + len(definition.partition_names), self.deadline)
         channels = means.pool.reserve(first_id, definition.shards_num)
         self._collection_id = first_id
+        if means.topics is not None:
+            await means.topics.check(channels.physical)
         timestamp, positions = await self._send(first_id, channels)
         self._placement = Placement(
             collection_id=first_id,

@@ -19,6 +19,7 @@ from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.steps import Action
+from coordd.rootcoord.topics import MadeBeforehand
 from coordd.rootcoord.word import Telling, Word
 
 STEP_TIMEOUT_S = 10.0
@@ -35,6 +36,7 @@ STEP_MARGIN_S = 0.1
 @dataclass(frozen=True, slots=True, repr=False)
 class Means:
     """Of one term. `broadcaster` None: there is no message queue. `config` gives the present settings.
+    `topics` None: channels are made on first use.
 
     Whatever changes metadata or tells others raises `CoorddError` if that fails, `FenceLost` when the term is
     over.
@@ -51,6 +53,7 @@ class Means:
     operations: Operations
     broadcaster: Broadcaster | None
     server_id: int
+    topics: MadeBeforehand | None = None
     segments_every_s: float = SEGMENTS_EVERY_S
 
     @property

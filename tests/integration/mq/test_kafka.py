@@ -286,6 +286,25 @@ async def test_tls_with_the_files_of_the_settings(tmp_path: Path) -> None:
         assert await broker.payloads(CHANNEL, 2) == [b"x", b"y"]
 
 
+async def test_what_is_missing_is_told_and_not_made(tmp_path: Path) -> None:
+    async with kafka_broker(tmp_path) as broker:
+        queue = KafkaQueue(broker.settings, delivery_timeout_s=BRIEF_S)
+        await queue.send(CHANNEL, b"x")
+        for _ in range(2):
+            assert await queue.missing(["other", CHANNEL]) == ["other"]
+        await queue.close()
+        with pytest.raises(QueueClosed):
+            await queue.missing([CHANNEL])
+
+
+async def test_who_does_not_answer_tells_nothing_of_topics(tmp_path: Path) -> None:
+    async with kafka_broker(tmp_path, running=False) as broker:
+        queue = KafkaQueue(broker.settings, delivery_timeout_s=0.5)
+        with pytest.raises(QueueUnavailable):
+            await queue.missing([CHANNEL])
+        await queue.close()
+
+
 async def test_a_file_that_cannot_be_read_is_an_error_at_once(tmp_path: Path) -> None:
     ssl = KafkaSslSettings(enabled=True, tls_ca_cert=tmp_path / "missing.pem")
     with pytest.raises(QueueSettingsInvalid, match=r"kafka\.ssl\.tlsCaCert .*missing\.pem"):

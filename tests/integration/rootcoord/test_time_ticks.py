@@ -2,14 +2,16 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 import grpc
 import grpc.aio
 import pytest
+from structlog.testing import capture_logs
 
 from coordd import clock
 from coordd.config import load_config
@@ -50,6 +52,10 @@ class Log:
         self.messages.append(("tick", base.timestamp))
         return b"id"
 
+    async def missing(self, channels: Collection[str]) -> Collection[str]:
+        """The channel is there, and no other."""
+        return [name for name in channels if name != CHANNEL]
+
     async def close(self) -> None:
         return
 
@@ -76,10 +82,14 @@ class Member:
 
 @asynccontextmanager
 async def members(
-    client: EtcdClient, layout: MetaLayout, log: Log, count: int = 1
+    client: EtcdClient,
+    layout: MetaLayout,
+    log: Log,
+    count: int = 1,
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[list[Member]]:
     started: list[Member] = []
-    loaded = load_config(env={})
+    loaded = load_config(env=env)
     for number in range(count):
         coordinator = RootCoord(lambda: loaded, layout, client, log)
         settings = quick_settings(number + 1, serve_guard_ms=2000, margin_ms=500, forward_grace_ms=100)
@@ -333,3 +343,14 @@ async def keep_reporting(group: list[Member], proxies: list[int]) -> None:
                     stamp = await member.coordinator.parts.oracle.wait_timestamps(1, clock.boottime() + 0.1)
                     report(member, server_id, stamp)
         await asyncio.sleep(0.02)
+
+
+async def test_a_new_term_looks_for_the_topics_that_were_made_beforehand(
+    client: EtcdClient, layout: MetaLayout
+) -> None:
+    env = {"COMMON_PRECREATEDTOPIC_ENABLED": "true", "COMMON_PRECREATEDTOPIC_NAMES": f"{CHANNEL},other"}
+    with capture_logs() as lines:
+        async with members(client, layout, Log(), env=env):
+            await eventually(lambda: any(line["log_level"] == "error" for line in lines), PATIENCE_S)
+    [error] = [line for line in lines if line["log_level"] == "error"]
+    assert "common.preCreatedTopic.names lists other, but" in error["reason"]

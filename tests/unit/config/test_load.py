@@ -332,3 +332,10 @@ def test_tls_between_processes_that_is_not_there_is_a_warning(directory: Directo
     (warning,) = directory.load("common: {security: {internaltlsEnabled: true}}").warnings
     assert "internaltlsEnabled" in warning
     assert "plain text" in warning
+
+
+def test_a_topic_that_is_listed_twice(directory: Directory) -> None:
+    [problem] = directory.refused("common: {preCreatedTopic: {enabled: true, names: 'a,b,a'}}")
+    assert "common.preCreatedTopic.names lists a more than once" in problem
+    assert f"{directory.configs}/milvus.yaml:1" in problem
+    assert directory.load("common: {preCreatedTopic: {names: 'a,b,a'}}").warnings == ()

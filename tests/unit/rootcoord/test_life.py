@@ -35,6 +35,7 @@ from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.proxies.manager import SessionsNotKnown
+from coordd.rootcoord.topics import MadeBeforehand, TopicsMissing
 from coordd.rpc.peer import PeerUnavailable
 from coordd.rpc.status import CollectionNumLimitExceeded, MilvusError
 from tests.support.etcd import eventually
@@ -42,6 +43,7 @@ from tests.unit.meta.samples import DROPPING, collection
 from tests.unit.rootcoord.memory_etcd import Fault, MemoryEtcd
 from tests.unit.rootcoord.recorded import LAYOUT, RECORDING, World, no_config, world
 from tests.unit.rootcoord.term import begin_term
+from tests.unit.rootcoord.test_topics import Queue
 
 NAME = "books"
 
@@ -224,6 +226,7 @@ async def running(
     *,
     queue: bool = True,
     config: Callable[[], LoadedConfig] = no_config,
+    topics: MadeBeforehand | None = None,
 ) -> AsyncIterator[Running]:
     """A new term on what this etcd holds, with tables of its own."""
     place = await world({})
@@ -254,6 +257,7 @@ async def running(
             broadcaster=outside if queue else None,
             server_id=4,
             segments_every_s=0.0,
+            topics=topics,
         )
         place.ddl, place.oracle, place.operations, place.peers = means.ddl, oracle, operations, outside
         place.alteration_news = AlterationNews(place.tables, operations, outside)
@@ -493,6 +497,22 @@ async def test_the_limit_of_shards_is_the_number_that_is_configured() -> None:
         async with running(etcd, Effects(), config=lambda: config) as term:  # noqa: B023
             with pytest.raises(MilvusError, match=text):
                 await term.life.create_collection(create(shards=17), soon())
+
+
+async def test_no_collection_is_made_on_a_topic_that_is_not_there() -> None:
+    etcd = await prepared("create collection")
+    queue = Queue("dml_0")
+    async with running(etcd, Effects(), topics=MadeBeforehand(queue, ("dml_0", "dml_1"))) as term:
+        with pytest.raises(TopicsMissing, match="dml_1"):
+            await term.life.create_collection(create(shards=2), soon())
+        await term.quiet()
+        assert "send CreateCollection" not in term.effects.done
+        assert seen(term.place) == {}
+        assert leftovers(term.place) == 0
+        assert term.pool.in_use() == []
+        queue.there |= set(term.pool.names)
+        await term.life.create_collection(create(shards=2), soon())
+        assert seen(term.place) == DONE["create collection"]
 
 
 @pytest.mark.parametrize("limit", ["MAXCOLLECTIONNUM", "MAXCOLLECTIONNUMPERDB"])
