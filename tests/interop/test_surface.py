@@ -35,8 +35,6 @@ SECTIONS = (
     *("elsewhere", "imported", "simple", "rights", "left_behind"),
     *("resource_groups", "goes_on", "comes_back", "drops"),
 )
-CALM = ("imports",)
-"""Nobody is killed: with Milvus as with coordd an import whose answer is lost, repeated, is another one."""
 HANDED_OVER_BEFORE = {"resource_groups": "milvus", "comes_back": "coordd"}
 LOGIN_BEFORE = {"goes_on": ("carol",), "comes_back": ("carol", "dave")}
 """Users whose passwords the proxy has to ask the new rootcoord for."""
@@ -81,11 +79,10 @@ class CoorddRole:
 
     def before(self, section: str) -> None:
         """Move on, if the section wants that."""
-        if section in CALM or section in HANDED_OVER_BEFORE:
-            self._killing.pause()
         if section in HANDED_OVER_BEFORE:
+            self._killing.pause()
             self._hand_over(HANDED_OVER_BEFORE[section])
-        if section not in CALM and active(self._lab).kind == "coordd":
+        if active(self._lab).kind == "coordd":
             self._killing.resume()
 
     def close(self) -> None:

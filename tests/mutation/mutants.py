@@ -264,6 +264,23 @@ MUTANTS: Final = (
         (f"{IMPORTS}::test_a_task_that_runs_twice_shows_its_rows_once",),
     ),
     Mutant(
+        "an import that is repeated makes no second task",
+        "coordd/rootcoord/imports/records.py",
+        "if self._ddl.is_repetition(asked, stamp.timestamp) and (former",
+        "if not asked and (former",
+        (
+            "tests/unit/rootcoord/imports/test_handlers.py"
+            "::test_an_import_of_an_earlier_term_is_known_when_it_is_repeated",
+        ),
+    ),
+    Mutant(
+        "an import that has failed is no answer to another",
+        "coordd/rootcoord/imports/requests.py",
+        "        and task.state.stateCode not in (FAILED, CLEANED)\n",
+        "",
+        ("tests/unit/rootcoord/imports/test_handlers.py::test_an_import_that_has_failed_is_taken_anew",),
+    ),
+    Mutant(
         "segments are shown before their import task is done",
         "coordd/rootcoord/imports/driver.py",
         "await self._data_coord.unset_is_importing(segments, deadline=_soon())",

@@ -1,10 +1,13 @@
 """Import, GetImportState, ListImportTasks and ReportImport: bulk inserts.
 
 Reads are answered from the table, so from the first moment of a term. Import is not idempotent, as in Milvus:
-repeated after its answer was lost, it makes another task of the same files.
+the same files may be asked for twice.
 
-Not Milvus': Import answers an unknown collection with a status. There it is a gRPC error, which a proxy
-repeats until its time is up.
+Not Milvus': an Import that a proxy repeats because a term ended before it was answered, does not make another
+task of the same files, whose rows would be there twice. It is known by all that is in it, having no ID of its
+own: so a client that asks for the same files again within a minute, with a takeover in between, gets the task
+that there is, unless that has failed. And an unknown collection is answered with a status: there it is a gRPC
+error, which a proxy repeats until its time is up.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/root_coord.go; texts recorded from a running 2.3.5.
 """
@@ -24,7 +27,7 @@ from coordd.pb.milvus_pb2 import (
 )
 from coordd.pb.root_coord_pb2 import ImportResult
 from coordd.rootcoord.errors import elsewhere
-from coordd.rootcoord.handlers.changing import deadline_of
+from coordd.rootcoord.handlers.changing import asked_by, deadline_of
 from coordd.rootcoord.imports.answers import describe, listed
 from coordd.rootcoord.imports.driver import Imports
 from coordd.rootcoord.lookup import CollectionLookup, Wanted
@@ -50,7 +53,9 @@ class ImportHandlers:
     async def import_(self, request: ImportRequest, call: Call) -> ImportResponse:
         """Take files to be inserted; the task that does it goes on when this is answered."""
         try:
-            task_id = await self._imports().create(request, deadline=deadline_of(call))
+            imports = self._imports()
+            asked = asked_by(call, lambda: imports.made_before(request), identity=call.body)
+            task_id = await imports.create(request, asked, deadline=deadline_of(call))
         except TermOverError as error:
             raise elsewhere(error) from error
         except NotHandedOutError as error:

@@ -43,6 +43,7 @@ from coordd.pb.data_coord_pb2 import (
 )
 from coordd.pb.milvus_pb2 import ImportRequest
 from coordd.pb.root_coord_pb2 import ImportResult
+from coordd.rootcoord.ddl import Asked
 from coordd.rootcoord.imports.agenda import Agenda
 from coordd.rootcoord.imports.records import ImportRecords, now_s
 from coordd.rootcoord.imports.states import Event, IllegalTransition, Kind, reported, unknown_task
@@ -115,16 +116,21 @@ class Imports:
 
     # --- what others ask for ---
 
-    async def create(self, request: ImportRequest, *, deadline: float) -> int:
+    def made_before(self, request: ImportRequest) -> bool:
+        """Whether there is a task that may be this very request's."""
+        return self._records.made_before(request) is not None
+
+    async def create(self, request: ImportRequest, asked: Asked, *, deadline: float) -> int:
         """Take a request; returns the ID of its task, which is written. Not idempotent, as in Milvus.
 
-        `deadline`: seconds on CLOCK_BOOTTIME.
+        `asked`: the call; repeated because a term ended before it was answered, it gets the task that it has
+        made. `deadline`: seconds on CLOCK_BOOTTIME.
 
         Raises:
             MilvusError: refused.
             CoorddError: see `Ddl.carry_out`.
         """
-        task = await self._records.create(request, deadline=deadline)
+        task = await self._records.create(request, asked, deadline=deadline)
         self._wake()
         return task.id
 

@@ -19,11 +19,12 @@ from coordd.pb.common_pb2 import ImportState
 from coordd.pb.data_coord_pb2 import ImportTaskInfo
 from coordd.pb.milvus_pb2 import ImportRequest
 from coordd.rootcoord.databases import Stamp
-from coordd.rootcoord.ddl import Ddl
+from coordd.rootcoord.ddl import Asked, Ddl
 from coordd.rootcoord.imports.agenda import Agenda, agenda
-from coordd.rootcoord.imports.requests import plan_task
+from coordd.rootcoord.imports.requests import made_before, plan_task
 from coordd.rootcoord.imports.states import PENDING, Event, Outcome, advance
 from coordd.rootcoord.lookup import CollectionLookup, Wanted
+from coordd.rpc.status import CollectionNotFound
 
 log = get_logger("coordd.rootcoord.imports")
 
@@ -58,8 +59,16 @@ class ImportRecords:
             data_nodes=data_nodes,
         )
 
-    async def create(self, request: ImportRequest, *, deadline: float) -> ImportTaskInfo:
-        """Write the task of a request.
+    def made_before(self, request: ImportRequest) -> ImportTaskInfo | None:
+        """The task that may be this very request's; see `coordd.rootcoord.imports.requests`."""
+        try:
+            row = self._lookup.now(Wanted(request.db_name, request.collection_name, 0))
+        except CollectionNotFound:
+            return None
+        return made_before(request, row.collection_id, self._tables.import_tasks)
+
+    async def create(self, request: ImportRequest, asked: Asked, *, deadline: float) -> ImportTaskInfo:
+        """Write the task of a request. `asked`: the call, whose repetition gets the task that is there.
 
         Raises:
             MilvusError: refused.
@@ -68,6 +77,9 @@ class ImportRecords:
         made: list[ImportTaskInfo] = []
 
         def decide(stamp: Stamp) -> Sequence[Write]:
+            if self._ddl.is_repetition(asked, stamp.timestamp) and (former := self.made_before(request)):
+                made[:] = [former]
+                return ()
             wanted = Wanted(request.db_name, request.collection_name, 0)
             task = plan_task(
                 request,
@@ -81,9 +93,10 @@ class ImportRecords:
             made[:] = [task]
             return [self._put(task)]
 
-        await self._ddl.carry_out(decide, deadline=deadline)
+        revision = await self._ddl.carry_out(decide, deadline=deadline, asked=asked)
         [task] = made
-        log.info("import task taken", task=task.id, collection_id=task.collection_id, files=list(task.files))
+        what = "import task taken" if revision else "a repeated import finds its task"
+        log.info(what, task=task.id, collection_id=task.collection_id, files=list(task.files))
         return task
 
     async def advance(self, task_id: int, event: Event, *, deadline: float) -> Outcome | None:

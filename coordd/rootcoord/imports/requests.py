@@ -7,7 +7,8 @@ Rows of a collection with a partition key go where their keys say, so no partiti
 go into one partition, the default one if none is named. A backup restores partition by partition and has to
 name one, whatever the collection.
 
-Not Milvus': the task of a collection with a partition key knows the collection's name.
+Not Milvus': the task of a collection with a partition key knows the collection's name; and the request that a
+proxy repeats, because a term ended before it was answered, means the task that it has made (`made_before`).
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/root_coord.go (Import), import_manager.go (importJob),
 internal/util/importutil; texts recorded from a running 2.3.5.
@@ -22,7 +23,7 @@ from coordd.meta.tables.collection_view import Partition
 from coordd.pb.common_pb2 import KeyValuePair
 from coordd.pb.data_coord_pb2 import ImportTaskInfo, ImportTaskState
 from coordd.pb.milvus_pb2 import ImportRequest
-from coordd.rootcoord.imports.states import PENDING
+from coordd.rootcoord.imports.states import CLEANED, FAILED, PENDING
 from coordd.rpc.status import MilvusError, ParameterInvalid, PartitionNotFound
 
 BACKUP: Final = "backup"
@@ -69,6 +70,24 @@ def plan_task(
         collection_name=view.name,
         partition_name=partition.name if partition else "",
     )
+
+
+def made_before(
+    request: ImportRequest, collection_id: int, tasks: Iterable[ImportTaskInfo]
+) -> ImportTaskInfo | None:
+    """The newest of the tasks that may be the request's, if it was carried out: with its files and partition.
+
+    Not one that has failed: who asks once more then wants another.
+    """
+    found = [
+        task
+        for task in tasks
+        if task.collection_id == collection_id
+        and list(task.files) == list(request.files)
+        and request.partition_name in ("", task.partition_name)
+        and task.state.stateCode not in (FAILED, CLEANED)
+    ]
+    return found[-1] if found else None
 
 
 def check_files(files: Sequence[str]) -> None:

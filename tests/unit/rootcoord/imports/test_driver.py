@@ -17,7 +17,7 @@ from coordd.meta.commit import FencedCommitter, FenceLost
 from coordd.pb.common_pb2 import SegmentState
 from coordd.pb.data_coord_pb2 import ImportTaskInfo
 from coordd.pb.milvus_pb2 import ImportRequest
-from coordd.rootcoord.ddl import Ddl
+from coordd.rootcoord.ddl import Asked, Ddl
 from coordd.rootcoord.imports import driver, records
 from coordd.rootcoord.imports.driver import Imports
 from coordd.rootcoord.imports.records import ImportRecords
@@ -41,6 +41,7 @@ from tests.unit.rootcoord.term import ACTIVE_KEY, begin_term
 from tests.unit.rootcoord.test_life import CrashingEtcd, Effects
 
 NAME = "partitioned"
+NEVER_REPEATED = Asked("", lambda: False)
 EFFECTS = [
     *("txn", "import", "txn"),  # taken, given, written
     *("txn", "txn"),  # a segment, all rows
@@ -83,7 +84,7 @@ class Term:
 
     async def take(self, file: str = "rows.json", name: str = NAME) -> int:
         request = ImportRequest(collection_name=name, files=[file])
-        return await self.imports.create(request, deadline=boottime() + 20)
+        return await self.imports.create(request, NEVER_REPEATED, deadline=boottime() + 20)
 
 
 def new_etcd() -> MemoryEtcd:

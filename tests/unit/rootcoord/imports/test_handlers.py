@@ -1,5 +1,7 @@
 """The four calls as a proxy or a data node makes them."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -74,13 +76,50 @@ async def test_changes_need_a_term(method: str, request_: Any) -> None:
     assert raised.value.code is RpcCode.UNAVAILABLE
 
 
-async def test_changes_within_a_term() -> None:
-    place = await world()
+@asynccontextmanager
+async def serving(place: World) -> AsyncIterator[None]:
+    """Within a new term."""
     term = begin_term(place)
     async with start_oracle(place, term) as oracle:
         ddl = Ddl(term.committer, oracle, place.tables.import_mark)
         records = ImportRecords(place.tables, LAYOUT, no_config, ddl)
         place.imports = Imports(records, Cluster(None), lambda: None, lambda: 0.0)  # type: ignore[arg-type]
+        yield
+
+
+async def taken(place: World, *files: str, **rest: Any) -> int:
+    """The task of an import."""
+    request = ImportRequest(collection_name="partitioned", files=files, **rest)
+    [task_id] = (await ask(place, "Import", request)).tasks
+    return int(task_id)
+
+
+async def test_an_import_of_an_earlier_term_is_known_when_it_is_repeated() -> None:
+    place = await world()
+    async with serving(place):
+        first = await taken(place, "a.json", partition_name="p_2020")
+        await taken(place, "a.json", partition_name="p_2021")
+    async with serving(place):
+        assert await taken(place, "a.json", partition_name="p_2020") == first
+        await taken(place, "b.json")
+        assert len(place.tables.import_tasks) == 3
+        await taken(place, "b.json")
+    assert len(place.tables.import_tasks) == 4, "whoever was answered means another one"
+
+
+async def test_an_import_that_has_failed_is_taken_anew() -> None:
+    place = await world()
+    async with serving(place):
+        first = await taken(place, "a.json")
+        failure = ImportResult(task_id=first, datanode_id=7, state=ImportState.ImportFailed)
+        assert (await ask(place, "ReportImport", failure)).code == 0
+    async with serving(place):
+        assert await taken(place, "a.json") != first
+
+
+async def test_changes_within_a_term() -> None:
+    place = await world()
+    async with serving(place):
         asked = ImportRequest(collection_name="partitioned", files=["a.json"])
         taken = await ask(place, "Import", asked)
         assert taken.status.code == 0
