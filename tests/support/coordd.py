@@ -21,6 +21,8 @@ from coordd.meta.layout import MetaLayout
 
 LAYOUT = MetaLayout("by-dev", "meta", "kv")
 ROOT = Path(__file__).resolve().parents[2]
+BUSY_S = 40.0
+"""For a start, an end or a takeover on a machine that has much else to do; a second or two elsewhere."""
 SECTIONS = {"rootcoord": "rootCoord", "datacoord": "dataCoord", "querycoord": "queryCoord"}
 
 
@@ -67,11 +69,11 @@ class CoorddProcess:
         if self._process.returncode is None:
             self._process.send_signal(number)
 
-    async def wait(self, timeout_s: float = 15.0) -> int:
+    async def wait(self, timeout_s: float = BUSY_S) -> int:
         async with asyncio.timeout(timeout_s):
             return await self._process.wait()
 
-    async def wait_log(self, text: str, *, count: int = 1, timeout_s: float = 30.0) -> str:
+    async def wait_log(self, text: str, *, count: int = 1, timeout_s: float = BUSY_S) -> str:
         """Wait until the log has `text` at least `count` times; returns the whole log."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -158,7 +160,7 @@ async def active_of(client: EtcdClient, role: str) -> SessionEntry | None:
 
 
 async def wait_active(
-    client: EtcdClient, role: str, *, other_than: int = 0, timeout_s: float = 15.0
+    client: EtcdClient, role: str, *, other_than: int = 0, timeout_s: float = BUSY_S
 ) -> SessionEntry:
     """Wait until a server other than `other_than` holds the ACTIVE key of `role`."""
     deadline = time.monotonic() + timeout_s
