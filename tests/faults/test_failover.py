@@ -30,7 +30,6 @@ pytestmark = pytest.mark.timeout(120)
 
 TTL_S = 60
 """Longer than any wait here: nothing that happens can be due to the end of a lease."""
-LOG_TIME = "%Y/%m/%d %H:%M:%S.%f %z"
 
 
 async def _pair(
@@ -113,7 +112,9 @@ async def test_the_standby_line_comes_every_ten_seconds(tmp_path: Path) -> None:
     ):
         first, second, _active = await _pair(launcher, etcd.endpoints, client, ttl_s=TTL_S)
         log = await second.wait_log(line, count=2)
-        said = [datetime.strptime(one[1:31], LOG_TIME) for one in log.splitlines() if line in one]
+        said = [
+            datetime.strptime(one[1:31], "%Y/%m/%d %H:%M:%S.%f %z") for one in log.splitlines() if line in one
+        ]
         assert 9.9 < (said[1] - said[0]).total_seconds() < 15
         assert line not in first.log()
         second.send(signal.SIGTERM)
