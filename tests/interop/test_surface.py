@@ -23,7 +23,7 @@ from tests.lab.client import SURFACE, PymilvusClient
 from tests.lab.cluster import Component, MilvusLab
 from tests.lab.wire import SERVICES, Stub
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(420)]
 
 EXTRA = {
     "common": {"security": {"authorizationEnabled": True}},
