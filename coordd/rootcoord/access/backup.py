@@ -153,7 +153,7 @@ def _user(tables: RootCoordTables, user: str) -> UserInfo:
     return UserInfo(
         user=user,
         password=tables.users.encrypted_password(user) or "",
-        roles=[RoleEntity(name=role) for role in tables.user_roles.roles_of(user)],
+        roles=[RoleEntity(name=role) for role in tables.user_roles.roles_of(user) if role in tables.roles],
     )
 
 

@@ -4,6 +4,9 @@ A policy is JSON text for the proxy's rule engine: role, object, privilege. A pr
 the one privilege that a call needs, so a group is told as its members, each on the type of object it belongs
 to.
 
+Not Milvus': what is left of a role or a user that is gone counts nowhere, whether a drop of many keys was
+broken off or an older Milvus has left it behind.
+
 Source of truth: Milvus 2.3.5 pkg/util/funcutil/policy.go; branch 2.5 internal/rootcoord/root_coord.go
 (expandPrivilegeGroups).
 """
@@ -20,6 +23,7 @@ from coordd.rootcoord.access.privileges import (
     object_type_of,
     stored_name,
 )
+from coordd.rootcoord.access.users import exists
 
 
 def policy(role: str, object_type: str, db_name: str, object_name: str, privilege: str) -> str:
@@ -32,11 +36,17 @@ def policy_of(change: GrantChange) -> str:
     return policy(change.role, change.object_type, change.db_name, change.object_name, change.privilege)
 
 
+def holders(tables: RootCoordTables) -> list[tuple[str, str]]:
+    """Each user's roles, as (user, role) in the order of the keys; of users and roles that are there."""
+    return [(user, role) for user, role in tables.user_roles if role in tables.roles and exists(tables, user)]
+
+
 def policies(tables: RootCoordTables) -> list[str]:
-    """All policies, in the order of the grants' keys; each once."""
+    """All policies of roles that are there, in the order of the grants' keys; each once."""
     found = (
         text
         for grant in tables.grants
+        if grant.role in tables.roles
         for privilege, _ in tables.grants.privileges(grant.grant_id)
         for text in _of_privilege(tables, grant, privilege)
     )

@@ -74,15 +74,23 @@ def check_drop(tables: RootCoordTables, role: str, *, builtin: Collection[str], 
 def plan_drop(
     tables: RootCoordTables, layout: MetaLayout, role: str, *, force: bool
 ) -> Sequence[Sequence[Write]]:
-    """The writes that drop a role: who has it, its privileges if `force`, its key last; none if it is gone.
+    """The writes that drop a role: its key first, who has it, its privileges if `force`; none if it is gone.
 
-    In groups that stay together: all may go into one transaction, or one after the other. Grants without
-    privileges stay, as in Milvus: they give nothing, and a later grant finds them again.
+    In groups that stay together: all may go into one transaction, or one after the other; without its key
+    nothing of it counts. Grants without privileges stay, as in Milvus: they give nothing, and a later grant
+    finds them again.
     """
     if role not in tables.roles:
         return ()
     privileges = _privileges(tables, layout, role) if force else []
-    return [*_users(tables, layout, role), *privileges, (Delete(layout.role(role)),)]
+    return [(Delete(layout.role(role)),), *_users(tables, layout, role), *privileges]
+
+
+def plan_rest(tables: RootCoordTables, layout: MetaLayout, role: str) -> Sequence[Sequence[Write]]:
+    """The writes that delete what is left of a role that was dropped; none if it is there again."""
+    if role in tables.roles:
+        return ()
+    return [*_users(tables, layout, role), *_privileges(tables, layout, role)]
 
 
 def _as_go_prints(role: str) -> str:

@@ -36,14 +36,16 @@ def plan_create(
         raise refused("username is empty", legacy)
     if tables.users.count >= limit:
         raise refused("unable to add user because the number of users has reached the limit", legacy)
-    if user in tables.users or tables.users.is_damaged(user):
+    if exists(tables, user):
         raise refused(f"user already exists: {user}", legacy)
     put = Put(_key(layout, user, legacy), encode_credential(encrypted_password))
     return [*_roles(tables, layout, user), (put,)]
 
 
-def plan_update(layout: MetaLayout, user: str, encrypted_password: str) -> Sequence[Write]:
-    """The write that sets a user's password, whether or not there is such a user.
+def plan_update(
+    tables: RootCoordTables, layout: MetaLayout, user: str, encrypted_password: str
+) -> Sequence[Sequence[Write]]:
+    """The writes that set a user's password, whether or not there is such a user; groups as in `plan_create`.
 
     Raises:
         MilvusError: refused.
@@ -51,21 +53,28 @@ def plan_update(layout: MetaLayout, user: str, encrypted_password: str) -> Seque
     legacy = ErrorCode.UpdateCredentialFailure
     if not user:
         raise refused("username is empty", legacy)
-    return (Put(_key(layout, user, legacy), encode_credential(encrypted_password)),)
+    put = Put(_key(layout, user, legacy), encode_credential(encrypted_password))
+    return [*(() if exists(tables, user) else _roles(tables, layout, user)), (put,)]
 
 
 def plan_delete(tables: RootCoordTables, layout: MetaLayout, user: str) -> Sequence[Sequence[Write]]:
-    """The writes that delete a user and what roles he has, his key last; none if there is nothing.
+    """The writes that delete a user, his key first, and what roles he has; none if there is nothing.
 
-    In groups that stay together: all may go into one transaction, or one after the other.
+    In groups that stay together: all may go into one transaction, or one after the other; without his key
+    none of his roles counts.
 
     Raises:
         MilvusError: refused.
     """
     if is_blank(user):
         raise refused("fail to execute task when deleting the user", ErrorCode.DeleteCredentialFailure)
-    exists = user in tables.users or tables.users.is_damaged(user)
-    return [*_roles(tables, layout, user), *([(Delete(layout.user(user)),)] if exists else [])]
+    key = [(Delete(layout.user(user)),)] if exists(tables, user) else []
+    return [*key, *_roles(tables, layout, user)]
+
+
+def exists(tables: RootCoordTables, user: str) -> bool:
+    """Whether there is such a user, readable or not."""
+    return user in tables.users or tables.users.is_damaged(user)
 
 
 def _roles(tables: RootCoordTables, layout: MetaLayout, user: str) -> list[tuple[Write]]:

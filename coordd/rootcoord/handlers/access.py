@@ -31,9 +31,10 @@ from coordd.pb.milvus_pb2 import (
 )
 from coordd.pb.root_coord_pb2 import GetCredentialRequest, GetCredentialResponse
 from coordd.rootcoord.access.grants import no_object_type
-from coordd.rootcoord.access.policies import policies
+from coordd.rootcoord.access.policies import holders, policies
 from coordd.rootcoord.access.privileges import ANY, OBJECT_TYPES, api_name
 from coordd.rootcoord.access.refusals import NO_ROLE, refused
+from coordd.rootcoord.access.users import exists
 from coordd.rpc.call import Call
 from coordd.rpc.status import IoKeyNotFound, MilvusError, success
 
@@ -123,15 +124,17 @@ class AccessHandlers:
         return ListPolicyResponse(
             status=success(),
             policy_infos=policies(self._tables),
-            user_roles=[f"{user}/{role}" for user, role in self._tables.user_roles],
+            user_roles=[f"{user}/{role}" for user, role in holders(self._tables)],
         )
 
     def _user(self, name: str, *, with_roles: bool) -> UserResult:
-        roles = self._tables.user_roles.roles_of(name) if with_roles else []
+        having = self._tables.user_roles.roles_of(name) if with_roles else []
+        roles = [role for role in having if role in self._tables.roles]
         return UserResult(user=UserEntity(name=name), roles=[RoleEntity(name=role) for role in roles])
 
     def _role(self, name: str, *, with_users: bool) -> RoleResult:
-        users = self._tables.user_roles.users_of(name) if with_users else []
+        having = self._tables.user_roles.users_of(name) if with_users else []
+        users = [user for user in having if exists(self._tables, user)]
         return RoleResult(role=RoleEntity(name=name), users=[UserEntity(name=user) for user in users])
 
     def _grants(self, role: str, db_name: str, object_type: str, object_name: str) -> list[Grant]:

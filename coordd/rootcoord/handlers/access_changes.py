@@ -21,6 +21,7 @@ when the call is repeated, and when the next term begins.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 from coordd import clock
 from coordd.config import LoadedConfig
@@ -124,6 +125,38 @@ class AccessChanges:
                 self._say(unsure)
             raise
         return revision
+
+    async def _remove(
+        self,
+        call: Call,
+        plan: Callable[[], Groups],
+        rest: Callable[[], Groups],
+        unsure: Say = _look_anew,
+        *,
+        asked: Asked | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Something goes that may have many keys; returns the revision of the last transaction that wrote.
+
+        With the first transaction it is gone: that has the first of what `plan` says, without which the rest
+        counts nowhere. That goes in the same turn; what is left of it if the call is broken off, its
+        repetition takes away, since `rest` says it without the first. `check` refuses.
+        """
+        async with self._one_turn(call) as turn:
+            if asked is not None:
+                asked = replace(asked, more=len(split(plan(), max_ops=BATCH_OPS)) > 1)
+
+            def first(_stamp: object) -> Sequence[Write]:
+                check()
+                batches = split(plan(), max_ops=BATCH_OPS)
+                return batches[0] if batches else ()
+
+            revision = await self._change_access(call, first, unsure, asked, turn)
+            try:
+                return await self._change_in_steps(call, lambda _done: rest(), unsure, turn=turn) or revision
+            except CoorddError:
+                self._say(unsure)
+                raise
 
     @asynccontextmanager
     async def _one_turn(self, call: Call) -> AsyncIterator[Turn]:

@@ -16,7 +16,7 @@ from coordd.pb.milvus_pb2 import (
     OperateUserRoleType,
 )
 from coordd.rootcoord.access import grants, policies, roles
-from coordd.rootcoord.handlers.access_changes import AccessChanges, Groups
+from coordd.rootcoord.handlers.access_changes import AccessChanges
 from coordd.rootcoord.handlers.changing import asked_by
 from coordd.rootcoord.permission_caches import PolicyChange
 from coordd.rpc.call import Call
@@ -45,17 +45,19 @@ class RoleHandlers(AccessChanges):
         return success()
 
     async def drop_role(self, request: DropRoleRequest, call: Call) -> Status:
-        """Drop a role without privileges, with `force_drop` one that has some; whoever had it loses it."""
+        """Drop a role without privileges, with `force_drop` one that has some; whoever had it loses it.
+
+        A repetition finds it gone, and takes away what may be left of it.
+        """
         role, force = request.role_name, request.force_drop
         builtin = self._config().settings.builtin_roles.grants()
 
-        def plan(done: int) -> Groups:
-            if not done:
-                roles.check_drop(self._tables, role, builtin=builtin, force=force)
-            return roles.plan_drop(self._tables, self._layout, role, force=force)
-
-        revision = await self._change_in_steps(
-            call, plan, asked=asked_by(call, lambda: role not in self._tables.roles, base=request.base)
+        revision = await self._remove(
+            call,
+            lambda: roles.plan_drop(self._tables, self._layout, role, force=force),
+            lambda: roles.plan_rest(self._tables, self._layout, role),
+            asked=asked_by(call, lambda: role not in self._tables.roles, base=request.base),
+            check=lambda: roles.check_drop(self._tables, role, builtin=builtin, force=force),
         )
         log.info("role dropped", name=role, revision=revision)
         if force:

@@ -9,8 +9,8 @@ from coordd.log import get_logger
 from coordd.pb.common_pb2 import ErrorCode, Status
 from coordd.pb.internal_pb2 import CredentialInfo
 from coordd.pb.milvus_pb2 import DeleteCredentialRequest
-from coordd.rootcoord.access.users import plan_create, plan_delete, plan_update
-from coordd.rootcoord.handlers.access_changes import AccessChanges, Say
+from coordd.rootcoord.access.users import exists, plan_create, plan_delete, plan_update
+from coordd.rootcoord.handlers.access_changes import AccessChanges, Groups, Say
 from coordd.rootcoord.handlers.changing import asked_by
 from coordd.rootcoord.permission_caches import PermissionCaches, PolicyChange
 from coordd.rpc.call import Call
@@ -54,10 +54,15 @@ class UserHandlers(AccessChanges):
         Idempotent.
         """
         user, password = request.username, request.encrypted_password
-        revision = await self._change_access(
-            call, lambda _stamp: plan_update(self._layout, user, password), _forgetting(user)
+        stale = not exists(self._tables, user) and self._tables.user_roles.roles_of(user)
+        revision = await self._change_in_steps(
+            call,
+            lambda _done: plan_update(self._tables, self._layout, user, password),
+            _forgetting(user),
         )
         log.info("password set", user=user, revision=revision)
+        if stale:
+            await self._tell_policy(call, PolicyChange.DELETE_USER, user)
 
         def say(caches: PermissionCaches) -> None:
             caches.update_credential(user, request.sha256_password)
@@ -68,9 +73,11 @@ class UserHandlers(AccessChanges):
     async def delete_credential(self, request: DeleteCredentialRequest, call: Call) -> Status:
         """Delete a user and take all roles from him; then his password is good nowhere. Idempotent."""
         user = request.username
-        revision = await self._change_in_steps(
-            call, lambda _done: plan_delete(self._tables, self._layout, user), _forgetting(user)
-        )
+
+        def plan() -> Groups:
+            return plan_delete(self._tables, self._layout, user)
+
+        revision = await self._remove(call, plan, plan, _forgetting(user))
         if revision:
             log.info("user deleted", user=user, revision=revision)
 

@@ -102,17 +102,24 @@ class TestCreateUser:
 
 class TestUpdateAndDeleteUser:
     def test_an_update_makes_the_user_too(self) -> None:
-        [put] = users.plan_update(LAYOUT, "nobody", HASH)
+        [put] = flat(users.plan_update(tables(), LAYOUT, "nobody", HASH))
         assert put == Put(LAYOUT.user("nobody"), b'{"encrypted_password":"$2a$04$abc"}')
         legacy = ErrorCode.UpdateCredentialFailure
-        assert refusal(lambda: users.plan_update(LAYOUT, "", HASH)) == ("username is empty", 65535, legacy)
+        refused = refusal(lambda: users.plan_update(tables(), LAYOUT, "", HASH))
+        assert refused == ("username is empty", 65535, legacy)
 
-    def test_roles_go_first_the_user_last(self) -> None:
+    def test_roles_left_behind_are_not_those_of_a_user_whom_an_update_makes(self) -> None:
+        left = {LAYOUT.user_role("alice", "admin"): b""}
+        deleted = Delete(LAYOUT.user_role("alice", "admin"))
+        assert deleted in flat(users.plan_update(tables(left), LAYOUT, "alice", HASH))
+        assert deleted not in flat(users.plan_update(tables(user("alice"), left), LAYOUT, "alice", HASH))
+
+    def test_the_user_goes_first_then_his_roles(self) -> None:
         known = tables(user("alice", "admin", "public"), user("alicea", "admin"))
         assert flat(users.plan_delete(known, LAYOUT, "alice")) == [
+            Delete(LAYOUT.user("alice")),
             Delete(LAYOUT.user_role("alice", "admin")),
             Delete(LAYOUT.user_role("alice", "public")),
-            Delete(LAYOUT.user("alice")),
         ]
 
     def test_nobody_and_the_damaged_can_be_deleted(self) -> None:
@@ -157,14 +164,15 @@ class TestRoles:
             Put(LAYOUT.role("reader"), b""),
         ]
 
-    def test_users_of_a_dropped_role_go_first(self) -> None:
+    def test_a_dropped_role_goes_before_who_had_it(self) -> None:
         known = tables(role("reader"), user("alice", "reader", "admin"), user("bob", "reader"))
         roles.check_drop(known, "reader", builtin=(), force=False)
         assert flat(roles.plan_drop(known, LAYOUT, "reader", force=False)) == [
+            Delete(LAYOUT.role("reader")),
             Delete(LAYOUT.user_role("alice", "reader")),
             Delete(LAYOUT.user_role("bob", "reader")),
-            Delete(LAYOUT.role("reader")),
         ]
+        assert flat(roles.plan_rest(known, LAYOUT, "reader")) == [], "it is there"
 
     def test_refusals_of_drop(self) -> None:
         known = tables(role("reader"))
@@ -187,10 +195,10 @@ class TestRoles:
             text, 65535, ErrorCode.DropRoleFailure,
         )  # fmt: skip
         roles.check_drop(known, "reader", builtin=(), force=True)
-        [*deleted, last] = flat(roles.plan_drop(known, LAYOUT, "reader", force=True))
+        [first, *deleted] = flat(roles.plan_drop(known, LAYOUT, "reader", force=True))
         grant_id = LAYOUT.new_grant_id("reader", "Collection", place)
         assert deleted == [Delete(LAYOUT.grantee_id(grant_id, "PrivilegeSearch"))]
-        assert last == Delete(LAYOUT.role("reader"))
+        assert first == Delete(LAYOUT.role("reader"))
 
     def test_a_grant_without_privileges_does_not(self) -> None:
         known = tables(role("reader"), grant("reader", "Collection", "default.songs"))
