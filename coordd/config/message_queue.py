@@ -160,7 +160,12 @@ class KafkaSettings(Section):
 
 
 class PulsarSettings(Section):
-    """Where Pulsar is and how to log in there."""
+    """Where Pulsar is and how to log in there.
+
+    Milvus has more keys. `pulsar.requestTimeout` (60 s) is not read: a message, and finding its channel, has
+    seconds here (`coordd.mq.pulsar`). Nor is `pulsar.maxMessageSize`, by which others cut what they send: of
+    messages as small as RootCoord's that is for the broker to say.
+    """
 
     address: Annotated[str, AfterValidator(_pulsar_address), Key("pulsar.address")] = ""
     """Host of the Pulsar proxy or broker, or a whole address such as pulsar+ssl://host:6651, which then says
@@ -177,15 +182,18 @@ class PulsarSettings(Section):
             "token", "org.apache.pulsar.client.impl.auth.AuthenticationToken",
             "tls", "org.apache.pulsar.client.impl.auth.AuthenticationTls",
             "basic", "org.apache.pulsar.client.impl.auth.AuthenticationBasic",
+            "oauth2", "org.apache.pulsar.client.impl.auth.oauth2.AuthenticationOAuth2",
+            "athenz", "org.apache.pulsar.client.impl.auth.AuthenticationAthenz",
         ] | None,
         Key("pulsar.authPlugin"),
     ] = None  # fmt: skip
-    """How to log in: token, tls or basic, or the Java class name that Pulsar uses for it; None (blank) = no
-    login. Needs `authParams`.
+    """How to log in: token, tls, basic, oauth2 or athenz, or the Java class name that Pulsar uses for it;
+    None (blank) = no login. Needs `authParams`.
     """
     auth_params: Annotated[SecretStr, Key("pulsar.authParams")] = SecretStr("")
     """What the login needs, as `name:value,name:value`: `token`; `tlsCertFile` and `tlsKeyFile`; `username`
-    and `password`. Never shown.
+    and `password`; `issuerUrl` and `privateKey` (oauth2); `tenantDomain`, `tenantService`, `providerDomain`,
+    `privateKey` and `ztsUrl` (athenz). Never shown.
     """
 
     @property
@@ -197,7 +205,7 @@ class PulsarSettings(Section):
 
     @property
     def login(self) -> str:
-        """token, tls, basic, or "" for none."""
+        """token, tls, basic, oauth2, athenz, or "" for none."""
         name = (self.auth_plugin or "").rpartition(".")[2]
         return name.removeprefix("Authentication").lower()
 
@@ -222,4 +230,6 @@ _LOGIN_NEEDS = {
     "token": ("token",),
     "tls": ("tlsCertFile", "tlsKeyFile"),
     "basic": ("username", "password"),
+    "oauth2": ("issuerUrl", "privateKey"),
+    "athenz": ("tenantDomain", "tenantService", "providerDomain", "privateKey", "ztsUrl"),
 }

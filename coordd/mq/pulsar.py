@@ -7,13 +7,18 @@ comes when the loop has been closed raises inside the C++ client there, and that
 
 It has to be closed before the process ends: the client's threads must not meet an interpreter that is going.
 
+Over TLS the broker's certificate must name the host in `pulsar.address`. Milvus' client wants that, too,
+though its option for it is off: it leaves the name open, and Go's crypto/tls takes that of the address then.
+
 What it does not promise: that a message is there only once, and that a message which was being sent when its
 sender gave up does not arrive.
 
-Source of truth: Milvus 2.3.5 pkg/mq/msgstream/mqwrapper/pulsar/{pulsar_client,pulsar_id}.go.
+Source of truth: Milvus 2.3.5 pkg/mq/msgstream/mqwrapper/pulsar/{pulsar_client,pulsar_id}.go;
+apache/pulsar-client-go pulsar/internal/connection.go, pulsar/internal/auth, for logins and TLS.
 """
 
 import asyncio
+import json
 import math
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +42,13 @@ CONNECT_TIMEOUT_MS: Final = 2000
 CLOSE_TIMEOUT_S: Final = 2.0
 THREADS: Final = 8
 """For finding channels, of which a cluster has 16 by default."""
+
+_OAUTH2_NAMES: Final = {
+    "issuerUrl": "issuer_url",
+    "privateKey": "private_key",
+    "clientId": "client_id",
+}
+"""What Milvus' client calls them -> what this one does."""
 
 STILL_GOOD: Final = ("Timeout", "MessageTooBig", "ProducerQueueIsFull", "MemoryBufferIsFull")
 """Results that say nothing against the producer; after any other one the channel gets a new producer."""
@@ -196,5 +208,10 @@ def _authentication(settings: PulsarSettings) -> pulsar.Authentication | None:
             return pulsar.AuthenticationTLS(parameters["tlsCertFile"], parameters["tlsKeyFile"])
         case "basic":
             return pulsar.AuthenticationBasic(parameters["username"], parameters["password"])
+        case "oauth2":
+            known = {_OAUTH2_NAMES.get(name, name): value for name, value in parameters.items()}
+            return pulsar.AuthenticationOauth2(json.dumps(known))
+        case "athenz":
+            return pulsar.AuthenticationAthenz(json.dumps(parameters))
         case _:
             return None

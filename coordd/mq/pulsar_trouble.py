@@ -43,7 +43,8 @@ def failure(result: str, words: str, url: str, channel: str) -> MessageQueueErro
         case "TlsError" | "ConnectError" if any(one in words.lower() for one in _TLS):
             return QueueTlsError(
                 f"no TLS connection to pulsar ({url}): {words}",
-                hint="check pulsar.address, and that the system trusts the authorities of its certificate",
+                hint="check pulsar.address, that the broker's certificate names its host, and that the system"
+                " trusts the authorities of the certificate",
             )
         case _:
             return QueueUnavailable(

@@ -2,13 +2,15 @@
 
 The client keeps the logger of its first instance for as long as the process lives, and lets all later ones
 talk there, too. So there is one, that of `logging` by this name, and each queue listens to it. The lines name
-brokers, topics and reasons, never logins or payloads.
+brokers, topics and reasons, never payloads. Where a login asks for a token elsewhere, lines hold that token
+and the secret it is asked for with; these are masked.
 """
 
 import logging
 import re
 from typing import Final
 
+from coordd.config.keys import MASK
 from coordd.log import get_logger
 
 log = get_logger("coordd.mq")
@@ -17,6 +19,9 @@ LOGGER: Final = "coordd.mq.pulsar-client"
 
 LOGIN_REFUSED: Final = "the broker answered the login with an error"
 
+_SECRET: Final = re.compile(
+    r"""((?:secret|token|password)\w*["']?\s*[=:]\s*["']?)[^\s&"',]+""", re.IGNORECASE
+)
 _CONNECTION: Final = re.compile(r"^(\[[^\]]* -> [^\]]*\]) +")
 _CONNECTED: Final = "Connected to broker"
 _ANSWER: Final = "Handling incoming command: "
@@ -51,7 +56,7 @@ class Words(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line of the client."""
-        text = record.getMessage()
+        text = _SECRET.sub(rf"\1{MASK}", record.getMessage())
         log.debug("pulsar's client says", text=text)
         found = _CONNECTION.match(text)
         said = text[found.end() :] if found else text

@@ -5,11 +5,16 @@ been tried.
 """
 
 import asyncio
+import json
 import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -76,6 +81,64 @@ async def test_a_login_is_made_with_name_and_password() -> None:
         await queue.send(CHANNEL, b"x")
         await queue.close()
         assert {(login[5], login[3]) for login in broker.logins} == {(b"basic", b"somebody:hidden")}
+
+
+@asynccontextmanager
+async def authority(answers: Mapping[str, object]) -> AsyncIterator[str]:
+    """A web server that answers by the beginning of the path; yields its address. `{url}` stands for that."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        path = head.split()[1]
+        found = next(value for start, value in answers.items() if path.startswith(start))
+        body = json.dumps(found).replace("{url}", url).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield url
+    finally:
+        server.close()
+
+
+async def test_a_login_is_made_with_a_token_of_oauth2(tmp_path: Path) -> None:
+    key = tmp_path / "key.json"
+    key.write_text(json.dumps({"client_id": "coordd", "client_secret": "hidden"}))
+    answers = {
+        "/.well-known/openid-configuration": {"token_endpoint": "{url}/token"},
+        "/token": {"access_token": "granted", "expires_in": 3600, "token_type": "Bearer"},
+    }
+    async with authority(answers) as url, pulsar_broker() as broker:
+        login = SecretStr(f"type:client_credentials,issuerUrl:{url},privateKey:file://{key},audience:a")
+        with capture_logs() as lines:
+            queue = PulsarQueue(settings(broker, auth_plugin="oauth2", auth_params=login))
+            await queue.send(CHANNEL, b"x")
+            await queue.close()
+        assert {(login[5], login[3]) for login in broker.logins} == {(b"token", b"granted")}
+        assert "client_secret=******&" in str(lines)
+        assert "hidden" not in str(lines)
+        assert "granted" not in str(lines)
+
+
+async def test_a_login_is_made_with_a_token_of_athenz(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    pem, plain = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL
+    key.write_bytes(
+        rsa.generate_private_key(65537, 2048).private_bytes(pem, plain, serialization.NoEncryption())
+    )
+    answers = {"/zts/v1/domain/provider/token": {"token": "granted", "expiryTime": (1 << 32) - 1}}
+    async with authority(answers) as url, pulsar_broker() as broker:
+        names = {"tenantDomain": "t", "tenantService": "s", "providerDomain": "provider"}
+        told = {**names, "privateKey": f"file://{key}", "ztsUrl": url}
+        login = SecretStr(",".join(f"{name}:{value}" for name, value in told.items()))
+        queue = PulsarQueue(settings(broker, auth_plugin="athenz", auth_params=login))
+        await queue.send(CHANNEL, b"x")
+        await queue.close()
+        assert {(login[5], login[3]) for login in broker.logins} == {(b"athenz", b"granted")}
 
 
 async def test_tls_trusts_whom_the_system_trusts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

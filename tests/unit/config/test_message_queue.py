@@ -102,6 +102,27 @@ def test_the_address_of_pulsar(directory: Directory, pulsar: str, url: str) -> N
     assert directory.load(f"pulsar: {{{pulsar}}}").settings.pulsar.service_url == url
 
 
+@pytest.mark.parametrize(
+    ("plugin", "login"),
+    [
+        ("oauth2.AuthenticationOAuth2", "oauth2"),
+        ("AuthenticationAthenz", "athenz"),
+        ("AuthenticationTls", "tls"),
+        ("AuthenticationBasic", "basic"),
+    ],
+)
+def test_the_java_names_of_logins(directory: Directory, plugin: str, login: str) -> None:
+    needed = (
+        "issuerUrl privateKey tenantDomain tenantService providerDomain ztsUrl tlsCertFile tlsKeyFile"
+        " username password"
+    )
+    params = ",".join(f"{name}:x" for name in needed.split())
+    loaded = directory.load(
+        f"pulsar: {{authPlugin: org.apache.pulsar.client.impl.auth.{plugin}, authParams: '{params}'}}"
+    )
+    assert loaded.settings.pulsar.login == login
+
+
 @pytest.mark.parametrize("plugin", ["token", "org.apache.pulsar.client.impl.auth.AuthenticationToken"])
 def test_the_login_of_pulsar(directory: Directory, plugin: str) -> None:
     pulsar = directory.load(f"pulsar: {{authPlugin: {plugin}, authParams: 'token:a:b, x:y'}}").settings.pulsar
@@ -115,7 +136,12 @@ def test_the_login_of_pulsar(directory: Directory, plugin: str) -> None:
     [
         ("authPlugin: basic, authParams: 'username:hunter2'", "pulsar.authParams lacks password"),
         ("authPlugin: tls", "pulsar.authParams lacks tlsCertFile and tlsKeyFile"),
-        ("authPlugin: oauth2", "pulsar.authPlugin must be token"),
+        ("authPlugin: kerberos", "pulsar.authPlugin must be token"),
+        ("authPlugin: oauth2, authParams: 'issuerUrl:http://hunter2'", "pulsar.authParams lacks privateKey"),
+        (
+            "authPlugin: athenz, authParams: 'tenantDomain:hunter2,privateKey:file:///k,ztsUrl:http://z'",
+            "pulsar.authParams lacks tenantService and providerDomain",
+        ),
         ("address: 'http://host:80'", "pulsar.address must be a host, or an address like pulsar://host:6650"),
     ],
 )

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from coordd.mq.pulsar_words import LOGIN_REFUSED, Words
 
@@ -62,3 +63,19 @@ def test_each_queue_hears_what_is_said_to_the_first_and_none_after_its_end(words
 def test_what_comes_after_all_have_ended_is_not_printed_by_logging_itself(words: Words) -> None:
     words.stop()
     assert [type(one) for one in words.logger.handlers].count(logging.NullHandler) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Generate URL encoded body for ClientCredentialFlow: audience=a&client_secret=hidden&grant_type=x",
+        "access_token: hidden expires_in: 3600",
+        'no JSON: {"access_token":"hidden","expires_in":1}',
+        "Created signed principal token: v=S1;s=hidden",
+    ],
+)
+def test_secrets_of_a_login_are_masked(words: Words, line: str) -> None:
+    with capture_logs() as lines:
+        words.logger.error(line)
+    assert "******" in words.newest
+    assert "hidden" not in words.newest + str(lines)
