@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,11 @@ MARK = b'"CoorddBarred":true'
 
 def test_a_proxy_that_wakes_up_after_a_takeover_is_started_anew(tmp_path: Path) -> None:
     """Two proxies, one is stopped while an alias is altered through the other, and rootcoord is killed."""
-    with MilvusLab(tmp_path / "lab", session_ttl_s=60) as lab, PymilvusClient(lab.files, tmp_path) as client:
+    with (
+        MilvusLab(tmp_path / "lab", session_ttl_s=60) as lab,
+        PymilvusClient(lab.files, tmp_path) as client,
+        ExitStack() as stack,
+    ):
         first = lab.start_coordd("rootcoord")
         first.wait_state("Healthy")
         lab.start_cluster(rootcoord=first, nodes=("proxy", "datanode"))
@@ -30,6 +35,9 @@ def test_a_proxy_that_wakes_up_after_a_takeover_is_started_anew(tmp_path: Path) 
         stopped.wait_state("Healthy")
         heir = lab.start_coordd("rootcoord", name="coordd-heir")
         heir.wait_standby()
+        # Connected before it is stopped: of the seconds in which it is awake and refuses none is lost.
+        calls = stack.enter_context(ProxyCalls(lab.files, tmp_path, stopped.address))
+        assert "has not confirmed" not in calls.call("HasCollection")
         connect(lab, client)
         ids = {name: client.call("create_collection", name=name) for name in ("a", "b")}
         client.call("create_alias", name="a", alias="x")
@@ -44,10 +52,9 @@ def test_a_proxy_that_wakes_up_after_a_takeover_is_started_anew(tmp_path: Path) 
         heir.wait_state("Healthy")
 
         stopped.process.signal(signal.SIGCONT)
-        with ProxyCalls(lab.files, tmp_path, stopped.address) as calls:
-            heir.process.wait_until(
-                lambda: "has not confirmed" in calls.call("HasCollection"), timeout_s=30, what="a refusal"
-            )
+        heir.process.wait_until(
+            lambda: "has not confirmed" in calls.call("HasCollection"), timeout_s=30, what="a refusal"
+        )
         heir.process.wait_until(lambda: key not in sessions(lab), timeout_s=60, what="the session's end")
         stopped.process.wait(60)
         lab.start("proxy", name="third-proxy").wait_state("Healthy")
