@@ -14,6 +14,7 @@ NOT_COPIED = shutil.ignore_patterns("recorded", "*.pyc.*")
 """Recordings are many and in no mutant's tests; bytecode that somebody is writing will be gone."""
 COPIED = ("coordd", "tests", "config", "docs", "deploy", "proto", "pyproject.toml")
 LIMIT_S = 300.0
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile", "mutants")
 TESTS_FAILED = 1
 """pytest's exit code for that; others mean that nothing was tried."""
 
@@ -49,7 +50,7 @@ def failing_tests(project: Path, tests: Sequence[str]) -> list[str]:
         RuntimeError: pytest could not run them.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", *OPTIONS, *tests],
         cwd=project,
         capture_output=True,
         text=True,
