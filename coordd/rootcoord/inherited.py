@@ -48,11 +48,14 @@ def changes(tables: RootCoordTables, layout: MetaLayout, keys: Iterable[str]) ->
     return list(found)
 
 
-async def tell(proxies: ProxyManager, made: Sequence[Change], server_id: int) -> None:
-    """Tell all proxies of one change after the other; ends early if the term does."""
+async def tell(proxies: ProxyManager, made: Sequence[Change], server_id: int, timestamp: int) -> None:
+    """Tell all proxies of one change after the other; ends early if the term does.
+
+    `timestamp`: later than the changes.
+    """
     for change in made:
         try:
-            await Word(proxies, change, server_id=server_id).spread(0)
+            await Word(proxies, change, server_id=server_id, timestamp=timestamp).spread(0)
         except RpcFailure:
             return
         except MilvusError as error:

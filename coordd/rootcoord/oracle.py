@@ -149,6 +149,11 @@ class Oracle:
         self._timestamp_keeper.close()
         self._id_keeper.close()
 
+    @property
+    def newest_timestamp(self) -> int:
+        """None that this term has handed out is above it, all that it will hand out are."""
+        return max(self.timestamps.last, (self.timestamps.physical_ms << LOGICAL_BITS) - 1)
+
     def timestamps_now(self, count: int) -> int | Wait:
         """First of `count` consecutive timestamps, or what there is to wait for.
 

@@ -27,6 +27,7 @@ from coordd.rootcoord.imports.driver import Imports
 from coordd.rootcoord.imports.records import ImportRecords
 from coordd.rootcoord.life import Life, Means
 from coordd.rootcoord.looks import Looks
+from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.parts import Services, TermParts
 from coordd.rootcoord.peers import Peers
 from coordd.rootcoord.proxies import BarRecords, Departures, ProxyManager, TimestampBar
@@ -72,7 +73,7 @@ class Serving:
         no_data_nodes = queue is None and parts.no_queue is None
         data_coord = None if no_data_nodes else peers.data_coord
         news = AlterationNews(self.tables, parts.operations, data_coord)
-        self._make_good(term, peers, news)
+        self._make_good(term, parts, peers, news)
         return Services(ticks, peers, news, quota, life, self._imports(term, parts, peers))
 
     def may_send_s(self) -> float:
@@ -160,10 +161,10 @@ class Serving:
         term.start_task(self._look_at_topics(topics), "topics made beforehand")
         return topics
 
-    def _make_good(self, term: Term, peers: Peers, news: AlterationNews) -> None:
+    def _make_good(self, term: Term, parts: TermParts, peers: Peers, news: AlterationNews) -> None:
         """What earlier terms may have left unsaid."""
         changed = term.committer.recent_keys()
-        to_proxies = self._tell_proxies(peers.proxies, changed, term.server_id)
+        to_proxies = self._tell_proxies(peers.proxies, parts.oracle, changed, term.server_id)
         term.start_task(to_proxies, "news of earlier terms")
         term.start_task(self._tell_alterations(news, changed), "alterations of earlier terms")
 
@@ -198,11 +199,13 @@ class Serving:
         await self._until_serving()
         await imports.run()
 
-    async def _tell_proxies(self, proxies: ProxyManager, changed: Sequence[str], server_id: int) -> None:
+    async def _tell_proxies(
+        self, proxies: ProxyManager, oracle: Oracle, changed: Sequence[str], server_id: int
+    ) -> None:
         """This may take a while. `changed`: keys."""
         await self._until_serving()
         made = inherited.changes(self.tables, self.layout, changed)
-        await inherited.tell(proxies, made, server_id)
+        await inherited.tell(proxies, made, server_id, oracle.newest_timestamp)
 
     async def _tell_alterations(self, news: AlterationNews, changed: Sequence[str]) -> None:
         await self._until_serving()

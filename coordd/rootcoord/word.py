@@ -46,14 +46,26 @@ Start: TypeAlias = Callable[[Coroutine[Any, Any, None], str], object]
 
 
 class Word:
-    """Of one `change`; `drops_collection`: it is the end of the collection, and of the proxies' producers."""
+    """Of one `change`; `drops_collection`: it is the end of the collection, and of the proxies' producers.
+
+    `timestamp`: the newest that was handed out, of the change or later. It goes along as in Milvus; the
+    proxies do not look at it.
+    """
 
     def __init__(
-        self, proxies: ProxyManager, change: Change, *, server_id: int, drops_collection: bool = False
+        self,
+        proxies: ProxyManager,
+        change: Change,
+        *,
+        server_id: int,
+        timestamp: int,
+        drops_collection: bool = False,
     ) -> None:
         self._proxies = proxies
         self._change = change
-        self._notices = tuple(_notices(change, server_id, drops_collection=drops_collection))
+        self._notices = tuple(
+            _notices(change, MsgBase(timestamp=timestamp, sourceID=server_id), drops=drops_collection)
+        )
         self._told = [NOBODY] * len(self._notices)  # early, of each of them
         self._refusal: MilvusError | None = None
         self._watched: list[Look] = []
@@ -190,15 +202,12 @@ async def _beside() -> AsyncIterator[list[Word]]:
         await word.ended()
 
 
-def _notices(
-    change: Change, server_id: int, *, drops_collection: bool
-) -> Iterator[InvalidateCollMetaCacheRequest]:
+def _notices(change: Change, base: MsgBase, *, drops: bool) -> Iterator[InvalidateCollMetaCacheRequest]:
     """One for each name; they hold the ID as well. By the ID alone if there is no name."""
+    if drops:
+        base.msg_type = MsgType.DropCollection
     names = tuple(filter(None, change.names))
     for name in names or ([""] if change.collection_id else []):
-        base = MsgBase(sourceID=server_id)
-        if drops_collection:
-            base.msg_type = MsgType.DropCollection
         yield InvalidateCollMetaCacheRequest(
             base=base, db_name=change.db_name, collection_name=name, collectionID=change.collection_id
         )

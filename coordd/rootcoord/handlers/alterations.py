@@ -214,4 +214,5 @@ class AlterationHandlers:
             raise
 
     def _word(self, change: Change) -> Word:
-        return Word(self._peers().proxies, change, server_id=self._gate.server_id)
+        timestamp = self._oracle().newest_timestamp
+        return Word(self._peers().proxies, change, server_id=self._gate.server_id, timestamp=timestamp)

@@ -116,7 +116,13 @@ class Means:
 
     def word(self, change: Change, *, drops_collection: bool = False) -> Word:
         """What the proxies are to be told of a change; `drops_collection`: that is the collection's end."""
-        return Word(self.peers.proxies, change, server_id=self.server_id, drops_collection=drops_collection)
+        return Word(
+            self.peers.proxies,
+            change,
+            server_id=self.server_id,
+            timestamp=self.oracle.newest_timestamp,
+            drops_collection=drops_collection,
+        )
 
     def telling(self, *, drops_collection: bool = False) -> Telling:
         """A change that is written with the proxies told beside that. Otherwise as `word`."""

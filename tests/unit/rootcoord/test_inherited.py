@@ -54,7 +54,7 @@ class Proxies:
     async def invalidate_collection_meta_cache(
         self, request: InvalidateCollMetaCacheRequest, **_options: Any
     ) -> None:
-        assert request.base.sourceID == 4
+        assert (request.base.sourceID, request.base.timestamp) == (4, 7)
         self.asked.append(request.collectionID)
         error = self.errors.pop(0) if self.errors else None
         if error is not None:
@@ -66,5 +66,5 @@ async def test_a_refusal_stops_nothing_and_the_end_of_the_term_does() -> None:
     proxies: Any = Proxies(
         MilvusError("no"), SessionsNotKnown("later"), RpcFailure(RpcCode.UNAVAILABLE, "over")
     )
-    await tell(proxies, [Change((), "", collection_id=one) for one in range(1, 5)], 4)
+    await tell(proxies, [Change((), "", collection_id=one) for one in range(1, 5)], 4, 7)
     assert proxies.asked == [1, 2, 2]

@@ -101,6 +101,7 @@ class Outside:
     effects: Effects
     oracle: Oracle
     owes: bool = False
+    news: list[Any] = field(default_factory=list)
 
     @property
     def data_coord(self) -> "Outside":
@@ -140,6 +141,8 @@ class Outside:
         self, request: Any, *, committed_at: int = 0, told: frozenset[Any] = frozenset()
     ) -> frozenset[Any]:
         """One that has refused is barred, and nobody waits for it any more."""
+        assert 0 < request.base.timestamp <= self.oracle.newest_timestamp
+        self.news.append(request)
         if "the proxy" not in told:
             self.effects.heard.append(request.collection_name)
             if self.effects.unsure:

@@ -1,14 +1,26 @@
 """Proxies that are told of a change while it is written, and those who have to be told again."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from coordd.pb.common_pb2 import MsgType
 from coordd.rootcoord.collections import Change
 from coordd.rootcoord.lookup import CollectionLookup, Wanted
 from coordd.rpc.status import MilvusError
 from tests.support.etcd import eventually
-from tests.unit.rootcoord.test_life import ASK, NAME, Effects, prepared, running, with_a_database
+from tests.unit.rootcoord.test_life import (
+    ASK,
+    NAME,
+    Effects,
+    create,
+    drop,
+    prepared,
+    running,
+    soon,
+    with_a_database,
+)
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -90,3 +102,17 @@ async def test_who_cannot_be_told_yet_is_told_again() -> None:
     async with running(with_a_database(), effects) as term:
         await term.means.word(Change((), "default", ("a", "b"))).spread(9)
         assert effects.heard == ["a", "a", "a", "b"]
+
+
+async def test_a_word_comes_from_this_server_with_a_timestamp_of_the_change_or_later() -> None:
+    async with running(with_a_database(), Effects()) as term:
+        proxies: Any = term.means.peers.proxies
+        before = await term.means.oracle.wait_timestamps(1, soon())
+        await term.life.create_collection(create(), soon())
+        await term.life.drop_collection(drop(), soon())
+        bases = [request.base for request in proxies.news]
+        assert [base.sourceID for base in bases] == [4] * len(bases)
+        assert before < bases[0].timestamp < bases[-1].timestamp
+        assert bases[-1].msg_type == MsgType.DropCollection
+        assert term.means.oracle.newest_timestamp < await term.means.oracle.wait_timestamps(1, soon())
+        await term.quiet()
