@@ -23,7 +23,7 @@ from coordd.management.view import STATES, ReplicaView
 from coordd.pb.common_pb2 import StateCode
 from coordd.rpc.dispatch import Dispatcher
 from coordd.rpc.failure import RpcCode
-from coordd.rpc.stats import BUCKETS_MS, MethodStats
+from coordd.rpc.stats import BUCKETS_MS, QUEUE_BOUNDS_MS, MethodStats, QueueStats
 from coordd.rpc.table import Method
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -104,6 +104,9 @@ class RootCoordFigures(Protocol):
 
     def dml_channel_num(self) -> int | None:
         """Physical channels for inserts and deletes."""
+
+    def queue_waits(self) -> Mapping[str, QueueStats]:
+        """By method, how long changes waited for their turn."""
 
     def tick_lags_ms(self) -> Mapping[str, float]:
         """By channel, how old the newest time tick was when it had been sent."""
@@ -353,6 +356,7 @@ def _rootcoord_metrics(figures: RootCoordFigures) -> Iterator[Metric]:
         ("num_of_roles", "The number of roles", figures.role_num()),
         ("proxy_num", "number of proxy nodes managed by rootcoord", figures.proxy_num()),
         ("dml_channel_num", "number of DML channels", figures.dml_channel_num()),
+        ("msgstream_obj_num", "number of message streams", figures.dml_channel_num()),  # one for each
         ("timestamp", "latest timestamp allocated in memory", figures.last_timestamp()),
         ("timestamp_saved", "timestamp saved in meta storage", figures.saved_timestamp_s()),
     ]
@@ -376,7 +380,21 @@ def _rootcoord_metrics(figures: RootCoordFigures) -> Iterator[Metric]:
             buckets=_in_milvus_buckets([latency]),
             sum_value=latency.total_s * 1000,
         )
+    yield _queue_metric(figures.queue_waits())
     yield from _quota_metrics(figures)
+
+
+def _queue_metric(waits: Mapping[str, QueueStats]) -> Metric:
+    """Of methods that wait for others; those that only look never do."""
+    family = HistogramMetricFamily(
+        "milvus_rootcoord_ddl_req_latency_in_queue",
+        "latency of each DDL operations in queue",
+        labels=["function_name"],
+    )
+    bounds = [f"{bound:g}" for bound in QUEUE_BOUNDS_MS]
+    for name, stats in sorted(waits.items()):
+        family.add_metric([name], _cumulated(bounds, stats.buckets), stats.total_s * 1000)
+    return family
 
 
 def _quota_metrics(figures: RootCoordFigures) -> Iterator[Metric]:

@@ -15,7 +15,7 @@ from coordd.rootcoord.parts import Services, TermParts
 from coordd.rootcoord.quota.state import QuotaState
 from coordd.rootcoord.quota.writing import Reason
 from coordd.rootcoord.snapshots import SnapshotFigures
-from coordd.rpc.stats import MethodStats
+from coordd.rpc.stats import MethodStats, QueueStats
 
 _SHOWN_REASONS = (Reason.MEMORY, Reason.DISK, Reason.TICKS)
 """Those for which Milvus has a gauge."""
@@ -69,6 +69,11 @@ class Figures:
         """Physical channels that new collections can get."""
         parts = self.parts()
         return None if parts is None else len(parts.channels)
+
+    def queue_waits(self) -> Mapping[str, QueueStats]:
+        """By method, how long changes of this term waited for earlier ones of the same collection."""
+        parts = self.parts()
+        return {} if parts is None else parts.operations.waits
 
     def tick_lags_ms(self) -> Mapping[str, float]:
         """By channel, how old the newest time tick was when the message queue had taken it."""

@@ -27,6 +27,7 @@ from coordd.meta.key_locks import KeyLocks
 from coordd.rootcoord.chores import RETRY_FIRST_S, RETRY_MAX_S, Chores
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.steps import Step
+from coordd.rpc.stats import QueueStats
 
 __all__ = ["Decide", "Operation", "OperationUnfinished", "Operations", "Step", "collection_key"]
 
@@ -53,6 +54,17 @@ def collection_key(db_name: str, name: str) -> str:
     return f"{db_name}/{name}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What `carry_out` was asked for; `waits`: where the wait for its turn is counted."""
+
+    name: str
+    keys: frozenset[str]
+    decide: Decide
+    deadline: float
+    waits: QueueStats | None
+
+
 class OperationUnfinished(CoorddError):
     """The caller's time is up; the operation goes on."""
 
@@ -60,11 +72,16 @@ class OperationUnfinished(CoorddError):
 
 
 class Operations:
-    """The operations of one term. `start(coroutine, name)` runs a task that ends with the term."""
+    """The operations of one term. `start(coroutine, name)` runs a task that ends with the term.
+
+    Attributes:
+        waits: by method, how long operations waited for their keys.
+    """
 
     def __init__(self, start: Callable[[Coroutine[Any, Any, None], str], object]) -> None:
         self._start = start
         self._locks = KeyLocks(QUEUE_MAX)
+        self.waits: dict[str, QueueStats] = {}
         self._under_way: set[asyncio.Future[None]] = set()
         self._quiet_since = -math.inf
         self._chores = Chores(start, self._quiet_s)
@@ -75,10 +92,13 @@ class Operations:
         """How many are under way or wait, those in the background left out."""
         return len(self._locks)
 
-    async def carry_out(self, name: str, keys: Iterable[str], decide: Decide, *, deadline: float) -> None:
+    async def carry_out(
+        self, name: str, keys: Iterable[str], decide: Decide, *, deadline: float, function: str = ""
+    ) -> None:
         """Decide under `keys` and do it; returns when all steps are done.
 
-        `deadline`: seconds on CLOCK_BOOTTIME, for the turn and for the caller's patience.
+        `function`: the method under which the wait for its turn is counted, "" for none. `deadline`: seconds
+        on CLOCK_BOOTTIME, for the turn and for the caller's patience.
 
         Raises:
             CommitsOverloaded: no turn until then.
@@ -91,7 +111,8 @@ class Operations:
         outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way.add(outcome)
         outcome.add_done_callback(self._ended)
-        self._start(self._run(name, frozenset(keys), decide, outcome, deadline), name)
+        waits = self.waits.setdefault(function, QueueStats()) if function else None
+        self._start(self._run(_Asked(name, frozenset(keys), decide, deadline, waits), outcome), name)
         await asyncio.wait((outcome,), timeout=max(0.0, deadline - boottime()))
         if not outcome.done():
             raise OperationUnfinished(f"{name} takes longer than the caller waits; it goes on")
@@ -130,11 +151,9 @@ class Operations:
         """For how long no caller has waited."""
         return 0.0 if self._under_way else boottime() - self._quiet_since
 
-    async def _run(
-        self, name: str, keys: frozenset[str], decide: Decide, outcome: asyncio.Future[None], deadline: float
-    ) -> None:
+    async def _run(self, asked: "_Asked", outcome: asyncio.Future[None]) -> None:
         try:
-            afterwards = await self._steps(name, keys, decide, outcome, deadline)
+            afterwards = await self._steps(asked, outcome)
         except FenceLost:
             _settle(outcome, TermOverError("the term of this rootcoord is over"))
             raise
@@ -142,14 +161,15 @@ class Operations:
             _settle(outcome, error)
             return
         _settle(outcome, None)
-        self.in_background(name, afterwards)
+        self.in_background(asked.name, afterwards)
 
-    async def _steps(
-        self, name: str, keys: frozenset[str], decide: Decide, outcome: asyncio.Future[None], deadline: float
-    ) -> Sequence[Step]:
+    async def _steps(self, asked: "_Asked", outcome: asyncio.Future[None]) -> Sequence[Step]:
         """Do the steps under the keys; returns those that come afterwards."""
-        async with self._locks.hold(keys, deadline=deadline):
-            operation = decide()
+        name, arrived = asked.name, boottime()
+        async with self._locks.hold(asked.keys, deadline=asked.deadline):
+            if asked.waits is not None:
+                asked.waits.turn(boottime() - arrived)
+            operation = asked.decide()
             if operation is None:
                 return ()
             begun: list[Step] = []

@@ -10,6 +10,28 @@ from dataclasses import dataclass, field
 BUCKETS_MS = (0.05, 0.1, 0.25, 0.5, *(float(1 << power) for power in range(18)))
 
 
+QUEUE_BOUNDS_MS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""For time spent in a queue. Milvus leaves Prometheus' own bounds there, which are meant for seconds."""
+
+
+@dataclass(slots=True, eq=False)
+class QueueStats:
+    """How long calls waited for their turn.
+
+    Attributes:
+        buckets: turns per bucket of `QUEUE_BOUNDS_MS`, not cumulated; the last one is +Inf.
+        total_s: sum of the waits.
+    """
+
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(QUEUE_BOUNDS_MS) + 1))
+    total_s: float = 0.0
+
+    def turn(self, waited_s: float) -> None:
+        """Count one that has its turn now."""
+        self.buckets[bisect_left(QUEUE_BOUNDS_MS, waited_s * 1000.0)] += 1
+        self.total_s += waited_s
+
+
 @dataclass(slots=True, eq=False)
 class MethodStats:
     """What has happened to the calls of one method.

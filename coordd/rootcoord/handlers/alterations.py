@@ -142,7 +142,9 @@ class AlterationHandlers:
                 self._check(alteration, timestamp)
                 return Operation(self._steps(alteration, deadline - STEP_MARGIN_S))
 
-            await self._operations().carry_out(alteration.name, keys, decide, deadline=deadline)
+            await self._operations().carry_out(
+                alteration.name, keys, decide, deadline=deadline, function=alteration.name
+            )
         except MilvusError:
             await self._word(named).spread(0)
             raise

@@ -135,7 +135,10 @@ class Life:
     ) -> None:
         """Under the collection's name: changes of one collection take turns."""
         key = collection_key(*_names(request))
-        await self._means.operations.carry_out(f"{name} {key}", [key], decide, deadline=deadline)
+        function = request.DESCRIPTOR.name.removesuffix("Request")
+        await self._means.operations.carry_out(
+            f"{name} {key}", [key], decide, deadline=deadline, function=function
+        )
 
 
 def _names(request: Request) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from coordd.pb.common_pb2 import StateCode
 from coordd.rpc.call import Call
 from coordd.rpc.dispatch import Dispatcher, DispatchTable
 from coordd.rpc.failure import RpcFailure
-from coordd.rpc.stats import MethodStats
+from coordd.rpc.stats import MethodStats, QueueStats
 from coordd.rpc.status import CollectionNotFound
 from tests.support.management import FakeView, standby
 from tests.support.rpc import PREFIX, ROOT_COORD, FakeGate, Role
@@ -49,6 +49,12 @@ class Figures:
 
     def dml_channel_num(self) -> int:
         return 16
+
+    def queue_waits(self) -> dict[str, QueueStats]:
+        waits = QueueStats()
+        waits.turn(0.0)
+        waits.turn(0.0021)
+        return {"DropCollection": waits}
 
     def tick_lags_ms(self) -> dict[str, float]:
         return {"by-dev-rootcoord-dml_0": 207.0}
@@ -204,6 +210,14 @@ async def test_milvus_gauges_of_the_active_replica(scene: Scene) -> None:
     assert value(metrics, "milvus_rootcoord_timestamp_saved") == 1_700_000_003.5
     assert value(metrics, "milvus_rootcoord_id_alloc_count") == 200_000
     assert value(metrics, "milvus_rootcoord_dml_channel_num") == 16
+    assert value(metrics, "milvus_rootcoord_msgstream_obj_num") == 16
+    queued = "milvus_rootcoord_ddl_req_latency_in_queue"
+    bounds = [
+        value(metrics, f"{queued}_bucket", function_name="DropCollection", le=bound)
+        for bound in ("0.005", "1", "2.5", "10", "+Inf")
+    ]
+    assert bounds == [1, 1, 2, 2, 2]
+    assert value(metrics, f"{queued}_sum", function_name="DropCollection") == pytest.approx(2.1)
     lag = value(metrics, "milvus_rootcoord_produce_tt_lag_ms", channel_name="by-dev-rootcoord-dml_0")
     assert lag == 207
     latency = "milvus_rootcoord_sync_timetick_latency"

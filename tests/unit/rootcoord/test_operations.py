@@ -218,3 +218,24 @@ async def test_steps_in_the_background_are_tried_until_they_succeed() -> None:
         operations.in_background("redo", [world.step("a"), world.step("b")])
         await eventually(lambda: world.done[-1:] == ["b"])
     assert world.done == ["a failed"] * 3 + ["a", "b"]
+
+
+async def test_the_wait_for_a_turn_is_counted_by_method() -> None:
+    world = World(gates={"a": asyncio.Event()})
+    async with term() as operations:
+        first, second = (
+            asyncio.ensure_future(
+                operations.carry_out(
+                    name, ["k"], lambda: Operation([world.step("a")]), deadline=soon(), function=function
+                )
+            )
+            for name, function in (("one", "DropAlias"), ("two", "CreateAlias"))
+        )
+        await eventually(lambda: len(operations) == 2)
+        assert sum(operations.waits["DropAlias"].buckets) == 1
+        assert sum(operations.waits["CreateAlias"].buckets) == 0, "it still waits"
+        world.gates["a"].set()
+        await asyncio.gather(first, second)
+        assert sum(operations.waits["CreateAlias"].buckets) == 1
+        await operations.carry_out("three", ["k"], lambda: None, deadline=soon())
+        assert set(operations.waits) == {"DropAlias", "CreateAlias"}
