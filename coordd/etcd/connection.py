@@ -35,6 +35,7 @@ from coordd.http2.status import DEADLINE_EXCEEDED
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 _SETTINGS = ClientSettings(
+    at_once=True,
     max_receive_bytes=None,  # a page of a range, a batch of watch events: no limit of ours
     max_send_bytes=None,
     keepalive=Keepalive(time_s=6.0, timeout_s=3.0, without_calls=False),

@@ -7,7 +7,7 @@ Source of truth: etcd api/etcdserverpb/rpc.proto (TxnRequest, RequestOp, Compare
 https://protobuf.dev/programming-guides/encoding/.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from coordd.etcd.types import Compare, CompareTarget, Get, Nested, Op, Put, encode_key
@@ -16,7 +16,12 @@ NO_KEY: Final = b"\0"
 """etcd's spelling of "from the first key" and, as range_end, "to the last key"."""
 
 _MASK: Final = (1 << 64) - 1
-_SMALL: Final = tuple(bytes((number,)) for number in range(0x80))
+_SMALL_ONES: Final = 0x1000
+_SMALL: Final = tuple(
+    bytes((number,)) if number < 0x80 else bytes((number & 0x7F | 0x80, number >> 7))
+    for number in range(_SMALL_ONES)
+)
+"""The numbers below `_SMALL_ONES` as `_varint` has them: nearly all lengths that there are."""
 
 # A field's first byte: its number times eight, and 2 if a length follows, 0 if a number does.
 _COMPARE, _SUCCESS, _FAILURE = b"\x0a", b"\x12", b"\x1a"
@@ -34,61 +39,44 @@ _TARGETS: Final = {
 
 def encode_txn(compares: Iterable[Compare], success: Iterable[Op], failure: Iterable[Op]) -> bytes:
     """A TxnRequest."""
-    parts: list[bytes] = []
-    for compare in compares:
-        parts += _field(_COMPARE, _compare(compare))
-    for op in success:
-        parts += _field(_SUCCESS, _op(op))
-    for op in failure:
-        parts += _field(_FAILURE, _op(op))
+    parts = [_field(_COMPARE, _compare(compare)) for compare in compares]
+    parts += [_field(_SUCCESS, _op(op)) for op in success]
+    parts += [_field(_FAILURE, _op(op)) for op in failure]
     return b"".join(parts)
 
 
 def _op(op: Op) -> bytes:
     """A RequestOp."""
     if isinstance(op, Put):
-        return b"".join(_field(_PUT, _put(op)))
+        body = _field(_KEY, encode_key(op.key)) + _field(_VALUE, op.value)
+        return _field(_PUT, body + _LEASE + _varint(op.lease) if op.lease else body)
     if isinstance(op, Get):
         # Never with a revision: etcd members could then apply the transaction differently (etcd issue 18667).
-        return b"".join(_field(_RANGE, _keys(op.key, op.range_end)))
+        return _field(_RANGE, _keys(op.key, op.range_end))
     if isinstance(op, Nested):
-        return b"".join(_field(_TXN, encode_txn(op.compares, op.success, op.failure)))
-    return b"".join(_field(_DELETE, _keys(op.key, op.range_end)))
-
-
-def _put(put: Put) -> bytes:
-    key, value = encode_key(put.key), put.value
-    parts = [_KEY, _varint(len(key)), key, _VALUE, _varint(len(value)), value]
-    if put.lease:
-        parts += (_LEASE, _varint(put.lease))
-    return b"".join(parts)
+        return _field(_TXN, encode_txn(op.compares, op.success, op.failure))
+    return _field(_DELETE, _keys(op.key, op.range_end))
 
 
 def _keys(start: str, end: str | None) -> bytes:
     """What reads and deletes have in common: a key, or those up to `end`."""
-    key = encode_key(start) or NO_KEY
-    parts = [_KEY, _varint(len(key)), key]
-    if end is not None:
-        parts += _field(_RANGE_END, encode_key(end) or NO_KEY)
-    return b"".join(parts)
+    key = _field(_KEY, encode_key(start) or NO_KEY)
+    return key if end is None else key + _field(_RANGE_END, encode_key(end) or NO_KEY)
 
 
 def _compare(compare: Compare) -> bytes:
     target, operand = _TARGETS[compare.target]
-    value, key = compare.operand, encode_key(compare.key)
-    parts = [target, _COMPARED_KEY, _varint(len(key)), key]
-    parts += (operand, _varint(value)) if isinstance(value, int) else _field(operand, value)
-    return b"".join(parts)
+    value, key = compare.operand, _field(_COMPARED_KEY, encode_key(compare.key))
+    return target + key + (operand + _varint(value) if isinstance(value, int) else _field(operand, value))
 
 
-def _field(tag: bytes, body: bytes) -> Sequence[bytes]:
-    return tag, _varint(len(body)), body
+def _field(tag: bytes, body: bytes) -> bytes:
+    size = len(body)
+    return tag + (_SMALL[size] if size < _SMALL_ONES else _varint(size)) + body
 
 
 def _varint(number: int) -> bytes:
     """Seven bits a byte, the low ones first; a negative number as the 64 bits of its two's complement."""
-    if 0 <= number < 0x80:
-        return _SMALL[number]
     left, out = number & _MASK, bytearray()
     while left >= 0x80:
         out.append(left & 0x7F | 0x80)

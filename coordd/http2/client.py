@@ -43,26 +43,31 @@ class ClientSettings:
         max_send_bytes: largest message of a request; None = no limit.
         keepalive: pings that find out when the peer is gone; None = none.
         user_agent: header `user-agent`.
+        at_once: a call leaves when it begins, not at the end of that turn of the loop together with others:
+            for a server whom few ask, each waiting for the answer.
     """
 
     max_receive_bytes: int | None = None
     max_send_bytes: int | None = None
     keepalive: Keepalive | None = None
     user_agent: str = "coordd"
+    at_once: bool = False
 
 
 class _ClientLink(Link):
     """A link whose calls wait while the socket takes nothing."""
 
-    def __init__(self, changed: Callable[[], None], keepalive: Keepalive | None) -> None:
+    def __init__(self, changed: Callable[[], None], settings: ClientSettings) -> None:
         self._changed = changed
-        super().__init__(lambda _link: self.calls, Side.CLIENT, keepalive=keepalive)
+        self._at_once = settings.at_once
+        super().__init__(lambda _link: self.calls, Side.CLIENT, keepalive=settings.keepalive)
         self._poll = select.poll()
 
     @cached_property
     def calls(self) -> Calls:
         """The owner; calls wait in it until there is a connection."""
-        return Calls(self.core, self.flush_soon, self.flush, self._changed)
+        write = self.flush if self._at_once else self.flush_soon
+        return Calls(self.core, write, self.flush, self._changed)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to look for the peer's end of it."""
@@ -104,7 +109,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._heads = RequestHeads(scheme, authority, settings.user_agent)
-        self._link = _ClientLink(self._changed, settings.keepalive)
+        self._link = _ClientLink(self._changed, settings)
         self._calls = self._link.calls
 
     @classmethod

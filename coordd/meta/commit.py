@@ -257,12 +257,11 @@ class FencedCommitter:
     async def _carry_out(self, transaction: Transaction, until: float) -> int:
         """Send the transaction until its outcome is known."""
         backoff = _Backoff(until)
+        compares, reads = transaction.compares, transaction.reads
         unknown: OutcomeUnknown | None = None
         while True:
             try:
-                result = await self._client.txn(
-                    transaction.compares, transaction.ops, transaction.reads, timeout_s=backoff.attempt_s
-                )
+                result = await self._client.txn(compares, transaction.ops, reads, timeout_s=backoff.attempt_s)
             except (RequestTooLarge, TooManyOperations) as error:
                 raise TransactionTooLarge(str(error)) from error
             except NoSpace as error:

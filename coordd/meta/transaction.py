@@ -54,7 +54,7 @@ class Transaction:
     @property
     def keys(self) -> frozenset[str]:
         """The keys written."""
-        return frozenset(op.key for op in self.ops)
+        return frozenset([op.key for op in self.ops])
 
     @property
     def compares(self) -> list[Compare]:
@@ -64,7 +64,7 @@ class Transaction:
     @property
     def reads(self) -> list[Get]:
         """What the losing branch reads: fence, guard, expected keys, and as many written keys as fit."""
-        keys = dict.fromkeys((self.fence.key, *self.known, *(op.key for op in self.ops)))
+        keys = dict.fromkeys([self.fence.key, *self.known, *[op.key for op in self.ops]])
         return [Get(key) for key in keys][:MAX_TXN_OPS]
 
     def found(self, result: TxnResult) -> "Found":
@@ -163,16 +163,17 @@ def plan(
             was applied: it is not written, or it is deleted while other keys are put.
     """
     keys = [op.key for op in ops]
-    if any(isinstance(op, Delete) and op.range_end is not None for op in ops):
+    deletes = [op for op in ops if isinstance(op, Delete)]
+    if any(op.range_end is not None for op in deletes):
         raise ValueError("metadata is deleted by exact keys only")
     if len(set(keys)) != len(keys):
         raise ValueError(f"a key is written twice: {sorted(keys)}")
     if guard_key not in keys:
         raise ValueError(f"the guard {guard_key!r} is not written")
     transaction = Transaction(fence, tuple(ops), guard_key, {guard_key: guard_revision, **expect})
-    if transaction.puts and isinstance(ops[keys.index(guard_key)], Delete):
+    if deletes and transaction.puts and isinstance(ops[keys.index(guard_key)], Delete):
         raise ValueError(f"the guard {guard_key!r} is deleted: a key that is put must be the guard then")
-    longest = max(len(ops), len(transaction.compares))
+    longest = max(len(ops), 1 + len(transaction.known))
     if longest > MAX_TXN_OPS:
         raise TransactionTooLarge(f"{longest} operations in one transaction, etcd takes {MAX_TXN_OPS}")
     return transaction

@@ -90,12 +90,13 @@ def choose(waiting: Sequence[Member], stamps: Sequence[Stamp]) -> Chosen:
 
     Who is refused, or has nothing to write, is told so. At least the first is decided.
     """
+    several = len(waiting) > 1
     room, subjects, keys = Room(MAX_OPS), set[str](), set[str]()
     writes: list[Write] = []
     taken: list[Member] = []
     left: list[Member] = []
     for member, stamp in zip(waiting, stamps, strict=True):
-        about = member.about()
+        about = member.about() if several else ""
         if about in subjects:
             left.append(member)
             continue
@@ -108,14 +109,15 @@ def choose(waiting: Sequence[Member], stamps: Sequence[Stamp]) -> Chosen:
             member.succeed(0)
             continue
         subjects.add(about)
-        its_keys = {write.key for write in its}
-        fits = keys.isdisjoint(its_keys) and room.take(its)
-        if taken and not fits:
-            left.append(member)
-            continue
-        if not fits:
-            room = Room(0)  # too large, it seems: nobody is to be refused with it
+        if several:
+            its_keys = {write.key for write in its}
+            fits = keys.isdisjoint(its_keys) and room.take(its)
+            if taken and not fits:
+                left.append(member)
+                continue
+            if not fits:
+                room = Room(0)  # too large, it seems: nobody is to be refused with it
+            keys |= its_keys
         writes += its
-        keys |= its_keys
         taken.append(member)
     return Chosen(writes, taken, left)

@@ -108,15 +108,17 @@ class Operations:
         """
         if self._over:
             raise TermOverError("the term of this rootcoord is over")
-        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[None] = loop.create_future()
         self._under_way.add(outcome)
         outcome.add_done_callback(self._ended)
         waits = self.waits.setdefault(function, QueueStats()) if function else None
         self._start(self._run(_Asked(name, frozenset(keys), decide, deadline, waits), outcome), name)
-        await asyncio.wait((outcome,), timeout=max(0.0, deadline - boottime()))
-        if not outcome.done():
-            raise OperationUnfinished(f"{name} takes longer than the caller waits; it goes on")
-        outcome.result()
+        patience = loop.call_later(max(0.0, deadline - boottime()), _time_is_up, outcome, name)
+        try:
+            await outcome
+        finally:
+            patience.cancel()
 
     def in_background(self, name: str, steps: Sequence[Step], *, urgent: bool = False) -> None:
         """Do `steps` in order, each until it succeeds or the term ends. `urgent`: before others."""
@@ -189,6 +191,10 @@ class Operations:
                     await _until_done(f"undo {name}", step)
                 raise
             return operation.afterwards
+
+
+def _time_is_up(outcome: asyncio.Future[None], name: str) -> None:
+    _settle(outcome, OperationUnfinished(f"{name} takes longer than the caller waits; it goes on"))
 
 
 def _settle(outcome: asyncio.Future[None], error: Exception | None) -> None:

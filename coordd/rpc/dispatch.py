@@ -242,7 +242,7 @@ class Dispatcher:
         """The handler's answer, or what must be awaited for it (`_resolve`)."""
         try:
             response = method.handler(request, call)
-            if not isinstance(response, Message) and isinstance(response, Awaitable):
+            if method.is_async or (not isinstance(response, Message) and isinstance(response, Awaitable)):
                 return response
             return _checked(method, response)
         except asyncio.CancelledError as error:  # nothing was awaited: it is that of something else
