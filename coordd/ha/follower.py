@@ -123,6 +123,8 @@ class Follower:
         watch = self._client.watch(self._start, self._end, from_revision=self.revision + 1)
         async with aclosing(watch):
             async for batch in watch:
+                # A change of ours comes together with the answer to it: who waits for that goes first.
+                await asyncio.sleep(0)
                 self._fold.apply(batch)
                 self.synced = True
                 if self._owed and self.revision >= self._owed:

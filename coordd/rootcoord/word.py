@@ -21,8 +21,7 @@ Source of truth: Milvus 2.3.5 internal/proxy/{meta_cache,impl}.go.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from coordd.errors import CoorddError
@@ -161,18 +160,25 @@ class Telling:
         Raises:
             Exception: what `plan` and `commit` raise; to `tell` is then to tell everybody anew.
         """
-        async with _beside() as begun:
+        begun: list[Word] = []
 
-            def decide(stamp: Stamp) -> Sequence[Write]:
-                self._word, self._revision = None, 0
-                change = plan(stamp)
-                if change.writes:
-                    self._word = self._new_word(change)
-                    begun.append(self._word)
-                    self._word.begin(self._looks, self._start)
-                return change.writes
+        def decide(stamp: Stamp) -> Sequence[Write]:
+            self._word, self._revision = None, 0
+            change = plan(stamp)
+            if change.writes:
+                self._word = self._new_word(change)
+                begun.append(self._word)
+                self._word.begin(self._looks, self._start)
+            return change.writes
 
+        try:
             self._revision = await commit(decide)
+        finally:
+            for word in begun:
+                word.end()
+        # But not if that fails: all are told anew then, and whoever is told of the failure need not wait.
+        for word in begun:
+            await word.ended()
         return self._revision
 
     async def tell(self, change: Change) -> None:
@@ -184,22 +190,6 @@ class Telling:
         """
         word = self._new_word(change) if self._word is None else self._word
         await word.spread(self._revision)
-
-
-@asynccontextmanager
-async def _beside() -> AsyncIterator[list[Word]]:
-    """What is begun within the block, and put into the list, is waited for at its end.
-
-    But not if the block fails: all are told anew then, and whoever is told of the failure need not wait.
-    """
-    begun: list[Word] = []
-    try:
-        yield begun
-    finally:
-        for word in begun:
-            word.end()
-    for word in begun:
-        await word.ended()
 
 
 def _notices(change: Change, base: MsgBase, *, drops: bool) -> Iterator[InvalidateCollMetaCacheRequest]:

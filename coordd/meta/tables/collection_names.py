@@ -28,22 +28,24 @@ class CollectionNames:
 
     def add(self, row: CollectionRow) -> None:
         """Index a row that is not indexed."""
-        names = self._by_db.setdefault(row.home_db_id, {})
-        others = self.holders(row.home_db_id, row.name)
+        home = row.home_db_id
+        names = self._by_db.setdefault(home, {})
+        others = self.holders(home, row.name)
         names[row.name] = (*others, row) if others else row
         self._count += 1
         self._count_available(row, 1)
 
     def remove(self, row: CollectionRow) -> None:
         """Take out a row that is indexed."""
-        names = self._by_db[row.home_db_id]
-        others = tuple(other for other in self.holders(row.home_db_id, row.name) if other is not row)
+        home = row.home_db_id
+        names = self._by_db[home]
+        others = tuple([other for other in self.holders(home, row.name) if other is not row])
         if others:
             names[row.name] = others[0] if len(others) == 1 else others
         else:
             del names[row.name]
             if not names:
-                del self._by_db[row.home_db_id]
+                del self._by_db[home]
         self._count -= 1
         self._count_available(row, -1)
 
@@ -73,8 +75,9 @@ class CollectionNames:
         if not row.available:
             return
         self._available_count += change
-        count = self._available_by_db.get(row.home_db_id, 0) + change
+        home = row.home_db_id
+        count = self._available_by_db.get(home, 0) + change
         if count:
-            self._available_by_db[row.home_db_id] = count
+            self._available_by_db[home] = count
         else:
-            del self._available_by_db[row.home_db_id]
+            del self._available_by_db[home]

@@ -247,19 +247,24 @@ class CollectionTable:
             raise malformed(event.key, "a collection")
         self._apply_row(event, NO_DB_ID, collection_id)
 
-    # Each of the following takes the old part out first, so that a value that does not decode leaves none.
+    # In each of the following a value that does not decode leaves nothing of the old part.
 
     def _apply_row(self, event: Event, db_id: int, collection_id: int) -> None:
         record = self._record(collection_id)
-        self._set_rows(collection_id, record, tuple(row for row in record.rows if row.db_id != db_id))
+        others = tuple([row for row in record.rows if row.db_id != db_id])
         revision = event.mod_revision
-        row = self._decoded(
-            record, event, lambda key, value: decode_collection(key, value, db_id, collection_id, revision)
-        )
-        if row is not None:
-            rows = sorted((*record.rows, row), key=_precedence, reverse=True)
-            self._set_rows(collection_id, record, tuple(rows))
-        elif record.empty:
+        try:
+            row = self._decoded(
+                record,
+                event,
+                lambda key, value: decode_collection(key, value, db_id, collection_id, revision),
+            )
+        except Exception:
+            self._set_rows(collection_id, record, others)
+            raise
+        rows = others if row is None else tuple(sorted((*others, row), key=_precedence, reverse=True))
+        self._set_rows(collection_id, record, rows)
+        if row is None and record.empty:
             del self._records[collection_id]
 
     def _apply_partition(self, event: Event) -> None:
