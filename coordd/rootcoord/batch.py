@@ -17,6 +17,8 @@ from coordd.rootcoord.databases import Stamp
 
 BATCH_MAX: Final = 32
 """Changes in one turn; those that come later wait for another one."""
+NEAR_S: Final = 1.0
+"""How far apart the deadlines of those in one turn may be: what one of them has to wait for, all wait for."""
 
 Decide: TypeAlias = Callable[[Stamp], Sequence[Write]]
 """From the tables as they are now to the writes, at most once called per attempt; must not wait."""
@@ -55,14 +57,13 @@ class Member:
 
 @dataclass(slots=True)
 class Batch:
-    """The changes that will share a turn, in order of arrival."""
+    """The changes that will share a turn, in order of arrival; there is at least one."""
 
     members: list[Member] = field(default_factory=list)
 
-    @property
-    def full(self) -> bool:
-        """Whether no more may join."""
-        return len(self.members) >= BATCH_MAX
+    def takes(self, deadline: float) -> bool:
+        """Whether one with this deadline may join."""
+        return len(self.members) < BATCH_MAX and abs(deadline - self.members[0].deadline) <= NEAR_S
 
     def join(self, decide: Decide, about: About, deadline: float) -> Member:
         """One more."""

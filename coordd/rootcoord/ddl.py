@@ -107,7 +107,7 @@ class Ddl:
         """
         while True:
             batch = self._gathering
-            if batch is None or batch.full:
+            if batch is None or not batch.takes(deadline):
                 return await self._lead(decide, about, deadline)
             member = batch.join(decide, about, deadline)
             try:
@@ -127,15 +127,17 @@ class Ddl:
             yield Turn(self._until_decided)
 
     async def _lead(self, decide: Decide, about: About, deadline: float) -> int:
-        """Wait for a turn, and carry out with it all who have come to share it."""
+        """Wait for a turn, and carry out with it who has come to share it.
+
+        Who is left wait for another turn: it is not for this caller to wait for them.
+        """
         batch = self._gathering = Batch()
         member = batch.join(decide, about, deadline)
         try:
             async with self._turns.hold((self._mark.key,), deadline=deadline):
                 self._close(batch)
-                waiting: Sequence[Member] = batch.members
-                while waiting:
-                    waiting = await self._share(waiting)
+                while not member.outcome.done():
+                    await self._share(batch.members)
         finally:
             self._close(batch)
             batch.dissolve()
@@ -145,40 +147,41 @@ class Ddl:
         if self._gathering is batch:
             self._gathering = None
 
-    async def _share(self, members: Sequence[Member]) -> Sequence[Member]:
-        """Make one transaction of those who still wait; returns who is not carried out yet."""
+    async def _share(self, members: Sequence[Member]) -> None:
+        """Make one transaction of those who still wait, or of as many as it takes, the first at least.
+
+        If the metadata is not as it was known none is made, and none of them told.
+        """
         now = boottime()
         for member in members:
             if member.deadline <= now:
                 member.fail(CommitsOverloaded("no turn for the change in time"))
         waiting = [member for member in members if not member.outcome.done()]
         if not waiting:
-            return ()
-        deadline = max(member.deadline for member in waiting)
+            return
+        deadline = min([member.deadline for member in waiting])
         try:
             if not self._settled:
                 await self._commit((), await self._stamp(deadline), deadline)
             stamps = [await self._stamp(deadline) for _ in waiting]
             chosen = choose(waiting, stamps)
-            return await self._commit_together(chosen, stamps[-1], deadline)
+            if chosen.taken:
+                await self._commit_together(chosen, stamps[-1], deadline)
         except CommitConflict as conflict:
             log.warning("metadata is not as it was known, deciding again", reason=str(conflict))
             try:
                 await self._committer.until_seen(conflict, deadline=deadline)
             except CommitConflict as error:
-                return _all_failed(waiting, error)
-            return waiting
+                _all_failed(waiting, error)
         except Exception as error:  # noqa: BLE001 - told to all who wait, whatever it is
-            return _all_failed(waiting, error)
+            _all_failed(waiting, error)
 
-    async def _commit_together(self, chosen: Chosen, stamp: Stamp, deadline: float) -> Sequence[Member]:
-        """Returns who is left.
+    async def _commit_together(self, chosen: Chosen, stamp: Stamp, deadline: float) -> None:
+        """Commit what was chosen, and tell those it concerns.
 
         Raises:
             CommitConflict: nothing was written, nobody was told.
         """
-        if not chosen.taken:
-            return chosen.left
         try:
             revision = await self._commit(chosen.writes, stamp, deadline)
         except CommitConflict:
@@ -191,7 +194,6 @@ class Ddl:
         else:
             for member in chosen.taken:
                 member.succeed(revision)
-        return chosen.left
 
     async def _until_decided(self, decide: Decide, deadline: float, asked: Asked | None) -> int:
         while True:
@@ -270,10 +272,9 @@ class Turn:
         return await self._do(decide, deadline, asked)
 
 
-def _all_failed(members: Sequence[Member], error: Exception) -> Sequence[Member]:
+def _all_failed(members: Sequence[Member], error: Exception) -> None:
     for member in members:
         member.fail(error)
-    return ()
 
 
 def _seconds(timestamp: int) -> int:

@@ -128,6 +128,10 @@ async def test_who_has_no_outcome_waits_for_another_turn(batch: Batch) -> None:
 
 async def test_a_batch_is_full_some_time(batch: Batch) -> None:
     for number in range(BATCH_MAX):
-        assert not batch.full
         join(batch, str(number), puts())
-    assert batch.full
+        assert batch.takes(0.0) == (number + 1 < BATCH_MAX)
+
+
+async def test_nobody_shares_a_turn_who_can_wait_for_much_less_or_longer(batch: Batch) -> None:
+    join(batch, "a", puts())
+    assert [batch.takes(deadline) for deadline in (-60.0, -0.5, 0.5, 60.0)] == [False, True, True, False]

@@ -21,6 +21,7 @@ from coordd.meta.fold import Fold
 from coordd.meta.tables import RootCoordTables
 from coordd.meta.transaction import Write
 from coordd.pb.etcd_meta_pb2 import DatabaseInfo
+from coordd.rootcoord.batch import NEAR_S
 from coordd.rootcoord.databases import Stamp, plan_create, plan_drop
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.known import KnownInTables
@@ -379,14 +380,20 @@ class TestTogether:
 
     async def test_whose_time_is_up_is_not_decided(self, scene: Scene) -> None:
         first = await self.held_up(scene)
-        [leads] = await self.joined(scene, "a")
+        [leads] = await self.joined(scene, "a", within_s=0.9 * NEAR_S)
         [late] = await self.joined(scene, "b", within_s=0)
-        [leads_late] = await self.joined(scene, "c")
         scene.etcd.faults.clear()
-        await asyncio.gather(first, leads, leads_late)
+        await asyncio.gather(first, leads)
         with pytest.raises(CommitsOverloaded):
             await late
-        assert scene.in_etcd() == ["a", "c", "first"]
+        assert scene.in_etcd() == ["a", "first"]
+
+    async def test_whoever_can_wait_for_much_longer_has_a_turn_of_its_own(self, scene: Scene) -> None:
+        first = await self.held_up(scene)
+        tasks = [(await self.joined(scene, name, within_s=SOON_S + 9 * n))[0] for n, name in enumerate("abc")]
+        scene.etcd.faults.clear()
+        await first
+        assert len({await task for task in tasks}) == 3
 
     async def test_what_one_transaction_does_not_take_comes_in_the_next(self, scene: Scene) -> None:
         names = [f"n{number:02}" for number in range(10)]
@@ -403,8 +410,8 @@ class TestTogether:
                 for name in names
             )
         )
-        assert scene.etcd.calls == calls + 6  # the first alone, then two at a time
-        assert sum(len(events) - 1 for _, events in scene.etcd.history[-6:]) == 500
+        assert scene.etcd.calls == calls + 7  # one, two, one ...: the first of those left goes at once
+        assert sum(len(events) - 1 for _, events in scene.etcd.history[-7:]) == 500
 
 
 async def test_what_a_deposed_milvus_did_is_seen_before_the_decision(scene: Scene) -> None:
