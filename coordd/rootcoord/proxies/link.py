@@ -30,6 +30,9 @@ PATIENCE_S = 2.0
 a busy proxy, and for the session of a crashed one to be ended, so that only one that hangs is barred."""
 ATTEMPT_S = 5.0
 """How long the proxy may take to answer a notice that nobody waits for; then it is sent again."""
+IN_A_ROW = 32
+"""Notices that are sent before it is looked which is the newest: a new term has the passwords of all users
+forgotten, and somebody may change one meanwhile."""
 PAUSE_FIRST_S = 0.02
 PAUSE_MAX_S = 0.5
 
@@ -142,14 +145,16 @@ class ProxyLink:
         self._bar.owes(self.server_id)
 
     async def keep_bar(self) -> None:
-        """Return when the record of the proxy says whether it is barred.
+        """Return when the record of the proxy says whether it is barred; it may be told during the write.
 
         Raises:
             FenceLost, EtcdError: see `BarRecords.write`.
         """
         async with self._recording:
-            owes = self._outbox.bars
-            if self._records is not None and owes != self._recorded and not self._closed:
+            while self._records is not None and not self._closed:
+                owes = self._outbox.bars
+                if owes == self._recorded:
+                    return
                 await self._records.write(self.server_id, barred=owes)
                 self._recorded = owes
 
@@ -172,7 +177,7 @@ class ProxyLink:
             await self._work.wait()
             self._work.clear()
             while entries := self._outbox.pending():
-                if await self._deliver(entries):
+                if await self._deliver(entries[:IN_A_ROW]):
                     backoff.reset()
                 else:
                     await asyncio.sleep(backoff.pause_s())

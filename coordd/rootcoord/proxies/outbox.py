@@ -82,8 +82,8 @@ class Outbox:
         return bool(self._credentials or self._policies)
 
     def pending(self) -> list[Entry]:
-        """All notices, in an order in which they may be sent; collections first."""
-        return [*self._collections.values(), *self._credentials.values(), *self._policies]
+        """All notices, in an order in which they may be sent: collections first, newest passwords next."""
+        return [*self._collections.values(), *reversed(self._credentials.values()), *self._policies]
 
     def add(self, notice: Notice) -> None:
         """Put a notice in; an older one that it supersedes is taken out."""
@@ -98,6 +98,7 @@ class Outbox:
                 else:
                     self._policies.append(entry)
             case _:
+                self._credentials.pop(notice.username, None)  # its place is that of the newest
                 self._credentials[notice.username] = entry
 
     def withhold(self, username: str) -> bool:

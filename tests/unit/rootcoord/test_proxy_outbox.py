@@ -65,6 +65,13 @@ def test_of_a_user_only_the_newest_credential_counts() -> None:
     assert notices(outbox) == [gone]
 
 
+def test_the_password_that_was_changed_last_is_told_first() -> None:
+    """A new term has those of all users forgotten; one that changes then must not wait for all of them."""
+    outbox = filled(*(InvalidateCredCacheRequest(username=name) for name in "abc"))
+    outbox.add(UpdateCredCacheRequest(username="a", password="1"))
+    assert [entry.notice.username for entry in outbox.pending()] == ["a", "c", "b"]  # type: ignore[union-attr]
+
+
 def test_policy_operations_keep_their_order_and_equal_ones_stay() -> None:
     add, remove = (
         policy(PolicyChange.ADD_USER_TO_ROLE, "u/r"),
