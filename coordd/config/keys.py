@@ -16,7 +16,7 @@ MASK = "******"
 _DROPPED = str.maketrans("", "", "/_.")
 _SECRET_WORDS = (
     "password", "passwd", "passphrase", "secret", "token", "accesskey", "apikey", "privatekey", "authparams",
-    "credential", "saslusername", "sslkeypem", "oauthbearerconfig",
+    "credential", "saslusername", "sslkeypem", "oauthbearerconfig", "jaas",
 )  # fmt: skip
 _URL_USER = re.compile(r"(?<=://)[^/@\s]+@")
 

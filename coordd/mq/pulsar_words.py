@@ -20,7 +20,7 @@ LOGGER: Final = "coordd.mq.pulsar-client"
 LOGIN_REFUSED: Final = "the broker answered the login with an error"
 
 _SECRET: Final = re.compile(
-    r"""((?:secret|token|password)\w*["']?\s*[=:]\s*["']?)[^\s&"',]+""", re.IGNORECASE
+    r"""((?:secret|token|password)\w*["']?\s*[=:]\s*["']?|role token )[^\s&"',]+""", re.IGNORECASE
 )
 _CONNECTION: Final = re.compile(r"^(\[[^\]]* -> [^\]]*\]) +")
 _CONNECTED: Final = "Connected to broker"

@@ -75,7 +75,7 @@ def plan_task(
 def made_before(
     request: ImportRequest, collection_id: int, tasks: Iterable[ImportTaskInfo]
 ) -> ImportTaskInfo | None:
-    """The newest of the tasks that may be the request's, if it was carried out: with its files and partition.
+    """The newest of the tasks that may be the request's, if it was carried out: with all that it asks for.
 
     Not one that has failed: who asks once more then wants another.
     """
@@ -84,6 +84,7 @@ def made_before(
         for task in tasks
         if task.collection_id == collection_id
         and list(task.files) == list(request.files)
+        and list(task.infos) == list(request.options)
         and request.partition_name in ("", task.partition_name)
         and task.state.stateCode not in (FAILED, CLEANED)
     ]

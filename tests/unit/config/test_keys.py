@@ -68,6 +68,7 @@ def test_no_two_settings_share_a_name() -> None:
         "common.security.defaultRootPassword",
         "mysqlpassword",
         "coordd.management.token",
+        "kafka.producer.sasl.jaas.config",
     ],
 )
 def test_secrets_are_masked(key: str) -> None:

@@ -72,6 +72,8 @@ def test_what_comes_after_all_have_ended_is_not_printed_by_logging_itself(words:
         "access_token: hidden expires_in: 3600",
         'no JSON: {"access_token":"hidden","expires_in":1}',
         "Created signed principal token: v=S1;s=hidden",
+        "Got role token v=Z1;d=tenant;s=hidden",
+        "Got cached role token v=Z1;d=tenant;s=hidden",
     ],
 )
 def test_secrets_of_a_login_are_masked(words: Words, line: str) -> None:
