@@ -150,7 +150,8 @@ class Fold:
         What it did not hold is deleted, but for own commits that are newer.
         """
         if revision >= self._revision:
-            vanished = [Event(key, None, revision, 0, 0, 0) for key in sorted(load.absent)]
+            gone = load.absent.difference(event.key for event in load.changed)
+            vanished = [Event(key, None, revision, 0, 0, 0) for key in sorted(gone)]
             load.applied += self._apply_events([*vanished, *load.changed])
             self._advance(revision)
 
@@ -292,8 +293,8 @@ class Load:
 
     `first`: into an empty fold. `absent`: keys that the fold has, those included that it got from elsewhere
     meanwhile, and that the range has not shown so far; to note what it has shown would keep all keys of a
-    first load twice. `changed`: what differs, and is to be applied in the end. `applied`: what subscribers
-    are to be told.
+    first load twice. `changed`: what differs, and is to be applied in the end; its keys are there, also those
+    that are in `absent` because elsewhere told of them later. `applied`: what subscribers are to be told.
     """
 
     first: bool

@@ -221,6 +221,27 @@ class TestLoadInSteps:
         assert table.values == {kv.key: b"y" for kv in self.kvs}
         assert fold.mod_revision("a/1") == 6
 
+    @pytest.mark.parametrize("by_the_watch", [True, False])
+    @pytest.mark.parametrize("shown_at", [5, 6])
+    def test_a_key_that_it_shows_does_not_vanish_in_between(self, by_the_watch: bool, shown_at: int) -> None:
+        fold, [table] = make()
+        fold.load(result(3, *self.kvs))
+        seen: list[Event] = []
+        fold.subscribe("a/1", seen.append)
+        table.applied.clear()
+        newest = key_value("a/1", b"y", shown_at)
+        steps = load_steps(fold, result(9, self.kvs[0], newest, *self.kvs[2:]), slice_keys=4)
+        next(steps)
+        late = put("a/1", b"x" if shown_at > 5 else b"y", 5)
+        if by_the_watch:
+            fold.apply(batch(5, late))
+        else:
+            fold.apply_commit(5, [late])
+        assert list(steps) == [8, 10]
+        told = [(5, late.value), (shown_at, b"y")][: shown_at - 4]
+        assert [(event.mod_revision, event.value) for event in seen] == told
+        assert table.applied == seen
+
     def test_the_watch_may_overtake_it(self) -> None:
         fold, [table] = make()
         fold.load(result(3, *self.kvs))

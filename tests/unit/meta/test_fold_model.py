@@ -72,9 +72,11 @@ class FoldAgainstHistory(RuleBasedStateMachine):
         self.early: list[tuple[int, dict[str, bytes | None]]] = []
         self.loaded = False
         self.mirror: dict[str, bytes] = {}
+        self.heard: dict[str, list[int]] = {key: [] for key in KEYS}
         self.fold.subscribe("r/", self.hear)
 
     def hear(self, event: Event) -> None:
+        self.heard[event.key].append(event.mod_revision)
         if event.value is None:
             self.mirror.pop(event.key, None)
         else:
@@ -161,6 +163,8 @@ class FoldAgainstHistory(RuleBasedStateMachine):
     @invariant()
     def subscribers_have_heard_all(self) -> None:
         assert self.mirror == self.values(self.tables)
+        for revisions in self.heard.values():
+            assert revisions == sorted(set(revisions)), "of each key in its order, and nothing twice"
 
     def teardown(self) -> None:
         """When all is delivered, a fold that went through this equals one that loads now."""
