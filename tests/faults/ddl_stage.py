@@ -21,7 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 from coordd.etcd import EtcdClient, prefix_end
 from coordd.ha.leadership import SessionEntry
 from coordd.meta.codecs import TOMBSTONE
-from coordd.meta.keys import AliasKey, CollectionKey, DatabaseKey, FieldKey, PartitionKey
+from coordd.meta.keys import AliasKey, CollectionKey, DatabaseKey, FieldKey, PartitionKey, RoleKey
 from coordd.pb import milvus_pb2
 from coordd.pb.common_pb2 import MsgBase, MsgType, StateCode, Status
 from coordd.pb.data_coord_pb2 import GcConfirmResponse
@@ -69,6 +69,7 @@ class Stored:
     """
 
     databases: set[str]
+    roles: set[str]
     collections: dict[str, int]
     partitions: dict[tuple[str, str], int]
     aliases: dict[str, int]
@@ -140,6 +141,7 @@ class DdlStage:
         collections: dict[int, CollectionInfo] = {}
         partitions: list[PartitionInfo] = []
         databases: set[str] = set()
+        roles: set[str] = set()
         aliases: dict[str, int] = {}
         owners: set[int] = set()
         for kv in found.kvs:
@@ -158,9 +160,12 @@ class DdlStage:
                     owners.add(aliases[alias])
                 case DatabaseKey():
                     databases.add(DatabaseInfo.FromString(kv.value).name)
+                case RoleKey(role):
+                    roles.add(role)
         names = {collection_id: info.schema.name for collection_id, info in collections.items()}
         return Stored(
             databases,
+            roles,
             {info.schema.name: info.state for info in collections.values()},
             {(names.get(one.collection_id, ""), one.partitionName): one.state for one in partitions},
             aliases,

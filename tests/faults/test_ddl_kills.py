@@ -326,6 +326,22 @@ async def is_renamed(stage: DdlStage, name: str) -> bool:
 RENAME = Change(create, rename, is_renamed)
 
 
+def restore(name: str) -> tuple[str, Message]:
+    """A role and 150 users: what two transactions hold."""
+    users = [milvus_pb2.UserInfo(user=f"{name}_{number}", password="$2a$x") for number in range(150)]
+    meta = milvus_pb2.RBACMeta(roles=[milvus_pb2.RoleEntity(name=name)], users=users)
+    return "RestoreRBAC", asked("RestoreRBACMeta", RBAC_meta=meta)
+
+
+async def is_restored(stage: DdlStage, name: str) -> bool:
+    request = asked("BackupRBACMeta")
+    answer = await stage.call("BackupRBAC", request, milvus_pb2.BackupRBACMetaResponse)
+    return sum(user.user.startswith(f"{name}_") for user in answer.RBAC_meta.users) == 150
+
+
+RESTORE = Change(nothing, restore, is_restored)
+
+
 def creating(stored: Stored, name: str) -> bool:
     return bool(stored.collections.get(name))
 
@@ -394,6 +410,7 @@ NAMES: Sequence[Case] = [
     ("drop alias, written", DROP_ALIAS, Written(lambda s, name: name not in s.aliases), True),
     ("alter, written", ALTER, Written(lambda s, name: name in s.properties.get("base", ())), True),
     ("rename, proxy asked, not written", RENAME, Both(NotWritten(), Asked("proxy", FORGET)), False),
+    ("restore, first of two transactions written", RESTORE, Written(lambda s, name: name in s.roles), False),
 ]
 
 

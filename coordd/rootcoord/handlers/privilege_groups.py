@@ -81,7 +81,7 @@ class PrivilegeGroupHandlers(AccessChanges):
 
         Nothing else changes permissions meanwhile: what is written before the names are would else become
         part of another restore, or of a role that somebody makes. A repetition goes on where the call was
-        broken off.
+        broken off, if it comes within `CALLS_KEPT_S`; later it is refused for what has been made.
         """
         meta = request.RBAC_meta
         first, *rest = cut(meta)
@@ -96,18 +96,19 @@ class PrivilegeGroupHandlers(AccessChanges):
             return is_made(self._tables, first) and not plan_early(self._tables, self._layout, meta)
 
         async with self._one_turn(call) as turn:
-            asked = replace(self._asked(call, first, more=bool(rest)), holds=begun)
+            asked = replace(self._asked(call, meta, first, more=bool(rest)), holds=begun)
             revision = await self._change_in_steps(call, plan, asked=asked, turn=turn)
             for number, part in enumerate(rest, start=1):
-                asked = self._asked(call, part, more=number < len(rest))
+                asked = self._asked(call, meta, part, more=number < len(rest))
                 revision = await self._make_names(call, part, asked, turn)
         log.info("permissions restored", users=len(meta.users), roles=len(meta.roles), revision=revision)
         await self._tell_policy(call, PolicyChange.REFRESH)
         return success()
 
-    def _asked(self, call: Call, part: RBACMeta, *, more: bool) -> Asked:
-        """Known by the whole request, with or without an ID: the same bytes ask for the very same state."""
-        asked = asked_by(call, lambda: is_made(self._tables, part), identity=call.body)
+    def _asked(self, call: Call, meta: RBACMeta, part: RBACMeta, *, more: bool) -> Asked:
+        """Known by the backup alone, whatever ID the call has: the same one asks for the very same state."""
+        identity = meta.SerializeToString(deterministic=True)
+        asked = asked_by(call, lambda: is_made(self._tables, part), identity=identity)
         return replace(asked, more=more)
 
     async def _make_names(self, call: Call, part: RBACMeta, asked: Asked, turn: Turn) -> int:

@@ -246,8 +246,14 @@ async def test_without_an_id_of_its_own_a_call_is_any_call_for_the_same() -> Non
 
 @pytest.mark.parametrize("made", [1, 2, 3, 4])
 @pytest.mark.parametrize("takeover", [False, True])
-async def test_a_restore_of_many_names_goes_on_where_it_was_broken_off(made: int, *, takeover: bool) -> None:
-    """250 users: two transactions for the roles that they have, then three for the names."""
+@pytest.mark.parametrize("new_id", [0, 8])
+async def test_a_restore_of_many_names_goes_on_where_it_was_broken_off(
+    made: int, new_id: int, *, takeover: bool
+) -> None:
+    """250 users: two transactions for the roles that they have, then three for the names.
+
+    Who repeats it by hand sends another ID, and the server ID of the replica that is active now.
+    """
     request = restore(250)
     place = await world({})
     async with start_oracle(place, begin_term(place)):
@@ -256,6 +262,8 @@ async def test_a_restore_of_many_names_goes_on_where_it_was_broken_off(made: int
             await ask(place, "restore_rbac", request, within_s=0.5)
         place.etcd.faults.clear()
         assert len(place.tables.users.names()) < 250
+        if new_id:
+            request.base.msgID = request.base.targetID = new_id
         if not takeover:
             assert await ask(place, "restore_rbac", request) == 0
     if takeover:
