@@ -86,6 +86,10 @@ class Group:
         head, below, rest = key.replace("/", ".").lower().partition(f"{self.path.lower()}.")
         return rest if below and not head and rest else None
 
+    def path_of(self, member: str) -> str:
+        """The YAML path of one member."""
+        return f"{self.path}.{member}"
+
 
 @dataclass(frozen=True, slots=True)
 class Role:

@@ -8,15 +8,12 @@ Source of truth for ShowConfigurations: Milvus 2.3.5 pkg/util/paramtable/compone
 
 import json
 import re
-from collections.abc import Mapping
-from operator import attrgetter
-from typing import Final, cast
+from typing import Final
 
-from pydantic import SecretStr
-
+from coordd.config.errors import Origin
 from coordd.config.keys import shown
 from coordd.config.load import LoadedConfig
-from coordd.config.schema import GROUPS, SCHEMA
+from coordd.config.schema import SCHEMA, group_members
 from coordd.config.settings import ROLE_ATTRIBUTES
 from coordd.config.values import rendered
 
@@ -38,22 +35,17 @@ def setting_lines(loaded: LoadedConfig, *, origin: bool = False, role: str | Non
     for setting in SCHEMA:
         if setting.attribute[0] in others:
             continue
-        line = f"{setting.path}: {_yaml(rendered(setting, setting.value(loaded.settings)))}".rstrip()
-        if origin:
-            line = f"{line:<{_ORIGIN_COLUMN}} # {loaded.origins[setting.name]}"
-        lines.append(line)
-    return lines + _group_lines(loaded)
-
-
-def _group_lines(loaded: LoadedConfig) -> list[str]:
-    """One line for each member of what is read whole; all of them are kept as secrets, few are any."""
-    lines = []
-    for attribute, group in GROUPS.items():
-        members = cast("Mapping[str, SecretStr]", attrgetter(".".join(attribute))(loaded.settings))
-        for name, value in members.items():
-            path = f"{group.path}.{name}"
-            lines.append(f"{path}: {_yaml(shown(path, value.get_secret_value()))}")
+        text = rendered(setting, setting.value(loaded.settings))
+        lines.append(_line(setting.path, text, loaded.origins[setting.name] if origin else None))
+    for path, value in group_members(loaded.settings).items():
+        text = shown(path, value.get_secret_value())  # all are kept as secrets, few are any
+        lines.append(_line(path, text, loaded.member_origins[path] if origin else None))
     return lines
+
+
+def _line(path: str, text: str, origin: Origin | None) -> str:
+    line = f"{path}: {_yaml(text)}".rstrip()
+    return line if origin is None else f"{line:<{_ORIGIN_COLUMN}} # {origin}"
 
 
 def _yaml(text: str) -> str:

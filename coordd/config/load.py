@@ -34,16 +34,18 @@ EtcdReader = Callable[[], Awaitable[Mapping[str, str]]]
 class LoadedConfig:
     """Settings and where they came from.
 
-    `origins`: normalised name of each setting -> the place that decided it. `items`: normalised name -> raw
-    text of everything that the sources hold, unread keys included, secrets masked; of the environment only
-    what is a setting or overrides one. `spellings`: for each item the names that files and etcd have for it.
-    `unknown_keys`: keys in sections that coordd reads that neither coordd nor Milvus has; `unread_keys`:
-    those that only Milvus has. `warnings` are sentences for the operator. `paths` are the files that were
-    read, lowest precedence first; `files` those that are looked for again when files are read anew.
+    `origins`: normalised name of each setting -> the place that decided it; `member_origins`: the same for
+    what is read in groups, by YAML path. `items`: normalised name -> raw text of everything that the sources
+    hold, unread keys included, secrets masked; of the environment only what is a setting or overrides one.
+    `spellings`: for each item the names that files and etcd have for it. `unknown_keys`: keys in sections
+    that coordd reads that neither coordd nor Milvus has; `unread_keys`: those that only Milvus has.
+    `warnings` are sentences for the operator. `paths` are the files that were read, lowest precedence first;
+    `files` those that are looked for again when files are read anew.
     """
 
     settings: Settings
     origins: Mapping[str, Origin]
+    member_origins: Mapping[str, Origin]
     items: Mapping[str, str]
     spellings: Mapping[str, tuple[str, ...]]
     unknown_keys: tuple[UnreadKey, ...]
@@ -129,6 +131,7 @@ def assemble(
     loaded = LoadedConfig(
         settings=resolved.settings,
         origins=MappingProxyType(dict(resolved.origins)),
+        member_origins=MappingProxyType(dict(resolved.member_origins)),
         items=MappingProxyType(items),
         spellings=MappingProxyType(spellings),
         unknown_keys=tuple(key for key in unread if not key.known_to_milvus),

@@ -23,10 +23,14 @@ from coordd.config.yaml_source import Entry
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Checked settings, and for each setting's normalised name the place that decided it."""
+    """Checked settings, and for each setting's normalised name the place that decided it.
+
+    `member_origins`: the same for what is read in groups, by YAML path.
+    """
 
     settings: Settings
     origins: Mapping[str, Origin]
+    member_origins: Mapping[str, Origin]
 
 
 def resolve(layers: Sequence[Layer]) -> Resolved:
@@ -39,6 +43,7 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
     chosen: dict[Setting, Entry] = {}
     tree: dict[str, Any] = {}
     failed: set[tuple[str, ...]] = set()
+    member_origins: dict[str, Origin] = {}
     for setting in SCHEMA:
         entry = _winner(setting, layers, problems)
         if entry is None:
@@ -53,6 +58,7 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
         members = _members(group, layers)
         problems.extend(Problem(e.key, e.origin, e.fault) for e in members.values() if e.fault)
         _put(tree, attribute, {name: entry.value for name, entry in members.items()})
+        member_origins |= {group.path_of(name): entry.origin for name, entry in members.items()}
     origins = {
         setting.name: chosen[setting].origin if setting in chosen else DEFAULT_ORIGIN for setting in SCHEMA
     }
@@ -63,7 +69,7 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
         raise ConfigError(_ordered(problems)) from error
     if problems:
         raise ConfigError(_ordered(problems))
-    return Resolved(settings, origins)
+    return Resolved(settings, origins, member_origins)
 
 
 def _winner(setting: Setting, layers: Sequence[Layer], problems: list[Problem]) -> Entry | None:

@@ -7,9 +7,10 @@ disagree with it.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
-from typing import Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final, Literal, Union, cast, get_args, get_origin
 
 from annotated_types import Ge, Le
 from pydantic import BaseModel, SecretStr
@@ -166,6 +167,16 @@ def _groups(model: type[BaseModel], attribute: tuple[str, ...]) -> Iterator[tupl
 
 GROUPS: Final[Mapping[tuple[str, ...], Group]] = MappingProxyType(dict(_groups(Settings, ())))
 """The way from `Settings` -> each field that is read from all keys below one path. Not in `SCHEMA`."""
+
+
+def group_members(settings: Settings) -> dict[str, SecretStr]:
+    """YAML path -> value of all that `settings` has in groups."""
+    return {
+        group.path_of(name): value
+        for attribute, group in GROUPS.items()
+        for name, value in cast("Mapping[str, SecretStr]", attrgetter(".".join(attribute))(settings)).items()
+    }
+
 
 BY_ATTRIBUTE: Final[Mapping[tuple[str, ...], Setting]] = MappingProxyType(
     {setting.attribute: setting for setting in SCHEMA}

@@ -45,6 +45,21 @@ def test_origins_are_shown_on_demand(directory: Directory) -> None:
     assert by_key["log.format"] == "default"
 
 
+def test_what_is_read_as_a_group_has_an_origin_for_each_member(directory: Directory) -> None:
+    """Names that are alike but for dots are different settings of the library behind it."""
+    loaded = directory.load(
+        "kafka:\n  producer:\n    linger.ms: 1\n    ssl.ca.location: /c\n    lingerms: 2\n    client.id: x",
+        env={"KAFKA_PRODUCER_LINGER_MS": "3"},
+        etcd={"kafka/producer/ssl.ca.location": "/d", "kafka.Producer.client.id": ""},
+    )
+    lines = [line for line in setting_lines(loaded, origin=True) if line.startswith("kafka.producer")]
+    assert {tuple(line.split(maxsplit=3)) for line in lines} == {
+        ("kafka.producer.linger.ms:", "1", "#", f"{directory.configs}/milvus.yaml:3"),
+        ("kafka.producer.ssl.ca.location:", "/d", "#", "etcd kafka/producer/ssl.ca.location"),
+        ("kafka.producer.lingerms:", "2", "#", f"{directory.configs}/milvus.yaml:5"),
+    }
+
+
 def test_a_role_leaves_the_others_out(directory: Directory) -> None:
     lines = setting_lines(directory.load(""), role="datacoord")
     sections = {line.partition(".")[0] for line in lines}
