@@ -12,7 +12,7 @@ from typing import Final
 
 from coordd.config.errors import ConfigError
 from coordd.config.load import ETCD_READ_TIMEOUT_S, EtcdReader, LoadedConfig, overlay, read_files, reread
-from coordd.config.refresh import Change, apply_live, diff
+from coordd.config.refresh import Change, apply_live, diff, member_diff
 from coordd.config.settings import Settings
 from coordd.config.sources import Files
 from coordd.errors import CoorddError
@@ -130,6 +130,7 @@ class ConfigWatcher:
         changes = diff(self._settings, loaded)
         live = tuple(change for change in changes if change.setting.live)
         waiting = frozenset(str(change) for change in changes if not change.setting.live)
+        waiting |= frozenset(map(str, member_diff(self._settings, loaded)))
         for text in sorted(waiting - self._awaiting_restart):
             self._log.warning("configuration change takes effect at the next start", change=text)
         self._awaiting_restart = waiting

@@ -224,6 +224,37 @@ async def test_what_needs_a_restart_is_said_once_and_not_applied(directory: Dire
             assert watcher.loaded.items["minioaddress"] == "new"
             directory.write("rootCoord: {port: 5}\nlog: {level: warn}")
             await eventually(lambda: watcher.settings.log.level == "warn")
-    waiting = [line for line in logs if "next start" in str(line["event"])]
-    assert len(waiting) == 1
+    assert len(waiting(logs)) == 1
     assert changes.seen == [("log.level", "debug"), ("log.level", "warn")]
+
+
+async def test_a_changed_key_of_a_group_waits_for_a_restart_and_is_told_without_secrets(
+    directory: Directory,
+) -> None:
+    start = "kafka: {producer: {linger.ms: 1, client.id: x, ssl.key.password: hunter2}}"
+    loaded, etcd = directory.load(start), Etcd()
+    with capture_logs() as logs:
+        async with watching(loaded, Changes(), etcd) as watcher:
+            directory.write(
+                "kafka: {producer: {linger.ms: 2, ssl.key.password: hunter3, ssl.ca.location: /c}}"
+            )
+            await eventually(lambda: len(waiting(logs)) == 4)
+            etcd.values = {"kafka/producer/linger.ms": "1"}  # back to what is in force
+            await eventually(lambda: watcher.loaded.items.get("kafkaproducerlingerms") == "1")
+            etcd.values = {"kafka/producer/linger.ms": "3"}
+            await eventually(lambda: len(waiting(logs)) == 5)
+            in_force = watcher.loaded.settings.kafka.producer
+            assert in_force == loaded.settings.kafka.producer
+    file = f"({directory.configs}/milvus.yaml:1)"
+    assert waiting(logs) == [
+        'kafka.producer.client.id: "x" -> "" (default)',
+        f'kafka.producer.linger.ms: "1" -> "2" {file}',
+        f'kafka.producer.ssl.ca.location: "" -> "/c" {file}',
+        f'kafka.producer.ssl.key.password: "******" -> "******" {file}',
+        'kafka.producer.linger.ms: "1" -> "3" (etcd kafka/producer/linger.ms)',
+    ]
+
+
+def waiting(logs: list[dict[str, object]]) -> list[object]:
+    """What is said to wait for the next start."""
+    return [line["change"] for line in logs if "next start" in str(line["event"])]
