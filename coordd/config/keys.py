@@ -15,10 +15,12 @@ MASK = "******"
 
 _DROPPED = str.maketrans("", "", "/_.")
 _SECRET_WORDS = (
-    "password", "passwd", "passphrase", "secret", "token", "accesskey", "apikey", "privatekey", "authparams",
+    "password", "passwd", "passphrase", "secret", "token", "accesskey", "apikey", "privatekey", "authparam",
     "credential", "saslusername", "sslkeypem", "oauthbearerconfig", "jaas",
 )  # fmt: skip
 _URL_USER = re.compile(r"(?<=://)[^/@\s]+@")
+_LOGIN = re.compile(r"\b(token|password|(?:client_?)?secret|private_?key):.+", re.IGNORECASE | re.DOTALL)
+"""Parameters of a login as Pulsar's are written, which may stand under another key by mistake."""
 
 
 def normalise(name: str) -> str:
@@ -41,7 +43,15 @@ def shown(key: str, value: str) -> str:
     """`value` as it may be printed: secrets and the user part of URLs are masked, the empty text is kept."""
     if value and is_secret(key):
         return MASK
-    return _URL_USER.sub(f"{MASK}@", value)
+    return _LOGIN.sub(rf"\1:{MASK}", _URL_USER.sub(f"{MASK}@", value))
+
+
+def shown_key(key: str) -> str:
+    """`key` as it may be printed. No setting has a colon in its name: in `{password:x}` a space is missing,
+    and for YAML all of it is a key.
+    """
+    head, colon, _rest = key.partition(":")
+    return f"{head}:{MASK}" if colon and is_secret(key) else key
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ with commas, nothing after a colon is the empty text. Scalars keep the text that
 
 A key that occurs twice in one mapping is an error. Values that cannot be a setting (a list of mappings, an
 unknown tag such as `!vault`) become entries with a `fault`: they matter only if somebody reads that key.
+What looks like a secret inside a key is masked here (`shown_key`), since keys are told everywhere.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Final
 import yaml
 
 from coordd.config.errors import ConfigError, Origin, Problem, Source
+from coordd.config.keys import shown_key
 
 MAX_BYTES: Final = 8 << 20
 MAX_DEPTH: Final = 100
@@ -118,7 +120,7 @@ class _Flattener:
             raise _wrong(self._name, _line(node), "has an alias inside the value that it stands for")
         self._open.add(id(node))
         for key_node, key, value_node in self._pairs(node):
-            yield from self._value(value_node, prefix + key, _line(key_node))
+            yield from self._value(value_node, shown_key(prefix + key), _line(key_node))
         self._open.remove(id(node))
 
     def _value(self, node: yaml.Node, key: str, line: int) -> Iterator[Entry]:
@@ -148,7 +150,8 @@ class _Flattener:
                 raise _wrong(self._name, _line(key_node), "has a key that is not a single value")
             if key in own:
                 first = _line(own[key][0])
-                raise _wrong(self._name, _line(key_node), f"has the key {key} twice, first in line {first}")
+                reason = f"has the key {shown_key(key)} twice, first in line {first}"
+                raise _wrong(self._name, _line(key_node), reason)
             own[key] = (key_node, value_node)
         for other in merged:
             if id(other) in self._open:

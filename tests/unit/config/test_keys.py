@@ -84,5 +84,18 @@ def test_other_values_are_shown(key: str) -> None:
     assert shown(key, "value") == "value"
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("token:hunter2", f"token:{MASK}"),
+        ("username:u,password:hunter2,x", f"username:u,password:{MASK}"),
+        ("issuerUrl:i,privateKey:data:application/json;base64,hunter2", f"issuerUrl:i,privateKey:{MASK}"),
+        ("token", "token"),
+    ],
+)
+def test_a_login_under_another_key_is_masked(value: str, told: str) -> None:
+    assert shown("pulsar.authPlugin", value) == told
+
+
 def test_the_user_part_of_an_address_is_masked() -> None:
     assert shown("etcd.endpoints", "http://root:pw@a:2379,b:2379") == f"http://{MASK}@a:2379,b:2379"

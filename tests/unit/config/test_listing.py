@@ -1,10 +1,12 @@
 """Lines of `config show`, the answer of ShowConfigurations, what is logged at start; secrets are masked."""
 
+import pytest
 import structlog
 import yaml
 from structlog.testing import capture_logs
 
 from coordd.config import log_findings
+from coordd.config.check import check_file
 from coordd.config.listing import component_configurations, setting_lines
 from coordd.config.schema import SCHEMA
 from tests.unit.config.support import Directory
@@ -81,6 +83,35 @@ def test_secrets_are_masked_everywhere(directory: Directory) -> None:
     assert "hunter" not in "\n".join(everything).replace("hunter3", "")
     assert "hunter3" not in "\n".join(everything[:-3]), "the user part of an address"
     assert loaded.settings.etcd.auth.password.get_secret_value() == "hunter8"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pulsar: {authParams: {token:hunter2}}",
+        "pulsar: {authParams: {token: hunter2, privateKey: 'data:application/json;base64,hunter3'}}",
+        "pulsar: {authParams: {x:hunter2}}",
+        "pulsar: {authParams:token:hunter2}",
+        "pulsar: {authParams: {token:hunter2, token:hunter2}}",
+        "pulsar: {authParams: [{token: hunter2}]}",
+        "pulsar: {authParam: 'token:hunter2'}",
+        "pulsar: {auth: 'privateKey:data:application/json;base64,hunter2'}",
+        "pulsar: {authPlugin: 'token:hunter2'}",
+        "etcd: {auth: {password:hunter2}}",
+    ],
+)
+def test_secrets_in_the_wrong_place_are_masked_too(directory: Directory, text: str) -> None:
+    """With a space missing after the colon, what was to be a value is a part of the key."""
+    path = directory.write(text)
+    report = check_file(path)
+    told = [*report.errors, *report.warnings, *map(str, report.unread)]
+    if not report.errors:
+        loaded = directory.load()
+        told += setting_lines(loaded, origin=True)
+        told += map(str, component_configurations(loaded, "rootcoord").items())
+        told.append(repr(loaded))
+    assert told
+    assert "hunter" not in "\n".join(told)
 
 
 def test_show_configurations_lists_both_names_of_what_the_role_may_show(directory: Directory) -> None:
