@@ -15,11 +15,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
 
 from coordd.config.kafka_producer import kept
-from coordd.config.keys import Group, Key
+from coordd.config.keys import Group, Key, is_secret
 from coordd.config.sections import NonEmpty, Port, Section
 
 _STANDALONE_ONLY = ("rocksmq", "natsmq")
 _PULSAR_SCHEMES = ("pulsar://", "pulsar+ssl://")
+_PATHS = ("file:", "/")
 
 
 def _queue_type(value: object) -> object:
@@ -193,7 +194,8 @@ class PulsarSettings(Section):
     auth_params: Annotated[SecretStr, Key("pulsar.authParams")] = SecretStr("")
     """What the login needs, as `name:value,name:value`: `token`; `tlsCertFile` and `tlsKeyFile`; `username`
     and `password`; `issuerUrl` and `privateKey` (oauth2); `tenantDomain`, `tenantService`, `providerDomain`,
-    `privateKey` and `ztsUrl` (athenz). Never shown.
+    `privateKey` and `ztsUrl` (athenz). A `privateKey` is a `file:` URL, or a `data:` URL with the key itself
+    in base64. Never shown.
     """
 
     @property
@@ -210,9 +212,26 @@ class PulsarSettings(Section):
         return name.removeprefix("Authentication").lower()
 
     def login_parameters(self) -> dict[str, str]:
-        """`authParams`, taken apart. Holds secrets."""
-        pairs = (part.partition(":") for part in self.auth_params.get_secret_value().split(","))
-        return {name.strip(): value.strip() for name, separator, value in pairs if separator}
+        """`authParams`, taken apart. Holds secrets. A `data:` URL has a comma of its own, before the data."""
+        found: dict[str, str] = {}
+        last = ""
+        for part in self.auth_params.get_secret_value().split(","):
+            before = found.get(last, "")
+            name, separator, value = part.partition(":")
+            if before.startswith("data:") and "," not in before:
+                found[last] = f"{before},{part.strip()}"
+            elif separator:
+                last = name.strip()
+                found[last] = value.strip()
+        return found
+
+    def login_secrets(self) -> tuple[str, ...]:
+        """What of `authParams` must not be told: no names, no paths; of a `data:` URL what is in it."""
+        return tuple(
+            value.rpartition(",")[2]
+            for name, value in self.login_parameters().items()
+            if is_secret(name) and not (name == "privateKey" and value.startswith(_PATHS))
+        )
 
     @model_validator(mode="after")
     def _login_is_complete(self) -> "PulsarSettings":

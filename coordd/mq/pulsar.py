@@ -74,9 +74,10 @@ class PulsarQueue:
         self._opening: dict[str, asyncio.Lock] = {}
         self._under_way: set[asyncio.Future[bytes]] = set()
         self._closed = False
-        self._words = Words()
+        self._words = Words(settings.login_secrets())
         self._outage = Outage("pulsar", settings.service_url)
         try:
+            _listen_first(self._words)
             self._client = pulsar.Client(
                 settings.service_url,
                 authentication=_authentication(settings),
@@ -88,8 +89,9 @@ class PulsarQueue:
             )
         except (pulsar.PulsarException, ValueError, RuntimeError) as error:
             self._words.stop()
+            reason = self._words.masked(str(error))
             raise QueueSettingsInvalid(
-                f"the client library of pulsar does not accept the settings: {error}",
+                f"the client library of pulsar does not accept the settings: {reason}",
                 hint="check pulsar.address, pulsar.authPlugin and the names in pulsar.authParams",
             ) from error
         self._openers = ThreadPoolExecutor(THREADS, thread_name_prefix="pulsar-open")
@@ -197,6 +199,13 @@ class PulsarQueue:
 def _close(producer: pulsar.Producer) -> None:
     with suppress(pulsar.PulsarException):
         producer.close()
+
+
+def _listen_first(words: Words) -> None:
+    """Have all that the C++ client says go to `words`. It listens to the logger of the first client only, and
+    what it says before that, of a login that is about to be made for one, it prints: secrets, too.
+    """
+    pulsar.Client("pulsar://localhost", logger=words.logger).close()
 
 
 def _authentication(settings: PulsarSettings) -> pulsar.Authentication | None:

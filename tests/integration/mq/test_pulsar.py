@@ -7,7 +7,9 @@ been tried.
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+import sys
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -105,15 +107,28 @@ async def authority(answers: Mapping[str, object]) -> AsyncIterator[str]:
         server.close()
 
 
-async def test_a_login_is_made_with_a_token_of_oauth2(tmp_path: Path) -> None:
-    key = tmp_path / "key.json"
-    key.write_text(json.dumps({"client_id": "coordd", "client_secret": "hidden"}))
+def key_file(tmp_path: Path, key: bytes) -> str:
+    path = tmp_path / "key.json"
+    path.write_bytes(key)
+    return f"file://{path}"
+
+
+def key_itself(_tmp_path: Path, key: bytes) -> str:
+    return f"data:application/json;base64,{b64encode(key).decode()}"
+
+
+@pytest.mark.parametrize("private_key", [key_file, key_itself])
+async def test_a_login_is_made_with_a_token_of_oauth2(
+    tmp_path: Path, private_key: Callable[[Path, bytes], str]
+) -> None:
+    key = json.dumps({"client_id": "coordd", "client_secret": "hidden"}).encode()
+    told = private_key(tmp_path, key)
     answers = {
         "/.well-known/openid-configuration": {"token_endpoint": "{url}/token"},
         "/token": {"access_token": "granted", "expires_in": 3600, "token_type": "Bearer"},
     }
     async with authority(answers) as url, pulsar_broker() as broker:
-        login = SecretStr(f"type:client_credentials,issuerUrl:{url},privateKey:file://{key},audience:a")
+        login = SecretStr(f"type:client_credentials,issuerUrl:{url},privateKey:{told},audience:a")
         with capture_logs() as lines:
             queue = PulsarQueue(settings(broker, auth_plugin="oauth2", auth_params=login))
             await queue.send(CHANNEL, b"x")
@@ -122,6 +137,54 @@ async def test_a_login_is_made_with_a_token_of_oauth2(tmp_path: Path) -> None:
         assert "client_secret=******&" in str(lines)
         assert "hidden" not in str(lines)
         assert "granted" not in str(lines)
+        assert b64encode(key).decode() not in str(lines)
+
+
+USELESS = b64encode(b'{"client_id": "coordd" "client_secret": "hidden"}').decode()
+
+
+def login_by(private_key: str) -> SecretStr:
+    return SecretStr(f"type:client_credentials,issuerUrl:http://127.0.0.1:1,privateKey:{private_key}")
+
+
+@pytest.mark.parametrize("begin", ["", "data:application/json;base64,"])
+async def test_a_key_that_is_of_no_use_is_not_told(begin: str) -> None:
+    """The client tells what it could not read, or could not take for the name of a file."""
+    async with pulsar_broker() as broker:
+        with capture_logs() as lines:
+            queue = PulsarQueue(settings(broker, auth_plugin="oauth2", auth_params=login_by(begin + USELESS)))
+            with pytest.raises(QueueAccessDenied) as refused:
+                await queue.send(CHANNEL, b"x")
+            await queue.close()
+        told = f"{lines} {refused.value}"
+        assert "Failed to parse" in told
+        assert USELESS not in told
+        assert "hidden" not in told
+
+
+async def test_the_first_client_of_a_process_prints_nothing_of_its_own(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """It has a logger only when it is there, and the login is made before that."""
+    program = f"""
+import asyncio
+from coordd.config.message_queue import PulsarSettings
+from coordd.mq.pulsar import PulsarQueue
+
+async def main():
+    params = {login_by(USELESS).get_secret_value()!r}
+    settings = {{"address": "localhost", "auth_plugin": "oauth2", "auth_params": params}}
+    await PulsarQueue(PulsarSettings.model_validate(settings)).close()
+    print("closed")
+
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    assert await process.wait() == 0
+    out, err = capfd.readouterr()
+    assert "closed" in out
+    assert "Failed to parse" in out
+    assert USELESS not in out + err
 
 
 async def test_a_login_is_made_with_a_token_of_athenz(tmp_path: Path) -> None:

@@ -132,6 +132,34 @@ def test_the_login_of_pulsar(directory: Directory, plugin: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("params", "taken", "secrets"),
+    [
+        (
+            "issuerUrl:http://i, privateKey:data:application/json;base64,aGlk=, audience:a:b",
+            {
+                "issuerUrl": "http://i",
+                "privateKey": "data:application/json;base64,aGlk=",
+                "audience": "a:b",
+            },
+            ("aGlk=",),
+        ),
+        ("privateKey:file:///k, stray,keyId:0,", {"privateKey": "file:///k", "keyId": "0"}, ()),
+        ("privateKey:/k,clientSecret:s", {"privateKey": "/k", "clientSecret": "s"}, ("s",)),
+        ("privateKey:aGlk,clientId:c", {"privateKey": "aGlk", "clientId": "c"}, ("aGlk",)),
+        ("username:u,password:p", {"username": "u", "password": "p"}, ("p",)),
+        ("token:t", {"token": "t"}, ("t",)),
+    ],
+)
+def test_what_a_login_is_made_of(
+    directory: Directory, params: str, taken: dict[str, str], secrets: tuple[str, ...]
+) -> None:
+    loaded = directory.load(f"pulsar: {{authParams: '{params}'}}")
+    assert loaded.settings.pulsar.login_parameters() == taken
+    assert loaded.settings.pulsar.login_secrets() == secrets
+    assert 'pulsar.authParams: "******"' in setting_lines(loaded)
+
+
+@pytest.mark.parametrize(
     ("pulsar", "said"),
     [
         ("authPlugin: basic, authParams: 'username:hunter2'", "pulsar.authParams lacks password"),

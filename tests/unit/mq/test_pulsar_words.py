@@ -74,6 +74,7 @@ def test_what_comes_after_all_have_ended_is_not_printed_by_logging_itself(words:
         "Created signed principal token: v=S1;s=hidden",
         "Got role token v=Z1;d=tenant;s=hidden",
         "Got cached role token v=Z1;d=tenant;s=hidden",
+        'Failed to parse credentials from {"id": "x" "client_secret":"a,\nhidden"}',
     ],
 )
 def test_secrets_of_a_login_are_masked(words: Words, line: str) -> None:
@@ -81,3 +82,12 @@ def test_secrets_of_a_login_are_masked(words: Words, line: str) -> None:
         words.logger.error(line)
     assert "******" in words.newest
     assert "hidden" not in words.newest + str(lines)
+
+
+def test_what_is_told_to_be_secret_is_masked_wherever_it_is() -> None:
+    words = Words(["aGlkZGVu", "is"])
+    with capture_logs() as lines:
+        words.logger.error("Failed to open athenz private key file: aGlkZGVu: this is no file")
+    words.stop()
+    assert words.newest == "Failed to open athenz private key file: ******: this is no file"
+    assert "aGlkZGVu" not in str(lines)
