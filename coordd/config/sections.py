@@ -209,8 +209,10 @@ class PreCreatedTopicSettings(Section):
     names: Annotated[
         tuple[NonEmpty, ...], AfterValidator(_topics), Key("common.preCreatedTopic.names")
     ] = ("topic1", "topic2")  # fmt: skip
-    """The topics to use when `enabled`, comma-separated or a YAML list, each once. No collection is made on
-    one that does not exist. (The default is that of Milvus, an example.)
+    """The topics to use when `enabled`, comma-separated or a YAML list, each once. In Kafka they are looked
+    for when a term begins, and no collection is made on one that does not exist. Pulsar does not tell; there
+    brokers make what is missing, unless their `allowAutoTopicCreation` is off. (The default is that of
+    Milvus, an example.)
     """
 
     @model_validator(mode="after")

@@ -4,6 +4,10 @@ No collection is made on one that is not: where brokers make topics on demand, i
 that nobody meant. A term begins without looking, since a takeover waits for no message queue. It looks soon
 after, and says loudly what is missing.
 
+That is so for Kafka. Pulsar tells of no topic that it is missing (`MessageQueue.missing`): with it, a
+collection is made if the brokers make the topic, and else fails with its first message. Without a message
+queue nothing is looked for.
+
 Milvus looks when it starts, and ends if a topic is missing, or if a collection lies on one that is not listed
 any more. Here such a collection goes on; only new ones are not put there.
 

@@ -38,6 +38,7 @@ class Command(IntEnum):
 ZSTD = 3
 AUTHENTICATION_ERROR = 3
 AUTHORIZATION_ERROR = 4
+TOPIC_NOT_FOUND = 11
 NO_REQUEST = (1 << 64) - 1
 """-1, for what is no answer to a request with a number."""
 MAGIC = b"\x0e\x01"
@@ -104,7 +105,8 @@ class Sent:
 class PulsarBroker:
     """What came in, and how it answers: with `mute` not at all, with `refuse` that nobody may write.
 
-    `refuse_login`: it knows nobody. `tls`: what it speaks, if not plain text.
+    `refuse_login`: it knows nobody. `makes_topics`: what is not there when it is asked for. `tls`: what it
+    speaks, if not plain text.
     """
 
     ports: Ports = field(default_factory=Ports)
@@ -114,6 +116,7 @@ class PulsarBroker:
     mute: bool = False
     refuse: bool = False
     refuse_login: bool = False
+    makes_topics: bool = True
     tls: ssl.SSLContext | None = None
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -182,6 +185,8 @@ class PulsarBroker:
                 }
             case Command.PRODUCER if self.refuse:
                 return Command.ERROR, {1: body[3], 2: AUTHORIZATION_ERROR, 3: b"not you"}
+            case Command.PRODUCER if not self.makes_topics:
+                return Command.ERROR, {1: body[3], 2: TOPIC_NOT_FOUND, 3: b"no such topic"}
             case Command.PRODUCER:
                 topics[body[2]] = bytes(body[1]).decode()
                 return Command.PRODUCER_SUCCESS, {1: body[3], 2: b"stand-in-1", 4: b""}

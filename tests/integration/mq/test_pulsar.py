@@ -230,6 +230,16 @@ async def test_tls_trusts_whom_the_system_trusts(tmp_path: Path, monkeypatch: py
         assert sizes(broker) == {1}
 
 
+async def test_no_topic_is_missing_until_a_broker_that_makes_none_is_asked_for_it() -> None:
+    async with pulsar_broker() as broker:
+        broker.makes_topics = False
+        queue = PulsarQueue(settings(broker), delivery_timeout_s=BRIEF_S)
+        assert await queue.missing([CHANNEL]) == ()
+        with pytest.raises(QueueUnavailable, match=f"has no channel {CHANNEL}"):
+            await queue.send(CHANNEL, b"x")
+        await queue.close()
+
+
 async def test_messages_of_a_channel_keep_their_order() -> None:
     async with pulsar_broker() as broker:
         queue = PulsarQueue(settings(broker))

@@ -62,5 +62,6 @@ async def test_without_a_queue_sending_does_nothing(tmp_path: Path) -> None:
     queue = open_queue(load(tmp_path, "mq: {type: none}\n"))
     assert isinstance(queue, NoQueue)
     assert await queue.send("by-dev-rootcoord-dml_0", b"x") == b""
+    assert await queue.missing(["by-dev-rootcoord-dml_0"]) == ()
     await queue.close()
     await queue.close()
