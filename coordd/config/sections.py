@@ -260,7 +260,8 @@ class GrpcSettings(Section):
     server_max_send_size: Annotated[MessageBytes, Key("grpc.serverMaxSendSize")] = 536_870_912
     """Largest answer that a server gives, bytes. The role's own `grpc.serverMaxSendSize` comes first."""
     graceful_stop_timeout_s: Annotated[Seconds, Key("grpc.gracefulStopTimeout", live=True)] = 10.0
-    """How long requests in flight may take to end when the server stops, seconds; then they are cut off."""
+    """How long requests in flight may take to end when leadership is passed on or the server stops, seconds;
+    then they are cut off. More than 1 counts as 1 (`coordd.daemon.MAX_DRAIN_S`)."""
     client_max_recv_size: Annotated[MessageBytes, Key("grpc.clientMaxRecvSize")] = 268_435_456
     """Largest answer that a client takes, bytes. The role's own `grpc.clientMaxRecvSize` comes first."""
     client_max_send_size: Annotated[MessageBytes, Key("grpc.clientMaxSendSize")] = 268_435_456

@@ -18,6 +18,7 @@ from coordd.etcd.child import bound_to_parent
 from coordd.ha.leadership import SessionEntry
 from coordd.ha.session import SessionRecord
 from coordd.meta.layout import MetaLayout
+from coordd.pb import common_pb2, milvus_pb2
 from tests.packaging.files import COORDD, ROOT, clean_env
 from tests.support.coordd import (
     LAYOUT,
@@ -158,6 +159,39 @@ async def test_without_an_address_it_advertises_that_of_the_machine(
         host, _, port = SessionRecord.from_json(held.value).address.rpartition(":")
         assert host in (global_ones or ["127.0.0.1"])
         assert port == env["ROOT_COORD_PORT"]
+
+
+NO_QUEUE = "no message queue: collections cannot be made or dropped"
+OF_A_COLLECTION = (
+    ("CreateCollection", milvus_pb2.CreateCollectionRequest(collection_name="a")),
+    ("DropCollection", milvus_pb2.DropCollectionRequest(collection_name="a")),
+    ("CreatePartition", milvus_pb2.CreatePartitionRequest(collection_name="a", partition_name="p")),
+    ("DropPartition", milvus_pb2.DropPartitionRequest(collection_name="a", partition_name="p")),
+)
+OTHERS = (
+    ("CreateDatabase", milvus_pb2.CreateDatabaseRequest(db_name="books")),
+    ("DropDatabase", milvus_pb2.DropDatabaseRequest(db_name="books")),
+    ("CreateRole", milvus_pb2.CreateRoleRequest(entity=milvus_pb2.RoleEntity(name="reader"))),
+)
+
+
+async def test_without_a_message_queue_all_but_four_methods_are_served(
+    tmp_path: Path, etcd_server: EtcdCluster
+) -> None:
+    async with coordd_processes(tmp_path) as launcher:
+        env = on_loopback(etcd_server, etcd_root=unique_root())
+        process = await start(launcher, tmp_path / "one", "run", "rootcoord", env=env)
+        log = await process.wait_log(LEADS)
+        assert NO_QUEUE in log
+        async with RootCoordClient(f"127.0.0.1:{env['ROOT_COORD_PORT']}") as rootcoord:
+            await rootcoord.alloc_timestamp()
+            for method, request in OTHERS:
+                answer = await rootcoord.call(method, request, common_pb2.Status)
+                assert answer.code == 0, (method, answer)
+            for method, request in OF_A_COLLECTION:
+                answer = await rootcoord.call(method, request, common_pb2.Status)
+                assert answer.code != 0, method
+                assert "neither pulsar.address nor kafka.brokerList is set" in answer.reason, (method, answer)
 
 
 # --- takeovers as an operator sees them ---

@@ -106,7 +106,7 @@ async def test_a_standby_takes_over_from_a_hung_active_and_the_restarted_one_sta
         etcd_client(etcd.endpoints) as client,
         coordd_processes(tmp_path) as launcher,
     ):
-        settings = milvus_yaml(etcd.endpoints, ttl_s=5)
+        settings = milvus_yaml(etcd.endpoints, ttl_s=2 * int(LIMIT_S))  # no lease ends here
         first = await launcher.run("rootcoord", settings, watchdog=True)
         active = await wait_active(client, "rootcoord", timeout_s=LIMIT_S)
         assert active.record is not None
