@@ -1,51 +1,37 @@
 """docs/pitfalls.md: every pitfall is there, and every test that it names exists."""
 
-import ast
 import re
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.named_tests import ROOT, is_there, named_in, rows
+
 DOCUMENT = ROOT / "docs" / "pitfalls.md"
+TEXT = DOCUMENT.read_text("utf-8")
 PITFALLS = 19
-
-
-def rows() -> dict[int, list[str]]:
-    """The cells of the numbered rows."""
-    lines = DOCUMENT.read_text("utf-8").splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    return {int(row[0]): row for row in cells if row[0].isdecimal()}
-
-
-def named() -> list[str]:
-    return re.findall(r"`(tests/[\w/]+\.py::[\w:]+)`", DOCUMENT.read_text("utf-8"))
-
-
-@cache
-def names_in(path: Path) -> frozenset[str]:
-    """`test_x`, `TestX` and `TestX::test_x` of a file."""
-    found: set[str] = set()
-    for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
-        if isinstance(node, ast.ClassDef):
-            functions = [one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
-            found |= {f"{node.name}::{one.name}" for one in functions}
-    return frozenset(found)
+NAMED_AFTER_ONE = re.compile(
+    r"^ *(?:async )?(?:def|class) ((?:test_pitfall_|TestPitfall)\d\w+)", re.MULTILINE
+)
 
 
 def test_every_pitfall_has_a_row_with_a_test_named_after_it() -> None:
-    assert list(rows()) == list(range(1, PITFALLS + 1))
-    for number, row in rows().items():
-        tests = re.findall(r"`(tests/[^`]+)`", row[-1])
+    numbered = [row for row in rows(DOCUMENT) if row[0].isdecimal()]
+    assert [int(row[0]) for row in numbered] == list(range(1, PITFALLS + 1))
+    for number, *_, tests in numbered:
         after = re.compile(rf"test_pitfall_{number}_|TestPitfall{number}[A-Z]")
-        assert [one for one in tests if after.search(one)], number
+        assert [one for one in named_in(tests) if after.search(one)], number
 
 
-@pytest.mark.parametrize("name", named())
+def test_every_test_named_after_a_pitfall_is_in_a_row() -> None:
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in NAMED_AFTER_ONE.findall(path.read_text("utf-8"))
+    }
+    assert len(there) > PITFALLS
+    assert there <= {part for name in named_in(TEXT) for part in name.split("::")[1:]}
+
+
+@pytest.mark.parametrize("name", named_in(TEXT))
 def test_a_test_that_is_named_exists(name: str) -> None:
-    path, _, test = name.partition("::")
-    assert (ROOT / path).is_file()
-    assert test in names_in(ROOT / path)
+    assert is_there(name)
