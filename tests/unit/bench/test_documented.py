@@ -104,3 +104,18 @@ def test_ratios_in_the_readme_are_those_of_the_tables() -> None:
     assert {"CreateCollection", "CreatePartition", "DropCollection"} <= {method for method, *_ in said}
     for method, low, high in said:
         assert (low, high or low) == (f"{min(rates[method]):.1f}", f"{max(rates[method]):.1f}"), method
+
+
+def test_the_takeover_in_the_readme_is_that_of_the_table() -> None:
+    """Of the medians after `kill -9`, coordd's in tens of milliseconds, Milvus' in seconds."""
+    medians_ms = {
+        product: float(median.replace(",", ""))
+        for product, median in re.findall(
+            r"^\| kill -9 *\| (coordd|Milvus)[^|]*\|[^|]*\| *([\d.,]+) \|",
+            BENCHMARKS.read_text("utf-8"),
+            re.MULTILINE,
+        )
+    }
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (said,) = re.findall(r"a takeover in (\d+) ms against (\d+) s;", readme)
+    assert said == (str(round(medians_ms["coordd"], -1))[:-2], str(round(medians_ms["Milvus"] / 1000)))
