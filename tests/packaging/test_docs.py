@@ -88,6 +88,10 @@ def test_metrics_exist() -> None:
     for document in DOCUMENTS:
         for name in re.findall(r"\bcoordd_[a-z_]+", text_of(document)):
             assert f'"{name.removesuffix("_total")}"' in source, name
+        for name in re.findall(r"\bmilvus_[a-z_]+", text_of(document)):
+            assert (
+                f'"{name}"' in source or f'{{prefix}}{name.removeprefix("milvus_rootcoord_")}"' in source
+            ), name
 
 
 def test_log_lines_are_those_that_are_written() -> None:
@@ -118,16 +122,27 @@ def test_the_layers_are_those_that_are_checked() -> None:
     assert packages <= named
 
 
-def test_messages_of_the_troubleshooting_table_are_in_the_code() -> None:
+def test_messages_for_operators_are_in_the_code() -> None:
+    """What is quoted in the troubleshooting table's first column, and elsewhere whole sentences."""
     source = "\n".join(path.read_text("utf-8") for path in (ROOT / "coordd").rglob("*.py"))
-    table = text_of(ROOT / "docs" / "operations.md").partition("## Troubleshooting")[2]
-    quoted = [
+    prose = re.sub(
+        r"^```.*?^```$", "", text_of(ROOT / "docs" / "operations.md"), flags=re.MULTILINE | re.DOTALL
+    )
+    table = prose.partition("## Troubleshooting")[2]
+    in_table = [
         text
         for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)
         for text in re.findall(r"`([^`]+)`", row)
     ]
-    assert len(quoted) > 5
-    for text in quoted:
+    elsewhere = [" ".join(text.split()) for text in re.findall(r"`([^`]+)`", prose)]
+    sentences = [
+        text
+        for text in elsewhere
+        if len(text.split()) > 3 and "--" not in text and not text.startswith("coordd ")
+    ]
+    assert len(in_table) > 5
+    assert len(sentences) > 30
+    for text in [*in_table, *sentences]:
         # What is filled in is left out: names of roles, numbers, what is in brackets.
         fixed = max(re.split(r"rootcoord|\d+|\[.*?\]|…|: ", text), key=len).strip()
         assert fixed in source, text
