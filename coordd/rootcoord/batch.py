@@ -4,6 +4,10 @@ All of one transaction are decided upon the same state, and none sees what anoth
 what it is `about`, and no two about the same thing share a transaction. What a decision rests on beside that
 must be nothing that such a change writes: a collection's changes rest on databases and aliases, say, which
 change in turns of their own.
+
+Who is left waits for another turn, and keeps its place: in each turn the changes are decided in the order in
+which they first came. So a change is left only for older ones, at most once for each of them, however many
+come later.
 """
 
 import asyncio
@@ -32,7 +36,7 @@ class NotTaken(Exception):
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """A change that waits. `deadline`: seconds on CLOCK_BOOTTIME.
+    """A change that waits. `deadline`: seconds on CLOCK_BOOTTIME. `number`: the more the later it came.
 
     Attributes:
         outcome: the revision, 0 if there was nothing to write; cancelled if nobody waits any more.
@@ -41,6 +45,7 @@ class Member:
     decide: Decide
     about: About
     deadline: float
+    number: int
     outcome: asyncio.Future[int]
 
     def succeed(self, revision: int) -> None:
@@ -57,7 +62,7 @@ class Member:
 
 @dataclass(slots=True)
 class Batch:
-    """The changes that will share a turn, in order of arrival; there is at least one."""
+    """The changes that will share a turn, the one that leads first; there is at least that one."""
 
     members: list[Member] = field(default_factory=list)
 
@@ -65,11 +70,16 @@ class Batch:
         """Whether one with this deadline may join."""
         return len(self.members) < BATCH_MAX and abs(deadline - self.members[0].deadline) <= NEAR_S
 
-    def join(self, decide: Decide, about: About, deadline: float) -> Member:
+    def join(self, decide: Decide, about: About, deadline: float, number: int) -> Member:
         """One more."""
-        member = Member(decide, about, deadline, asyncio.get_running_loop().create_future())
+        member = Member(decide, about, deadline, number, asyncio.get_running_loop().create_future())
         self.members.append(member)
         return member
+
+    def waiting(self) -> list[Member]:
+        """Those without an outcome, in the order in which they came."""
+        waiting = [member for member in self.members if not member.outcome.done()]
+        return sorted(waiting, key=lambda member: member.number)
 
     def dissolve(self) -> None:
         """Those without an outcome are told to wait for another turn."""

@@ -27,6 +27,7 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/scheduler.go.
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 from coordd.clock import boottime
@@ -79,6 +80,7 @@ class Ddl:
         self._mark = mark
         self._turns = KeyLocks(QUEUE_MAX)
         self._gathering: Batch | None = None  # waits for its turn, and may be joined
+        self._numbers = count()  # of those who share turns
         self._settled = True  # no transaction of ours may still be on its way
         self._inherited = mark.calls
         self._unsure: set[str] = set()  # calls that were broken off, or whose outcome was not known
@@ -105,11 +107,12 @@ class Ddl:
 
         If it is cancelled before it has its turn nothing is done. Raises what `carry_out` does.
         """
+        number = next(self._numbers)
         while True:
             batch = self._gathering
             if batch is None or not batch.takes(deadline):
-                return await self._lead(decide, about, deadline)
-            member = batch.join(decide, about, deadline)
+                return await self._lead(decide, about, deadline, number)
+            member = batch.join(decide, about, deadline, number)
             try:
                 return await member.outcome
             except NotTaken:
@@ -126,18 +129,19 @@ class Ddl:
         async with self._turns.hold((self._mark.key,), deadline=deadline):
             yield Turn(self._until_decided)
 
-    async def _lead(self, decide: Decide, about: About, deadline: float) -> int:
+    async def _lead(self, decide: Decide, about: About, deadline: float, number: int) -> int:
         """Wait for a turn, and carry out with it who has come to share it.
 
         Who is left wait for another turn: it is not for this caller to wait for them.
         """
         batch = self._gathering = Batch()
-        member = batch.join(decide, about, deadline)
+        member = batch.join(decide, about, deadline, number)
         try:
             async with self._turns.hold((self._mark.key,), deadline=deadline):
                 self._close(batch)
                 while not member.outcome.done():
-                    await self._share(batch.members)
+                    await self._share(batch)
+                batch.dissolve()  # in time to join those whose turn is next
         finally:
             self._close(batch)
             batch.dissolve()
@@ -147,16 +151,16 @@ class Ddl:
         if self._gathering is batch:
             self._gathering = None
 
-    async def _share(self, members: Sequence[Member]) -> None:
+    async def _share(self, batch: Batch) -> None:
         """Make one transaction of those who still wait, or of as many as it takes, the first at least.
 
         If the metadata is not as it was known none is made, and none of them told.
         """
         now = boottime()
-        for member in members:
+        for member in batch.members:
             if member.deadline <= now:
                 member.fail(CommitsOverloaded("no turn for the change in time"))
-        waiting = [member for member in members if not member.outcome.done()]
+        waiting = batch.waiting()
         if not waiting:
             return
         deadline = min([member.deadline for member in waiting])

@@ -27,7 +27,7 @@ def refuses(_stamp: Stamp) -> Sequence[Write]:
 
 
 def join(batch: Batch, about: str, decide: Decide) -> Member:
-    return batch.join(decide, lambda: about, 0.0)
+    return batch.join(decide, lambda: about, 0.0, len(batch.members))
 
 
 def chosen(batch: Batch) -> Chosen:
@@ -124,6 +124,12 @@ async def test_who_has_no_outcome_waits_for_another_turn(batch: Batch) -> None:
     batch.dissolve()
     with pytest.raises(NotTaken):
         await member.outcome
+
+
+async def test_who_came_first_goes_first_wherever_it_joins(batch: Batch) -> None:
+    members = [batch.join(puts(), str, 0.0, number) for number in (5, 9, 2, 7)]
+    members[3].succeed(0)
+    assert batch.waiting() == [members[2], members[0], members[1]]
 
 
 async def test_a_batch_is_full_some_time(batch: Batch) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -394,6 +394,39 @@ class TestTogether:
         scene.etcd.faults.clear()
         await first
         assert len({await task for task in tasks}) == 3
+
+    @pytest.mark.parametrize(
+        ("about", "keys"), [("same", 1), ("large", 100)], ids=["the same thing", "no room beside others"]
+    )
+    @pytest.mark.parametrize("alone", [False, True])
+    async def test_who_is_left_is_not_left_for_those_who_come_later(
+        self, scene: Scene, about: str, keys: int, alone: bool
+    ) -> None:
+        """While one of a stream is decided the next one comes; `alone`: behind one with its own turn."""
+        loop = asyncio.get_running_loop()
+        tasks: dict[str, asyncio.Task[int]] = {}
+        others: list[asyncio.Task[int]] = []
+
+        def come(name: str, about: str, keys: int, stream: Sequence[str] = ()) -> None:
+            def decide(_stamp: Stamp) -> list[Write]:
+                if stream and stream[0] not in tasks:
+                    if alone:
+                        others.append(loop.create_task(scene.create(f"before {stream[0]}")))
+                    come(stream[0], "same", 50, stream[1:])
+                return [Put(f"{LAYOUT.alias(1, name)}{number}", TOMBSTONE) for number in range(keys)]
+
+            share = scene.ddl.carry_out_beside(decide, about=lambda: about, deadline=boottime() + SOON_S)
+            tasks[name] = loop.create_task(share)
+
+        first = await self.held_up(scene)
+        come("a", "same", 50, stream="bcdefgh")
+        come("left", about, keys)
+        await asyncio.sleep(0)
+        scene.etcd.faults.clear()
+        await first
+        while waiting := [task for task in (*tasks.values(), *others) if not task.done()]:
+            await asyncio.wait(waiting)
+        assert sorted(tasks, key=lambda name: tasks[name].result()) == ["a", "left", *"bcdefgh"]
 
     async def test_what_one_transaction_does_not_take_comes_in_the_next(self, scene: Scene) -> None:
         names = [f"n{number:02}" for number in range(10)]
