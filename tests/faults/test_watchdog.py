@@ -82,6 +82,8 @@ async def test_a_stopped_replica_is_killed_and_another_registers(tmp_path: Path)
         first = await wait_active(client, "rootcoord", timeout_s=LIMIT_S)
         assert first.record is not None
         replica = await replica_of(process)
+        assert first.record.safety is not None
+        assert first.record.safety.pid == replica, "what `coordd status` shows"
         await process.wait_log("RootCoord startup success", timeout_s=LIMIT_S)
         os.kill(replica, signal.SIGSTOP)
         log = await process.wait_log(HUNG, timeout_s=LIMIT_S)

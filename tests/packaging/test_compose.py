@@ -96,6 +96,12 @@ def test_etcd_is_pinned_to_a_version_without_known_data_loss() -> None:
     assert version_warnings(pinned[1]) == []
 
 
+def test_etcd_compacts_its_history_as_operators_are_told() -> None:
+    documented = re.findall(r"--auto-compaction-[\w=]+", (ROOT / "docs" / "operations.md").read_text("utf-8"))
+    assert len(documented) == 2
+    assert set(documented) <= set(compose()["services"]["etcd"]["command"])
+
+
 def test_a_coordinator_waits_for_etcd_and_comes_back_after_a_crash() -> None:
     services = compose()["services"]
     assert services["etcd"]["healthcheck"]["test"][:2] == ["CMD", "etcdctl"]

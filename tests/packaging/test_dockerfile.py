@@ -57,6 +57,7 @@ def test_it_runs_without_root_and_gets_its_signals() -> None:
     uid, gid = user.split(":")
     assert int(uid) > 0
     assert int(gid) > 0
+    assert f"uid {uid}" in " ".join((ROOT / "docs" / "operations.md").read_text("utf-8").split())
     assert any(f"--uid {uid}" in rest and f"--gid {gid}" in rest for rest in values("RUN"))
     assert values("STOPSIGNAL") == ["SIGTERM"]
     assert ast.literal_eval(values("ENTRYPOINT")[-1]) == ["/usr/bin/tini", "--"]
