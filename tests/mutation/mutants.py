@@ -49,14 +49,14 @@ MUTANTS: Final = (
         DISPATCH,
         "await self._wait_to_answer(method, call, epoch)",
         "method.stats.held += 0",
-        ("tests/unit/rpc/test_rpc_dispatch.py",),
+        ("tests/unit/rpc/test_rpc_guard.py",),
     ),
     Mutant(
         "the guard's second check, of answers from memory",
         DISPATCH,
         "if answer is None or (method.guarded and not (gate.serving() and gate.epoch == epoch)):",
         "if answer is None or (method.guarded and gate.epoch < 0):",
-        ("tests/unit/rpc/test_rpc_dispatch.py",),
+        ("tests/unit/rpc/test_rpc_guard.py",),
     ),
     Mutant(
         "the heartbeat's compare in a campaign",
