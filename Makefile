@@ -22,11 +22,7 @@ run: $(VENV)/.installed  ## start an embedded etcd and an active-standby pair, a
 	$(BIN)/coordd dev
 
 test: $(VENV)/.installed-test $(LAB)/.installed  ## all tests: real etcd, real processes, real Milvus nodes
-	mkdir -p $(dir $(COMPUTED))
-	nice $(BIN)/python -m pytest --timeout=120 $(COMPUTING) > $(COMPUTED) 2>&1 & computing=$$!; failed=0; \
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(COMPUTING)) || failed=$$?; \
-	if wait $$computing; then tail -n 1 $(COMPUTED); else failed=$$?; cat $(COMPUTED); fi; \
-	exit $$failed
+	$(BIN)/python -m tests.halves $(COMPUTED) $(COMPUTING)
 
 check: $(VENV)/.installed-test  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from coordd.etcd.child import bound_to_parent
 from tests.mutation.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +51,7 @@ def failing_tests(project: Path, tests: Sequence[str]) -> list[str]:
         RuntimeError: pytest could not run them.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *OPTIONS, *tests],
+        bound_to_parent([sys.executable, "-m", "pytest", *OPTIONS, *tests]),
         cwd=project,
         capture_output=True,
         text=True,
