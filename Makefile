@@ -11,7 +11,7 @@ FAILOVERS ?= 2000
 SECONDS ?= 14400
 # Tests that compute run beside those that mostly wait for processes. The latter go first where both want a core, so
 # the former need patience.
-COMPUTING := tests/lab tests/mutation tests/packaging tests/simulation tests/unit
+COMPUTING := tests/lab tests/mutation tests/simulation tests/unit
 COMPUTED := .cache/computing.log
 SOURCES := pyproject.toml constraints.txt hatch_build.py $(wildcard proto/coordd/pb/*.proto)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
