@@ -69,6 +69,14 @@ _NO_NUMBERS: Final = frozenset(
 )
 """Brokers before 2.8 want the right IdempotentWrite for numbers, those before 0.11 do not have them."""
 
+LOOK_FIRST_S: Final = 0.25
+LOOK_MAX_S: Final = 2.0
+"""How long one look for topics takes at most."""
+
+_LATE: Final = KafkaError._TIMED_OUT  # noqa: SLF001
+_NO_ANSWER: Final = frozenset({_LATE, KafkaError._TRANSPORT})  # noqa: SLF001
+"""To a look for topics: a broker has been asked and has not answered yet, or there is none to be asked."""
+
 CLOSED_MEANWHILE: Final = "the message queue was closed before it had the message"
 
 Delivery: TypeAlias = "asyncio.Future[Message]"
@@ -155,15 +163,26 @@ class KafkaQueue:
             repeated = True
 
     async def missing(self, channels: Collection[str]) -> Collection[str]:
-        """See `MessageQueue.missing`. All topics are asked for: to ask for one may make it."""
-        client = self._client
-        if client is None:
-            raise QueueClosed("the message queue has been closed")
-        try:
-            found = await asyncio.to_thread(client.producer.list_topics, timeout=self._timeout_s)
-        except KafkaException as error:
-            raise self._trouble.failure(error.args[0], ", ".join(channels), self._timeout_s) from error
-        return [name for name in channels if name not in found.topics]
+        """See `MessageQueue.missing`. All topics are asked for: to ask for one may make it.
+
+        It is done in a thread that cannot be called back, and for which the end of the process waits. So one
+        look is short, and longer only where somebody is there who takes his time.
+        """
+        until = self._loop.time() + self._timeout_s
+        look_s = LOOK_FIRST_S
+        while (client := self._client) is not None:
+            left_s = max(0.0, until - self._loop.time())
+            try:
+                found = await asyncio.to_thread(client.producer.list_topics, timeout=min(look_s, left_s))
+            except KafkaException as error:
+                failure: KafkaError = error.args[0]
+                if failure.code() not in _NO_ANSWER or self._loop.time() >= until:
+                    raise self._trouble.failure(failure, ", ".join(channels), self._timeout_s) from error
+                if failure.code() == _LATE:
+                    look_s = min(2 * look_s, LOOK_MAX_S)
+            else:
+                return [name for name in channels if name not in found.topics]
+        raise QueueClosed("the message queue has been closed")
 
     async def _ready_for(self, channel: str) -> _Client:
         """The client: not one that is broken, nor without numbers while it is open what was given up."""

@@ -64,7 +64,7 @@ class Broker:
         self._way.set()
         self.refuse: list[int] = []
         self.no_producer_ids = 0
-        self._arrivals: set[asyncio.Future[None]] = set()
+        self._arrivals: dict[int, list[asyncio.Future[None]]] = {}
         self.refused: list[int] = []
         self.users: dict[str, str] = {}
         self.mechanisms: tuple[str, ...] = (PLAIN, *SCRAM)
@@ -177,9 +177,8 @@ class Broker:
             if login is not None and (answer := login.take(Request.of(data))) is not None:
                 await self._log_in(login, answer, back)
                 continue
-            if Request.of(data).api == PRODUCE:
-                while self._arrivals:
-                    self._arrivals.pop().set_result(None)
+            for arrival in self._arrivals.pop(Request.of(data).api, ()):
+                arrival.set_result(None)
             await way.wait()
             refusal = self._refusal(data)
             if refusal:
@@ -230,8 +229,12 @@ class Broker:
 
     def next_produce(self) -> asyncio.Future[None]:
         """Done when the next Produce request has been sent, whatever becomes of it."""
+        return self.next_request(PRODUCE)
+
+    def next_request(self, api: int) -> asyncio.Future[None]:
+        """As `next_produce`, of another kind."""
         arrival = asyncio.get_running_loop().create_future()
-        self._arrivals.add(arrival)
+        self._arrivals.setdefault(api, []).append(arrival)
         return arrival
 
     def hold_requests(self) -> None:

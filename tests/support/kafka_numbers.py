@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 PRODUCE: Final = 0
+METADATA: Final = 3
 INIT_PRODUCER_ID: Final = 22
 FLEXIBLE_SINCE: Final = {PRODUCE: 9, INIT_PRODUCER_ID: 2}
 """Version of a request from which on its lists are "compact"; librdkafka speaks later ones to the mock."""

@@ -26,6 +26,7 @@ from coordd.mq.errors import (
 from coordd.mq.kafka import KafkaQueue
 from tests.support.etcd_tls import make_tls
 from tests.support.kafka import Broker, kafka_broker
+from tests.support.kafka_numbers import METADATA
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -303,6 +304,37 @@ async def test_who_does_not_answer_tells_nothing_of_topics(tmp_path: Path) -> No
         with pytest.raises(QueueUnavailable):
             await queue.missing([CHANNEL])
         await queue.close()
+
+
+async def test_topics_of_a_broker_that_takes_its_time_are_heard_of(tmp_path: Path) -> None:
+    async with kafka_broker(tmp_path) as broker:
+        queue = KafkaQueue(broker.settings, delivery_timeout_s=30)
+        await queue.send(CHANNEL, b"x")
+        broker.hold_answers()
+        asked = broker.next_request(METADATA)
+        looking = asyncio.create_task(queue.missing(["other", CHANNEL]), name="looking")
+        await asked
+        await broker.next_request(METADATA)  # a first look has been in vain
+        broker.release_answers()
+        assert await looking == ["other"]
+        await queue.close()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_closing_ends_a_look_for_topics_that_nobody_answers(tmp_path: Path, *, is_there: bool) -> None:
+    async with kafka_broker(tmp_path, running=is_there) as broker:
+        queue = KafkaQueue(broker.settings, delivery_timeout_s=3600)
+        if is_there:
+            await queue.send(CHANNEL, b"x")
+            broker.hold_answers()
+        looking = asyncio.create_task(queue.missing([CHANNEL]), name="looking")
+        await asyncio.sleep(0)
+        await queue.close()
+        with pytest.raises(QueueClosed):
+            await looking
+        broker.release_answers()
+        await asyncio.get_running_loop().shutdown_default_executor()  # as when the process ends
+        assert _threads("rdk:") == []
 
 
 async def test_a_file_that_cannot_be_read_is_an_error_at_once(tmp_path: Path) -> None:
