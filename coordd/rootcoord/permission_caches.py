@@ -4,7 +4,11 @@ Each proxy keeps the passwords of users who have logged in, and all policies and
 told it does not know: a password that was changed, or a role that was dropped, goes on being good there. So
 each change is followed by news to every proxy; `coordd.rootcoord.proxies.ProxyManager` delivers it.
 
-Source of truth: Milvus 2.3.5 internal/proxy/meta_cache.go (RefreshPolicyInfo).
+Not Milvus': of a password that was changed proxies are told that it was, and not the new one; they read it
+when its user next comes. A proxy that hangs may take in what is under way to it after what is sent later, and
+would then go on with the older of two passwords. To forget one too late, or once more, does no harm.
+
+Source of truth: Milvus 2.3.5 internal/proxy/meta_cache.go (RefreshPolicyInfo), util.go (passwordVerify).
 """
 
 from typing import Protocol
@@ -21,11 +25,8 @@ class PermissionCaches(Protocol):
     term last. RpcFailure (UNAVAILABLE) means that the term is over.
     """
 
-    def update_credential(self, username: str, sha256_password: str) -> None:
-        """A user's password is this now; hex(sha256(password + username)). Returns at once."""
-
     def invalidate_credential(self, username: str) -> None:
-        """A user is deleted: forget his password. Returns at once."""
+        """A user's password is not what it was: forget it. Returns at once."""
 
     def refresh_policies(self, change: PolicyChange, key: str = "") -> None:
         """Policies have changed; returns at once.

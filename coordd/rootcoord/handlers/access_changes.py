@@ -12,8 +12,8 @@ its UpdateCredential fails then (and the new password is set all the same), so a
 for its session's TTL; its DeleteCredential succeeds, and the proxy goes on with the old password meanwhile.
 
 Not promised: that a proxy forgets a privilege before its withdrawal is answered, or what is asked of users
-and roles, without a timestamp, through a proxy that could not be told of a password; nor that a proxy which
-hung with an earlier change of the same password under way takes the two in their order.
+and roles, without a timestamp, through a proxy that could not be told of a password; nor, as in Milvus, that
+a proxy which is just checking a user's first login does so by what it has read after a change.
 
 Not promised: that proxies learn of a transaction that is applied only after they have looked anew. They do
 when the call is repeated, and when the next term begins.

@@ -1,6 +1,7 @@
 """CreateCredential, UpdateCredential, DeleteCredential. None of them checks the message type, as in Milvus.
 
-Passwords are never logged.
+Passwords are never logged. Proxies are told to forget the one that they know; see
+`coordd.rootcoord.permission_caches`. So the SHA-256 that comes with a new one, for them, is not needed.
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/root_coord.go.
 """
@@ -45,7 +46,7 @@ class UserHandlers(AccessChanges):
         log.info("user created", user=user, revision=revision)
         if stale:
             await self._tell_policy(call, PolicyChange.DELETE_USER, user)
-        await self._tell(call, lambda caches: caches.update_credential(user, request.sha256_password))
+        await self._tell(call, lambda caches: caches.invalidate_credential(user))
         return success()
 
     async def update_credential(self, request: CredentialInfo, call: Call) -> Status:
@@ -65,7 +66,7 @@ class UserHandlers(AccessChanges):
             await self._tell_policy(call, PolicyChange.DELETE_USER, user)
 
         def say(caches: PermissionCaches) -> None:
-            caches.update_credential(user, request.sha256_password)
+            caches.invalidate_credential(user)
 
         await self._withdraw(call, user, say, revision, ErrorCode.UpdateCredentialFailure)
         return success()

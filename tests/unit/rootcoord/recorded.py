@@ -67,11 +67,8 @@ class ToldCaches:
         self.withheld: list[str] = []
         self.uncertain: CoorddError | None = None
 
-    def update_credential(self, username: str, sha256_password: str) -> None:
-        self.news.append(("password", username, sha256_password))
-
     def invalidate_credential(self, username: str) -> None:
-        self.news.append(("no password", username))
+        self.news.append(("forget password", username))
 
     def refresh_policies(self, change: PolicyChange, key: str = "") -> None:
         self.news.append((change.name, key))

@@ -34,8 +34,8 @@ def in_etcd(place: World, prefix: str) -> list[str]:
     return sorted(key for key in place.etcd.history if key.startswith(prefix) and place.etcd.at(key))
 
 
-async def credential(place: World, method: str, name: str, sha: str = "sha") -> Status:
-    asked = internal_pb2.CredentialInfo(username=name, encrypted_password="$2a$", sha256_password=sha)
+async def credential(place: World, method: str, name: str) -> Status:
+    asked = internal_pb2.CredentialInfo(username=name, encrypted_password="$2a$", sha256_password="sha")
     answer = await ask(place, method, asked)
     assert isinstance(answer, Status)
     return answer
@@ -75,14 +75,14 @@ async def user_role(place: World, name: str, having: str, operation: int) -> Sta
 async def test_a_user_comes_changes_and_goes() -> None:
     place = await place_with()
     async with start_oracle(place):
-        assert await credential(place, "CreateCredential", "alice", "one") == Status()
+        assert await credential(place, "CreateCredential", "alice") == Status()
         refused = await credential(place, "CreateCredential", "alice")
         assert refused == Status(
             code=65535,
             error_code=ErrorCode.CreateCredentialFailure,
             reason="user already exists: alice",
         )
-        assert await credential(place, "UpdateCredential", "alice", "two") == Status()
+        assert await credential(place, "UpdateCredential", "alice") == Status()
         assert place.tables.users.encrypted_password("alice") == "$2a$"
         assert await user_role(place, "alice", "admin", ADD) == Status()
         assert await delete_user(place, "alice") == Status()
@@ -90,12 +90,12 @@ async def test_a_user_comes_changes_and_goes() -> None:
     assert in_etcd(place, LAYOUT.user_prefix) == [LAYOUT.user("root")]
     assert in_etcd(place, LAYOUT.user_role_prefix) == []
     assert place.caches.news == [
-        ("password", "alice", "one"),
-        ("password", "alice", "two"),
+        ("forget password", "alice"),
+        ("forget password", "alice"),
         ("ADD_USER_TO_ROLE", "alice/admin"),
-        ("no password", "alice"),
+        ("forget password", "alice"),
         ("DELETE_USER", "alice"),
-        ("no password", "alice"),
+        ("forget password", "alice"),
         ("DELETE_USER", "alice"),
     ]
 
@@ -309,7 +309,7 @@ async def test_proxies_hear_of_what_was_left_behind() -> None:
     assert place.caches.news == [
         ("REFRESH", ""),
         ("DELETE_USER", "alice"),
-        ("password", "alice", "sha"),
+        ("forget password", "alice"),
     ]
     assert in_etcd(place, LAYOUT.user_role_prefix) == in_etcd(place, LAYOUT.grantee_id_prefix) == []
 
@@ -323,7 +323,7 @@ async def test_proxies_look_anew_if_it_is_not_known_what_became_of_a_change() ->
         for method, call in (("UpdateCredential", asked), ("OperatePrivilege", request())):
             with pytest.raises(RpcFailure):
                 await ask(place, method, call, deadline=soon)
-        assert place.caches.news == [("no password", "alice"), ("REFRESH", ""), ("REFRESH", "")]
+        assert place.caches.news == [("forget password", "alice"), ("REFRESH", ""), ("REFRESH", "")]
 
 
 async def test_proxies_look_anew_if_the_caller_goes_away() -> None:
@@ -335,7 +335,7 @@ async def test_proxies_look_anew_if_the_caller_goes_away() -> None:
         await eventually(lambda: place.etcd.transactions > before)
         gone.cancel()
         await asyncio.wait([gone])
-    assert place.caches.news == [("no password", "alice"), ("REFRESH", "")]
+    assert place.caches.news == [("forget password", "alice"), ("REFRESH", "")]
 
 
 async def test_a_refusal_is_no_news() -> None:
@@ -351,7 +351,7 @@ async def test_callers_at_once_make_one_user() -> None:
     async with start_oracle(place):
         answers = await asyncio.gather(*(credential(place, "CreateCredential", "alice") for _ in range(20)))
     assert [answer.code for answer in answers].count(0) == 1
-    assert place.caches.news == [("password", "alice", "sha")]
+    assert place.caches.news == [("forget password", "alice")]
 
 
 async def test_a_change_of_databases_under_way_is_not_waited_for() -> None:
