@@ -364,6 +364,7 @@ def _configure_logging(settings: Settings, roles: tuple[str, ...]) -> None:
             file=path,
             file_max_bytes=file.max_size_mb << 20,
             file_backups=file.max_backups,
+            file_max_age_days=file.max_age_days,
         )
     except OSError as error:
         raise LogFileError(

@@ -13,6 +13,7 @@ import logging
 import logging.handlers
 import re
 import sys
+import time
 from collections.abc import Iterable, MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,10 +92,11 @@ def configure(
     file: Path | None = None,
     file_max_bytes: int = 300 << 20,
     file_backups: int = 20,
+    file_max_age_days: int = 0,
 ) -> None:
     """Send all logging of this process to `stream` (default stdout, unless `stdout` is off) and to `file`.
 
-    The file, if given, is rotated at `file_max_bytes`; `file_backups` old ones are kept.
+    The file, if given, is rotated at `file_max_bytes`; see `LogFile` for what becomes of the old ones.
 
     May be called again; the handlers it installed before are replaced.
 
@@ -131,9 +133,7 @@ def configure(
         handlers.append(logging.StreamHandler(stream or sys.stdout))
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(
-            logging.handlers.RotatingFileHandler(file, maxBytes=file_max_bytes, backupCount=file_backups)
-        )
+        handlers.append(LogFile(file, file_max_bytes, file_backups, file_max_age_days))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -143,6 +143,38 @@ def configure(
         root.addHandler(handler)
     root.setLevel(logging.WARNING)
     set_level(level)
+
+
+class LogFile(logging.handlers.RotatingFileHandler):
+    """A file of log lines, and those that were rotated away before it: `name.1` is the newest of them.
+
+    Of these `backups` are kept (0: whatever their number), and none whose last line is older than
+    `max_age_days` (0: whatever their age). Age is looked at when the file is opened and at each rotation.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+
+    MOST_BACKUPS = 10_000
+
+    def __init__(self, file: Path, max_bytes: int, backups: int, max_age_days: int) -> None:
+        self._max_age_s = max_age_days * 86_400
+        super().__init__(file, maxBytes=max_bytes, backupCount=backups or self.MOST_BACKUPS)
+        self._drop_old()
+
+    def doRollover(self) -> None:  # noqa: N802 - as logging calls it
+        """Begin a new file."""
+        super().doRollover()
+        self._drop_old()
+
+    def _drop_old(self) -> None:
+        if not self._max_age_s:
+            return
+        limit = time.time() - self._max_age_s
+        file = Path(self.baseFilename)
+        for old in file.parent.iterdir():
+            if re.fullmatch(rf"{re.escape(file.name)}\.\d+", old.name) and old.stat().st_mtime < limit:
+                old.unlink()
 
 
 _SAID_AT = "said_at"

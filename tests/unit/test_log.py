@@ -4,8 +4,11 @@ import asyncio
 import io
 import json
 import logging
+import os
 import re
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +135,46 @@ def test_lines_for_later_come_at_once_where_no_loop_runs() -> None:
     log.configure(stream=stream)
     log.Later(log.get_logger("coordd.test")).info("hello")
     assert "hello" in stream.getvalue()
+
+
+# --- files ---
+
+LINE = "x" * 600
+
+
+def rotated(folder: Path, *, backups: int, max_age_days: int = 0, lines: int = 6) -> list[str]:
+    """Write a file that takes one line before each of them; what is there afterwards."""
+    file = folder / "rootcoord.log"
+    log.configure(
+        stdout=False, file=file, file_max_bytes=1000, file_backups=backups, file_max_age_days=max_age_days
+    )
+    for number in range(lines):
+        log.get_logger("coordd.test").info("line", number=number, filled=LINE)
+    for handler in logging.getLogger().handlers:
+        handler.close()
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_rotated_by_size_and_the_newest_ones_stay(tmp_path: Path) -> None:
+    assert rotated(tmp_path, backups=2) == ["rootcoord.log", "rootcoord.log.1", "rootcoord.log.2"]
+    for name, number in (("rootcoord.log", 5), ("rootcoord.log.1", 4), ("rootcoord.log.2", 3)):
+        assert f"[number={number}]" in (tmp_path / name).read_text()
+
+
+def test_no_number_of_files_is_all_of_them(tmp_path: Path) -> None:
+    assert len(rotated(tmp_path, backups=0)) == 6
+
+
+@pytest.mark.parametrize(("lines", "kept"), [(0, [1, 2]), (2, [1, 2, 3])])
+def test_files_go_by_their_age_at_the_start_and_when_one_is_rotated(
+    tmp_path: Path, lines: int, kept: list[int]
+) -> None:
+    others = ("rootcoord.log.old", "xrootcoord.log.1")
+    for number in (1, 2, 3, 4):
+        (tmp_path / f"rootcoord.log.{number}").touch()
+    for name in ("rootcoord.log.3", "rootcoord.log.4", *others):
+        (tmp_path / name).touch()
+        days_ago = time.time() - 2.1 * 86_400
+        os.utime(tmp_path / name, (days_ago, days_ago))
+    names = rotated(tmp_path, backups=20, max_age_days=2, lines=lines)
+    assert names == sorted(["rootcoord.log", *(f"rootcoord.log.{number}" for number in kept), *others])
