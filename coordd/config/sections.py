@@ -180,7 +180,7 @@ class SecuritySettings(Section):
     """Users and encryption inside the cluster."""
 
     authorization_enabled: Annotated[bool, Key("common.security.authorizationEnabled")] = False
-    """Whether proxies check users and privileges."""
+    """Whether proxies check users and privileges. Not used by coordinators."""
     default_root_password: Annotated[SecretStr, Key("common.security.defaultRootPassword")] = SecretStr(
         "Milvus"
     )
@@ -192,7 +192,7 @@ class SecuritySettings(Section):
     before).
     """
     tls_mode: Annotated[Literal[0, 1, 2], Key("common.security.tlsMode")] = 0
-    """TLS between clients and proxy: 0 off, 1 server only, 2 mutual."""
+    """TLS between clients and proxy: 0 off, 1 server only, 2 mutual. Not used by coordinators."""
     internal_tls_enabled: Annotated[bool, Key("common.security.internaltlsEnabled")] = False
     """Whether the processes of the cluster speak TLS with each other (Milvus 2.5)."""
 
@@ -266,29 +266,10 @@ class GrpcSettings(Section):
     """Largest answer that a client takes, bytes. The role's own `grpc.clientMaxRecvSize` comes first."""
     client_max_send_size: Annotated[MessageBytes, Key("grpc.clientMaxSendSize")] = 268_435_456
     """Largest request that a client sends, bytes. The role's own `grpc.clientMaxSendSize` comes first."""
-    client_compression_enabled: Annotated[bool, Key("grpc.client.compressionEnabled")] = False
-    """Whether clients compress their requests (zstd)."""
-    client_dial_timeout_ms: Annotated[Milliseconds, Key("grpc.client.dialTimeout")] = 200
-    """Longest wait for a connection to another process, milliseconds."""
     client_keep_alive_time_ms: Annotated[Milliseconds, Key("grpc.client.keepAliveTime")] = 10_000
     """How often a client pings an idle connection, milliseconds. Milvus' servers allow one ping per 5 s."""
     client_keep_alive_timeout_ms: Annotated[Milliseconds, Key("grpc.client.keepAliveTimeout")] = 20_000
     """How long a ping may stay unanswered before the connection is given up, milliseconds."""
-    client_max_attempts: Annotated[int, Field(ge=1, le=1000), Key("grpc.client.maxMaxAttempts")] = 10
-    """How often a client tries one call. (The doubled `max` is Milvus' spelling.)"""
-    client_initial_backoff_s: Annotated[Seconds, Key("grpc.client.initialBackoff")] = 0.2
-    """Wait before the second try, seconds; it doubles each time."""
-    client_max_backoff_s: Annotated[Seconds, Key("grpc.client.maxBackoff")] = 10.0
-    """Longest wait between two tries, seconds."""
-
-    @model_validator(mode="after")
-    def _back_off_grows(self) -> "GrpcSettings":
-        if self.client_initial_backoff_s > self.client_max_backoff_s:
-            raise ValueError(
-                "grpc.client.initialBackoff must not be above grpc.client.maxBackoff, but"
-                f" {self.client_initial_backoff_s:g} s > {self.client_max_backoff_s:g} s"
-            )
-        return self
 
 
 class LogFileSettings(Section):
@@ -299,9 +280,9 @@ class LogFileSettings(Section):
     max_size_mb: Annotated[int, Field(ge=1, le=1_048_576), Key("log.file.maxSize")] = 300
     """Size at which a file is rotated, MiB."""
     max_age_days: Annotated[int, Field(ge=0, le=36_500), Key("log.file.maxAge")] = 10
-    """How long rotated files are kept, days; 0 = by number only."""
+    """How long rotated files are kept, days; 0 = whatever their age. Looked at when a file is rotated."""
     max_backups: Annotated[int, Field(ge=0, le=10_000), Key("log.file.maxBackups")] = 20
-    """How many rotated files are kept."""
+    """How many rotated files are kept; 0 = whatever their number."""
 
 
 class LogSettings(Section):
@@ -323,8 +304,8 @@ class TlsSettings(Section):
     """
 
     server_pem_path: Annotated[Path | None, Key("tls.serverPemPath")] = Path("configs/cert/server.pem")
-    """PEM file of the server certificate."""
+    """PEM file of the server certificate. Not used yet."""
     server_key_path: Annotated[Path | None, Key("tls.serverKeyPath")] = Path("configs/cert/server.key")
-    """PEM file of the server's private key."""
+    """PEM file of the server's private key. Not used yet."""
     ca_pem_path: Annotated[Path | None, Key("tls.caPemPath")] = Path("configs/cert/ca.pem")
-    """PEM file of the authorities that sign client certificates."""
+    """PEM file of the authorities that sign client certificates. Not used yet."""

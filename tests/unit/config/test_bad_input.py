@@ -167,10 +167,6 @@ def test_a_directory_without_files_is_refused_if_it_was_named(directory: Directo
             "etcd: {ssl: {enabled: true, tlsCert: /c.pem}}",
             "etcd.ssl.tlsCert and etcd.ssl.tlsKey must be set together",
         ),
-        (
-            "grpc: {client: {initialBackoff: 20}}",
-            "grpc.client.initialBackoff must not be above grpc.client.maxBackoff, but 20 s > 10 s",
-        ),
     ],
 )
 def test_settings_that_do_not_go_together(directory: Directory, text: str, reason: str) -> None:

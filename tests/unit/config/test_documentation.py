@@ -15,6 +15,11 @@ FILE = Path(__file__).parents[3] / "config" / "milvus.yaml"
 TEXT = FILE.read_text(encoding="utf-8")
 LINES = TEXT.splitlines()
 ENTRIES = {entry.key: entry for entry in parse_yaml(TEXT, str(FILE))}
+SOURCE = "\n".join(
+    path.read_text(encoding="utf-8")
+    for path in (Path(__file__).parents[3] / "coordd").rglob("*.py")
+    if not path.name.endswith("_pb2.py")
+)
 UNIT_WORDS = {
     "_ms": "millisecond",
     "_s": "second",
@@ -90,6 +95,13 @@ def test_each_key_is_explained_with_its_unit(setting: Setting) -> None:
     for path in (*setting.aliases, *(fallback.path for fallback in setting.fallbacks)):
         inner = path.removeprefix(setting.path.partition(".")[0] + ".")
         assert inner in comment, f"{path} also sets {setting.path}, but that is not said"
+
+
+@pytest.mark.parametrize("setting", SCHEMA, ids=lambda setting: setting.path)
+def test_each_key_is_used_or_said_not_to_be(setting: Setting) -> None:
+    """By the name of its attribute."""
+    used = re.search(rf"\.{setting.attribute[-1]}\b", SOURCE)
+    assert (used is None) == ("Not used" in comment_above(setting))
 
 
 def test_every_field_of_the_model_is_read_from_somewhere() -> None:

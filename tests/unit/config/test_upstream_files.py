@@ -41,7 +41,6 @@ def test_2_2_3() -> None:
     assert settings.root_coord.dml_channel_num == 256
     assert settings.root_coord.ip is None  # `address: localhost` says nothing
     assert settings.root_coord.client_max_recv_size == 104_857_600  # from grpc., roles have none there
-    assert settings.grpc.client_initial_backoff_s == 1.0  # spelled initialBackOff there
     assert settings.log.level == "debug"
 
 
