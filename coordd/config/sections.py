@@ -231,7 +231,9 @@ class CommonSettings(Section):
     at least. (Milvus' code default is 60, its shipped file says 30.)
     """
     session_retry_times: Annotated[int, Field(ge=1, le=10_000), Key("common.session.retryTimes")] = 30
-    """How often registration of a session is tried, with a back-off of 0.2 s doubling to 3 s."""
+    """Without active-standby: how often a process tries again to get a role that another one holds, with a
+    back-off of 0.2 s doubling to 3 s, before it ends.
+    """
     cluster: Annotated[NonEmpty, _channel("cluster")] = "by-dev"
     """Name of the cluster: first part of every channel name; requests that name another one are refused."""
     root_coord_time_tick: Annotated[NonEmpty, _channel("rootCoordTimeTick")] = "rootcoord-timetick"
