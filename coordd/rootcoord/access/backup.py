@@ -8,7 +8,8 @@ repetition finds each hundred made (`is_made`), or makes it. The limits on users
 in Milvus.
 
 Better than Milvus: all is checked before anything is written, so nothing has to be rolled back; a grant of
-`*`, which a backup may contain, is restored.
+`*`, which a backup may contain, is restored; and who is restored has nothing but what the backup says,
+whatever an older one of that name, or another restore that was broken off, has left behind.
 
 Source of truth: Milvus branch 2.5 internal/metastore/kv/rootcoord/kv_catalog.go.
 """
@@ -32,10 +33,12 @@ from coordd.pb.milvus_pb2 import (
     UserEntity,
     UserInfo,
 )
-from coordd.rootcoord.access.grants import GrantChange, plan_change
+from coordd.rootcoord.access.grants import GrantChange, plan_change, privilege_key
 from coordd.rootcoord.access.groups import group_info, put_group
 from coordd.rootcoord.access.privileges import ANY, api_name, stored_group_name, stored_name
 from coordd.rootcoord.access.refusals import grant_refused
+from coordd.rootcoord.access.roles import plan_rest as rest_of_role
+from coordd.rootcoord.access.users import plan_rest as rest_of_user
 from coordd.rootcoord.bootstrap import DEFAULT_ROLES, ROOT_USER
 
 NAMES_PER_PART = 100
@@ -92,16 +95,27 @@ def check(tables: RootCoordTables, meta: RBACMeta) -> None:
 
 
 def plan_early(tables: RootCoordTables, layout: MetaLayout, meta: RBACMeta) -> Sequence[Write]:
-    """The grants and users' roles that are not there yet, in any order and any number of transactions."""
+    """The grants and users' roles that are not there yet, in any order and any number of transactions; what
+    is there of them under names that do not exist, and is not in the backup, is taken away.
+    """
     writes: dict[str, Write] = {}
+    wanted: set[str] = set()
     for grant in meta.grants:
-        for write in plan_change(tables, layout, _grant_change(tables, meta, grant)):
+        change = _grant_change(tables, meta, grant)
+        wanted.add(privilege_key(tables, layout, change))
+        for write in plan_change(tables, layout, change):
             writes.setdefault(write.key, write)
     for user in meta.users:
         for role in user.roles:
+            key = layout.user_role(user.user, role.name)
+            wanted.add(key)
             if (user.user, role.name) not in tables.user_roles:
-                key = layout.user_role(user.user, role.name)
                 writes[key] = Put(key, EMPTY)
+    left = [
+        *(group for role in meta.roles for group in rest_of_role(tables, layout, role.name)),
+        *(group for user in meta.users for group in rest_of_user(tables, layout, user.user)),
+    ]
+    writes |= {write.key: write for group in left for write in group if write.key not in wanted}
     return tuple(writes.values())
 
 

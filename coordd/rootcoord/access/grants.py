@@ -118,12 +118,9 @@ def check(tables: RootCoordTables, request: OperatePrivilegeRequest) -> GrantCha
 def plan_change(tables: RootCoordTables, layout: MetaLayout, change: GrantChange) -> Sequence[Write]:
     """The writes of a grant or a revocation, none if it is so already; keep them in one transaction."""
     grant = find(tables, change)
-    if grant is None:
-        if change.revokes:
-            return ()
-        grant_id = layout.new_grant_id(change.role, change.object_type, change.object_key)
-    else:
-        grant_id = grant.grant_id
+    if grant is None and change.revokes:
+        return ()
+    grant_id = _grant_id(layout, grant, change)
     key = layout.grantee_id(grant_id, change.privilege)
     granted = any(privilege == change.privilege for privilege, _ in tables.grants.privileges(grant_id))
     if change.revokes:
@@ -135,6 +132,17 @@ def plan_change(tables: RootCoordTables, layout: MetaLayout, change: GrantChange
     if not granted:
         writes.append(Put(key, change.grantor.encode()))
     return writes
+
+
+def privilege_key(tables: RootCoordTables, layout: MetaLayout, change: GrantChange) -> str:
+    """The key that a grant has, or would have, for what it allows."""
+    return layout.grantee_id(_grant_id(layout, find(tables, change), change), change.privilege)
+
+
+def _grant_id(layout: MetaLayout, grant: Grant | None, change: GrantChange) -> str:
+    if grant is not None:
+        return grant.grant_id
+    return layout.new_grant_id(change.role, change.object_type, change.object_key)
 
 
 def find(tables: RootCoordTables, change: GrantChange) -> Grant | None:

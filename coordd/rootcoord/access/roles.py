@@ -47,11 +47,7 @@ def plan_create(
         raise refused("unable to create role because the number of roles has reached the limit", legacy)
     if not is_segment(role):
         raise refused(f"invalid role name {role}: no key can carry it", legacy)
-    return [
-        *_users(tables, layout, role),
-        *_privileges(tables, layout, role),
-        (Put(layout.role(role), EMPTY),),
-    ]
+    return [*plan_rest(tables, layout, role), (Put(layout.role(role), EMPTY),)]
 
 
 def check_drop(tables: RootCoordTables, role: str, *, builtin: Collection[str], force: bool) -> None:
@@ -87,7 +83,7 @@ def plan_drop(
 
 
 def plan_rest(tables: RootCoordTables, layout: MetaLayout, role: str) -> Sequence[Sequence[Write]]:
-    """The writes that delete what is left of a role that was dropped; none if it is there again."""
+    """The writes that delete what is left of a role that is not there; none if it is."""
     if role in tables.roles:
         return ()
     return [*_users(tables, layout, role), *_privileges(tables, layout, role)]

@@ -39,7 +39,7 @@ def plan_create(
     if exists(tables, user):
         raise refused(f"user already exists: {user}", legacy)
     put = Put(_key(layout, user, legacy), encode_credential(encrypted_password))
-    return [*_roles(tables, layout, user), (put,)]
+    return [*plan_rest(tables, layout, user), (put,)]
 
 
 def plan_update(
@@ -54,7 +54,7 @@ def plan_update(
     if not user:
         raise refused("username is empty", legacy)
     put = Put(_key(layout, user, legacy), encode_credential(encrypted_password))
-    return [*(() if exists(tables, user) else _roles(tables, layout, user)), (put,)]
+    return [*plan_rest(tables, layout, user), (put,)]
 
 
 def plan_delete(tables: RootCoordTables, layout: MetaLayout, user: str) -> Sequence[Sequence[Write]]:
@@ -70,6 +70,11 @@ def plan_delete(tables: RootCoordTables, layout: MetaLayout, user: str) -> Seque
         raise refused("fail to execute task when deleting the user", ErrorCode.DeleteCredentialFailure)
     key = [(Delete(layout.user(user)),)] if exists(tables, user) else []
     return [*key, *_roles(tables, layout, user)]
+
+
+def plan_rest(tables: RootCoordTables, layout: MetaLayout, user: str) -> Sequence[Sequence[Write]]:
+    """The writes that take all roles from a user who is not there; none if he is."""
+    return () if exists(tables, user) else _roles(tables, layout, user)
 
 
 def exists(tables: RootCoordTables, user: str) -> bool:

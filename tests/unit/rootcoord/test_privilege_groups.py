@@ -237,6 +237,40 @@ class TestBackup:
         assert backup.backup(again) == meta
         assert policies(again) == policies(full_tables())
 
+    def test_what_was_left_behind_under_a_name_does_not_come_back_with_it(self) -> None:
+        meta = backup.backup(full_tables())
+        of_another = {
+            LAYOUT.user_role("bob", "reader"): b"",
+            LAYOUT.user_role("alice", "boss"): b"",
+            LAYOUT.user_role("alice", "reader"): b"",
+            LAYOUT.user_role("bob", "boss"): b"",
+        }
+        keys = {
+            **user("bob"),
+            **role("boss"),
+            **role("admin"),
+            **grant("reader", "Collection", "books.songs", "PrivilegeSearch", "PrivilegeDelete"),
+            **grant("reader", "Global", "*.*", "PrivilegeCreateCollection"),
+            **grant("boss", "Global", "*.*", "PrivilegeCreateCollection"),
+            **of_another,
+        }
+        [part] = backup.cut(meta)
+        early = backup.plan_early(tables(keys), LAYOUT, meta)
+        for write in (*early, *backup.plan_names(tables(keys), LAYOUT, part)):
+            if isinstance(write, Put):
+                keys[write.key] = write.value
+            else:
+                del keys[write.key]
+        known = tables(keys)
+        assert not backup.plan_early(known, LAYOUT, meta)
+        again = backup.backup(known)
+        assert [one for one in again.grants if one.role.name == "reader"] == list(meta.grants)
+        assert {one.user: [r.name for r in one.roles] for one in again.users} == {
+            "alice": ["admin", "reader"],
+            "bob": ["boss"],
+        }
+        assert any(one.role.name == "boss" for one in again.grants), "of others nothing is taken away"
+
     def test_it_goes_on_where_it_was_broken_off(self) -> None:
         meta = backup.backup(full_tables())
         early = backup.plan_early(tables(), LAYOUT, meta)
