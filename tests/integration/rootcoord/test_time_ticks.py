@@ -297,7 +297,7 @@ class TestPitfall18Takeover:
     ) -> None:
         """What it had begun may be on its way, until another process has taken its place."""
         log = Log()
-        async with members(client, layout, log, 2) as group, proxy_port(8) as other, proxy_port(9) as port:
+        async with members(client, layout, log, 2) as group, proxy_port(8) as other, proxy_port(7) as port:
             key = await register(client, layout, 7, port, barred=True)
             await register(client, layout, 8, other)
             for member in group:
