@@ -8,7 +8,7 @@ Source of truth: etcd api/etcdserverpb/rpc.proto, server/etcdserver/api/v3rpc/ke
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum
 from typing import TypeAlias
 
 MAX_TXN_OPS = 128
@@ -91,14 +91,14 @@ class WatchBatch:
     events: tuple[Event, ...]
 
 
-class CompareTarget(Enum):
-    """Which property of a key a compare looks at."""
+class CompareTarget(IntEnum):
+    """Which property of a key a compare looks at; the numbers are etcd's."""
 
-    VERSION = auto()
-    CREATE_REVISION = auto()
-    MOD_REVISION = auto()
-    VALUE = auto()
-    LEASE = auto()
+    VERSION = 0
+    CREATE_REVISION = 1
+    MOD_REVISION = 2
+    VALUE = 3
+    LEASE = 4
 
 
 @dataclass(frozen=True, slots=True)
