@@ -55,7 +55,10 @@ class Follower:
         return self._fold.revision
 
     def on_progress(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each load and each batch, when the tables are consistent."""
+        """Call `listener` after each load and each batch, when the tables are consistent.
+
+        Not after one that brought nothing but own commits: the tables do not change with that.
+        """
         self._listeners.append(listener)
 
     async def run(self) -> None:
@@ -87,7 +90,8 @@ class Follower:
                 if attempt == LOAD_ATTEMPTS:
                     raise
             attempt += 1
-        self._tell()
+        self._progress.set()
+        self._tell_listeners()
 
     async def _load_parts(self) -> None:
         """Each part is let go before the next comes: what is kept of it is less, and lies close together."""
@@ -123,13 +127,13 @@ class Follower:
         watch = self._client.watch(self._start, self._end, from_revision=self.revision + 1)
         async with aclosing(watch):
             async for batch in watch:
-                # A change of ours comes together with the answer to it: who waits for that goes first.
-                await asyncio.sleep(0)
-                self._fold.apply(batch)
+                is_news = self._fold.apply(batch)
                 self.synced = True
                 if self._owed and self.revision >= self._owed:
                     self._delivered()
-                self._tell()
+                self._progress.set()
+                if is_news:
+                    self._tell_listeners()
 
     def _delivered(self) -> None:
         """What was owed has come; perhaps something later is owed by now."""
@@ -176,7 +180,6 @@ class Follower:
             self._owed = revision
             self._expect(revision)
 
-    def _tell(self) -> None:
-        self._progress.set()
+    def _tell_listeners(self) -> None:
         for listener in self._listeners:
             listener()

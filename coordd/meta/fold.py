@@ -159,11 +159,19 @@ class Fold:
         """What is newer than what the fold has."""
         return (kv for kv in kvs if kv.mod_revision > self._mod_revisions.get(kv.key))
 
-    def apply(self, batch: WatchBatch) -> None:
-        """Take in what the watch delivered next. A batch that is not newer is ignored, wholly or in part."""
+    def apply(self, batch: WatchBatch) -> bool:
+        """Take in what the watch delivered next. A batch that is not newer is ignored, wholly or in part.
+
+        False: all of it was here before, being the echo of own commits. That is so for nearly every batch
+        that an active replica gets.
+        """
+        if batch.revision <= self._complete:
+            self._advance(batch.revision)
+            return False
         applied = self._apply_events(event for event in batch.events if event.mod_revision > self._revision)
         self._advance(batch.revision)
         self._notify(applied)
+        return True
 
     def apply_commit(self, revision: int, events: Iterable[Event], *, all_of_it: bool = True) -> None:
         """Take in an own transaction that etcd has committed at `revision`, before the watch tells of it.

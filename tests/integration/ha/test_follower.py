@@ -40,6 +40,7 @@ class Following:
     """A follower at work: `faulty` is its client, `proxy` its way to etcd."""
 
     follower: Follower
+    fold: Fold
     table: Values
     faulty: FaultyEtcd
     proxy: TcpProxy
@@ -63,10 +64,11 @@ async def following(cluster: EtcdCluster) -> AsyncIterator[Following]:
         FaultyEtcd(cluster.settings(endpoints=[proxy.endpoint])) as faulty,
         asyncio.TaskGroup() as group,
     ):
-        follower = Follower(faulty, Fold([table]), table.prefix, end)
+        fold = Fold([table])
+        follower = Follower(faulty, fold, table.prefix, end)
         task = group.create_task(follower.run(), name="follower")
         await eventually(lambda: follower.synced and follower.revision)
-        yield Following(follower, table, faulty, proxy)
+        yield Following(follower, fold, table, faulty, proxy)
         task.cancel()
 
 
@@ -97,6 +99,22 @@ async def test_pitfall_2_a_lost_watch_goes_on_where_it_was(at_work: Following, c
     await eventually(lambda: at_work.table.values == {"b": b"3"})
     assert [event.value for event in at_work.table.events] == [b"1", b"2", None, b"3"], "each once, in order"
     assert at_work.faulty.ranges == 1
+
+
+async def test_listeners_hear_of_what_others_write_and_not_of_own_commits(
+    at_work: Following, client: EtcdClient
+) -> None:
+    told: list[int] = []
+    follower = at_work.follower
+    follower.on_progress(lambda: told.append(follower.revision))
+    at_work.proxy.partition()  # the commit is in the tables before the watch tells of it
+    own = await at_work.put(client, "own", b"1")
+    at_work.fold.apply_commit(own, [Event(at_work.table.prefix + "own", b"1", own, own, 0, 1)])
+    at_work.proxy.heal()
+    await eventually(lambda: follower.revision == own)
+    other = await at_work.put(client, "other", b"2")
+    await eventually(lambda: follower.revision == other)
+    assert told == [other]
 
 
 async def test_pitfall_16_a_follower_that_was_away_for_too_long_applies_the_difference() -> None:

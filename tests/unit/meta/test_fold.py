@@ -134,6 +134,17 @@ class TestOwnCommits:
         fold.apply(batch(8))
         assert (fold.complete, fold.revision) == (9, 8)
 
+    def test_their_echo_is_no_news_but_what_came_between_them_is(self) -> None:
+        fold, [table] = make()
+        fold.load(result(4))
+        fold.apply_commit(5, [put("a/1", b"x", 5)])
+        fold.apply_commit(7, [put("a/1", b"z", 7)])
+        assert not fold.apply(batch(5, put("a/1", b"x", 5)))
+        assert fold.apply(batch(7, put("a/2", b"y", 6), put("a/1", b"z", 7)))
+        assert table.values == {"a/1": b"z", "a/2": b"y"}
+        assert not fold.apply(batch(7))
+        assert fold.apply(batch(8)), "nothing was written at 8, and that was not known"
+
     def test_keys_of_no_table_do_not_matter(self) -> None:
         fold, [table] = make()
         fold.apply_commit(5, [put("snapshots/a/1", b"x", 5), delete("b/1", 5), put("a/1", b"x", 5)])
