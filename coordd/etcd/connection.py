@@ -245,12 +245,18 @@ class Stream:
         except CallFailed as failed:
             raise self._failed(failed) from failed
 
-    async def receive(self) -> Any:
-        """The next message; waits as long as it takes."""
+    async def receive(self, *, give_way: bool = False) -> Any:
+        """The next message; waits as long as it takes.
+
+        `give_way`: who waits for an answer that has come together with it goes first. An own change comes
+        back by the watch in one packet with the answer to it.
+        """
         try:
             body = await self._call.receive()
         except CallFailed as failed:
             raise self._failed(failed) from failed
+        if give_way:
+            await asyncio.sleep(0)
         if body is None:
             raise self._connection.ended(self._method, "etcd has nothing more to say")
         self._connection.heard()

@@ -55,7 +55,7 @@ class Watch:
                 async with self._transport.stream(methods.WATCH, timeout_s=_CREATE_LIMIT_S) as stream:
                     await self._create(stream)
                     while True:
-                        batch = self._take(await stream.receive())
+                        batch = self._take(await stream.receive(give_way=True))
                         if batch is not None:
                             yield batch
             except CallFailedError as failed:
