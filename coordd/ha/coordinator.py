@@ -6,7 +6,6 @@ A role package (rootcoord, datacoord, querycoord) provides a `Coordinator`; the 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,8 +44,10 @@ class Term:
 
 async def _until_fence_lost(coroutine: Coroutine[Any, Any, None]) -> None:
     """A task of the term is the last to hear that the term is over: the committer has told the election."""
-    with suppress(FenceLost):
+    try:  # noqa: SIM105 - for each change of metadata
         await coroutine
+    except FenceLost:
+        pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,9 @@ class Operations:
             _settle(outcome, error)
             return
         _settle(outcome, None)
-        self.in_background(asked.name, afterwards)
+        if afterwards:
+            await asyncio.sleep(0)  # the caller first
+            self.in_background(asked.name, afterwards)
 
     async def _steps(self, asked: "_Asked", outcome: asyncio.Future[None]) -> Sequence[Step]:
         """Do the steps under the keys; returns those that come afterwards."""

@@ -44,7 +44,7 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/proxy_client_manager.go, expire
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeAlias, TypeVar
 
@@ -53,6 +53,7 @@ from google.protobuf.message import Message
 from coordd.clock import boottime
 from coordd.errors import CoorddError
 from coordd.etcd.errors import EtcdError
+from coordd.ha.session import SessionRecord
 from coordd.ha.session_watch import SessionWatch
 from coordd.ha.tasks import TaskScope
 from coordd.log import get_logger
@@ -129,6 +130,7 @@ class ProxyManager:
         self._users = users
         self._links: dict[int, ProxyLink] = {}
         self._leaving: list[ProxyLink] = []
+        self._sessions_then: Mapping[int, SessionRecord] | None = None  # when the links were made
         self._closed = False
         for server_id, record in sessions.nodes("proxy").items():
             if record.barred:
@@ -188,6 +190,8 @@ class ProxyManager:
 
         try:
             await self._know_sessions(committed_at)
+            if told and told.issuperset(self._current()):
+                return told
             reasons = await self._ask_all(forget)
             await self._keep_bars()
         except asyncio.CancelledError:
@@ -372,6 +376,13 @@ class ProxyManager:
         """
         self._check_open()
         proxies = self._sessions.nodes("proxy")
+        if proxies is not self._sessions_then:
+            self._follow(proxies)
+            self._sessions_then = proxies
+        return list(self._links.values())
+
+    def _follow(self, proxies: Mapping[int, SessionRecord]) -> None:
+        """The sessions have changed."""
         for server_id, link in list(self._links.items()):
             record = proxies.get(server_id)
             if record is not None:
@@ -395,7 +406,6 @@ class ProxyManager:
                 for user in self._users():
                     link.post(InvalidateCredCacheRequest(username=user))
                 self._links[server_id] = link
-        return list(self._links.values())
 
     def _check_open(self) -> None:
         if self._closed:
