@@ -84,7 +84,6 @@ async def test_milvus_own_processes_take_what_they_are_told(tmp_path: Path) -> N
                 await peers.proxies.invalidate_collection_meta_cache(request)
             assert bar.ids == set()
 
-            peers.proxies.update_credential("alice", "00ff")
             peers.proxies.invalidate_credential("alice")
             peers.proxies.refresh_policies(PolicyChange.ADD_USER_TO_ROLE, "alice/reader")
             policy = {"PType": "p", "V0": "reader", "V1": "Collection-default.books", "V2": "PrivilegeQuery"}

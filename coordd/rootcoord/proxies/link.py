@@ -240,5 +240,3 @@ def _method(notice: Notice) -> str:
             return "InvalidateCredentialCache"
         case RefreshPolicyInfoCacheRequest():
             return "RefreshPolicyInfoCache"
-        case _:
-            return "UpdateCredentialCache"

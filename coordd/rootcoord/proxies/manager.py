@@ -63,7 +63,6 @@ from coordd.pb.proxy_pb2 import (
     InvalidateCollMetaCacheRequest,
     InvalidateCredCacheRequest,
     RefreshPolicyInfoCacheRequest,
-    UpdateCredCacheRequest,
 )
 from coordd.rootcoord.proxies.bar import TimestampBar
 from coordd.rootcoord.proxies.bar_record import BarRecords
@@ -234,12 +233,8 @@ class ProxyManager:
     # --- credentials and policies ---
 
     def invalidate_credential(self, username: str) -> None:
-        """A user is deleted: the proxies forget the password. Returns at once."""
+        """A user's password was changed, or he was deleted: the proxies forget it. Returns at once."""
         self._post(InvalidateCredCacheRequest(username=username))
-
-    def update_credential(self, username: str, sha256_password: str) -> None:
-        """A user has a new password; hex(sha256(password + username)). Returns at once."""
-        self._post(UpdateCredCacheRequest(username=username, password=sha256_password))
 
     def refresh_policies(self, change: PolicyChange, key: str = "") -> None:
         """Users, roles or grants have changed.

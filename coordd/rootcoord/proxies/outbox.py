@@ -3,7 +3,7 @@
 Three kinds of notices, which do not depend on each other:
 
 * collections to forget: in any order, each of them once;
-* credentials: of each user only the newest counts;
+* passwords to forget: of each user only the newest notice counts;
 * policy operations: in their order. They can always be replaced by one that has the proxy read all policies
   anew, which is done when many have piled up, and when the proxy refuses one.
 
@@ -19,11 +19,11 @@ from coordd.pb.proxy_pb2 import (
     InvalidateCollMetaCacheRequest,
     InvalidateCredCacheRequest,
     RefreshPolicyInfoCacheRequest,
-    UpdateCredCacheRequest,
 )
 
-CredentialNotice: TypeAlias = InvalidateCredCacheRequest | UpdateCredCacheRequest
-Notice: TypeAlias = InvalidateCollMetaCacheRequest | CredentialNotice | RefreshPolicyInfoCacheRequest
+Notice: TypeAlias = (
+    InvalidateCollMetaCacheRequest | InvalidateCredCacheRequest | RefreshPolicyInfoCacheRequest
+)
 
 MAX_POLICY_NOTICES = 64
 """More than this many policy operations: reading all policies anew is less work."""

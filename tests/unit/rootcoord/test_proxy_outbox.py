@@ -8,7 +8,6 @@ from coordd.pb.proxy_pb2 import (
     InvalidateCollMetaCacheRequest,
     InvalidateCredCacheRequest,
     RefreshPolicyInfoCacheRequest,
-    UpdateCredCacheRequest,
 )
 from coordd.rootcoord.proxies import outbox as module
 from coordd.rootcoord.proxies.outbox import Notice, Outbox, PolicyChange
@@ -55,20 +54,22 @@ def test_a_change_while_the_notice_of_the_one_before_is_on_its_way_is_told_again
     assert not outbox.owes_collections
 
 
-def test_of_a_user_only_the_newest_credential_counts() -> None:
-    new, gone = UpdateCredCacheRequest(username="u", password="2"), InvalidateCredCacheRequest(username="u")
-    outbox = filled(UpdateCredCacheRequest(username="u", password="1"), gone, new)
-    assert notices(outbox) == [new]
+def test_of_a_user_only_the_newest_notice_counts() -> None:
+    forget = InvalidateCredCacheRequest(username="u")
+    outbox = filled(forget, forget)
     [on_its_way] = outbox.pending()
-    outbox.add(gone)
+    outbox.add(forget)
     outbox.delivered(on_its_way)
-    assert notices(outbox) == [gone]
+    [newest] = outbox.pending()
+    assert newest.notice == forget
+    outbox.delivered(newest)
+    assert not outbox.owes_permissions
 
 
 def test_the_password_that_was_changed_last_is_told_first() -> None:
     """A new term has those of all users forgotten; one that changes then must not wait for all of them."""
     outbox = filled(*(InvalidateCredCacheRequest(username=name) for name in "abc"))
-    outbox.add(UpdateCredCacheRequest(username="a", password="1"))
+    outbox.add(InvalidateCredCacheRequest(username="a"))
     assert [entry.notice.username for entry in outbox.pending()] == ["a", "c", "b"]  # type: ignore[union-attr]
 
 
@@ -106,7 +107,7 @@ def test_a_refused_policy_operation_becomes_a_refresh_and_a_refused_refresh_stay
 
 
 def test_another_notice_that_is_refused_stays() -> None:
-    outbox = filled(collection("a"), UpdateCredCacheRequest(username="u", password="1"))
+    outbox = filled(collection("a"), InvalidateCredCacheRequest(username="u"))
     before = outbox.pending()
     for entry in before:
         outbox.refused(entry)
@@ -128,11 +129,6 @@ def test_too_many_collections_are_given_up_for_good() -> None:
 
 NOTICES = st.one_of(
     st.builds(collection, st.sampled_from("abc"), dropped=st.booleans()),
-    st.builds(
-        lambda user, word: UpdateCredCacheRequest(username=user, password=word),
-        st.sampled_from("uv"),
-        st.text(),
-    ),
     st.builds(lambda user: InvalidateCredCacheRequest(username=user), st.sampled_from("uv")),
     st.builds(policy, st.sampled_from(PolicyChange), st.sampled_from(["x", "y"])),
 )
@@ -172,13 +168,13 @@ def test_what_was_added_last_reaches_the_proxy(steps: list[Notice | int | str]) 
 
 
 def test_a_withheld_password_bars_until_the_newest_word_of_it_is_taken_in() -> None:
-    new, gone = UpdateCredCacheRequest(username="u", password="2"), InvalidateCredCacheRequest(username="u")
-    outbox = filled(gone, InvalidateCredCacheRequest(username="v"))
+    forget = InvalidateCredCacheRequest(username="u")
+    outbox = filled(forget, InvalidateCredCacheRequest(username="v"))
     assert not outbox.bars
     assert outbox.withhold("u")
     assert outbox.bars
-    [on_its_way, other] = outbox.pending()
-    outbox.add(new)
+    [other, on_its_way] = outbox.pending()
+    outbox.add(forget)
     outbox.delivered(on_its_way)
     outbox.delivered(other)
     assert outbox.bars
