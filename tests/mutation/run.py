@@ -11,8 +11,8 @@ from coordd.etcd.child import bound_to_parent
 from tests.mutation.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-NOT_COPIED = shutil.ignore_patterns("recorded", "*.pyc.*")
-"""Recordings are many and in no mutant's tests; bytecode that somebody is writing will be gone."""
+NOT_COPIED = shutil.ignore_patterns("*.pyc.*")
+"""Bytecode that somebody is writing will be gone."""
 COPIED = ("coordd", "tests", "config", "docs", "deploy", "proto", "pyproject.toml")
 LIMIT_S = 300.0
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile", "mutants")
