@@ -52,17 +52,6 @@ async def test_hold_without_deadline_ends_at_the_cap(chain: Chain) -> None:
     assert caught.value.code is RpcCode.UNAVAILABLE
 
 
-async def test_guard_that_passes_inside_a_sync_handler_holds_the_answer(chain: Chain) -> None:
-    chain.role.between = lambda: chain.gate.change(guard_valid=False)
-    async with asyncio.TaskGroup() as group:
-        held = group.create_task(chain.timestamp(), name="held")
-        await chain.gate.someone_waits.wait()
-        assert not held.done()
-        chain.gate.change(guard_valid=True)
-    assert held.result().timestamp == 1001
-    assert len(chain.role.calls) == 1
-
-
 async def test_an_answer_that_waits_for_the_guard_is_under_way_from_the_beginning(chain: Chain) -> None:
     method = chain.table.get(TIMESTAMP)
     assert method is not None
@@ -121,6 +110,17 @@ async def test_error_answers_need_the_guard_too(chain: Chain) -> None:
         chain.gate.depose()
         chain.role.proceed.set()
     assert call.result().code is RpcCode.UNAVAILABLE
+
+
+async def test_guard_that_passes_inside_a_sync_handler_holds_the_answer(chain: Chain) -> None:
+    chain.role.between = lambda: chain.gate.change(guard_valid=False)
+    async with asyncio.TaskGroup() as group:
+        held = group.create_task(chain.timestamp(), name="held")
+        await chain.gate.someone_waits.wait()
+        assert not held.done()
+        chain.gate.change(guard_valid=True)
+    assert held.result().timestamp == 1001
+    assert len(chain.role.calls) == 1
 
 
 async def test_cancelling_a_held_call_leaves_nothing_behind(chain: Chain) -> None:
