@@ -23,7 +23,7 @@ from coordd.meta.tables.collection_view import Partition
 from coordd.pb.common_pb2 import KeyValuePair
 from coordd.pb.data_coord_pb2 import ImportTaskInfo, ImportTaskState
 from coordd.pb.milvus_pb2 import ImportRequest
-from coordd.rootcoord.imports.states import CLEANED, FAILED, PENDING
+from coordd.rootcoord.imports.states import CLEANED, FAILED, KEPT_INFOS, PENDING
 from coordd.rpc.status import MilvusError, ParameterInvalid, PartitionNotFound
 
 BACKUP: Final = "backup"
@@ -77,18 +77,25 @@ def made_before(
 ) -> ImportTaskInfo | None:
     """The newest of the tasks that may be the request's, if it was carried out: with all that it asks for.
 
-    Not one that has failed: who asks once more then wants another.
+    Not one that has failed: who asks once more then wants another. What data nodes have reported since, over
+    an option of that name too, tells no tasks apart.
     """
+    options = _asked_for(request.options)
     found = [
         task
         for task in tasks
         if task.collection_id == collection_id
         and list(task.files) == list(request.files)
-        and list(task.infos) == list(request.options)
+        and _asked_for(task.infos) == options
         and request.partition_name in ("", task.partition_name)
         and task.state.stateCode not in (FAILED, CLEANED)
     ]
     return found[-1] if found else None
+
+
+def _asked_for(infos: Iterable[KeyValuePair]) -> list[KeyValuePair]:
+    """The infos that no report changes."""
+    return [info for info in infos if info.key not in KEPT_INFOS]
 
 
 def check_files(files: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coordd.pb.common_pb2 import ErrorCode, ImportState
+from coordd.pb.common_pb2 import ErrorCode, ImportState, KeyValuePair
 from coordd.pb.data_coord_pb2 import ImportTaskInfo, ImportTaskState
 from coordd.pb.milvus_pb2 import GetImportStateRequest, ImportRequest, ListImportTasksRequest
 from coordd.pb.root_coord_pb2 import ImportResult
@@ -94,6 +94,16 @@ async def taken(place: World, *files: str, **rest: Any) -> int:
     return int(task_id)
 
 
+def pairs(values: dict[str, str]) -> list[KeyValuePair]:
+    return [KeyValuePair(key=key, value=value) for key, value in values.items()]
+
+
+def task_of(place: World, task_id: int) -> ImportTaskInfo:
+    task = place.tables.import_tasks.get(task_id)
+    assert task is not None
+    return task
+
+
 async def test_an_import_of_an_earlier_term_is_known_when_it_is_repeated() -> None:
     place = await world()
     async with serving(place):
@@ -105,6 +115,24 @@ async def test_an_import_of_an_earlier_term_is_known_when_it_is_repeated() -> No
         assert len(place.tables.import_tasks) == 3
         await taken(place, "b.json")
     assert len(place.tables.import_tasks) == 4, "whoever was answered means another one"
+
+
+@pytest.mark.parametrize("asked_for", [{}, {"progress_percent": "1", "backup": "false", "persist_cost": "x"}])
+async def test_an_import_is_known_by_what_it_asked_for_whatever_was_reported_of_it(
+    asked_for: dict[str, str],
+) -> None:
+    place = await world()
+    async with serving(place):
+        first = await taken(place, "a.json", options=pairs(asked_for))
+    async with serving(place):
+        for state, told in (
+            (ImportState.ImportStarted, {"progress_percent": "40"}),
+            (ImportState.ImportPersisted, {"progress_percent": "90", "persist_cost": "1.5"}),
+        ):
+            report = ImportResult(task_id=first, datanode_id=7, state=state, segments=[4], infos=pairs(told))
+            assert (await ask(place, "ReportImport", report)).code == 0
+            assert {pair.key for pair in pairs(told)} <= {pair.key for pair in task_of(place, first).infos}
+            assert await taken(place, "a.json", options=pairs(asked_for)) == first
 
 
 async def test_an_import_that_has_failed_is_taken_anew() -> None:

@@ -9,7 +9,7 @@ from coordd.pb.common_pb2 import KeyValuePair
 from coordd.pb.data_coord_pb2 import ImportTaskInfo, ImportTaskState
 from coordd.pb.milvus_pb2 import ImportRequest
 from coordd.rootcoord.imports.answers import describe, listed
-from coordd.rootcoord.imports.requests import extension_of, is_backup, plan_task
+from coordd.rootcoord.imports.requests import extension_of, is_backup, made_before, plan_task
 from coordd.rootcoord.imports.states import COMPLETED, FLUSHED, PENDING, PERSISTED
 from coordd.rpc.status import MilvusError
 from tests.unit.rootcoord.recorded import world
@@ -139,6 +139,22 @@ async def test_a_full_queue(tables: RootCoordTables) -> None:
     text = "import task queue max size is 2, currently there are 2 tasks is pending."
     text += " Not able to execute this request with 1 tasks"
     assert refusal(tables, "partitioned", "rows.json", pending=2, limit=2) == (65535, text)
+
+
+async def test_what_was_asked_for_tells_tasks_apart(tables: RootCoordTables) -> None:
+    asked = {"start_ts": "1", "end_ts": "2"}
+    task = planned(tables, "partitioned", "rows.json", options=asked)
+    task.infos.add(key="progress_percent", value="40")
+    for options, is_it in (
+        (asked, True),
+        ({**asked, "progress_percent": "0"}, True),
+        ({"start_ts": "1"}, False),
+        ({"start_ts": "1", "end_ts": "3"}, False),
+        ({**asked, "backup": "true"}, False),
+    ):
+        pairs = [KeyValuePair(key=key, value=value) for key, value in options.items()]
+        request = ImportRequest(files=["rows.json"], options=pairs)
+        assert (made_before(request, task.collection_id, [task]) is task) is is_it
 
 
 @pytest.mark.parametrize(
