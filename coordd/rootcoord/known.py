@@ -45,11 +45,11 @@ class KnownInTables:
     def _timestamps(self, rows: list[CollectionRow]) -> Iterator[int]:
         for row in rows:
             yield row.create_time
-            view = self._tables.collections.view(row.collection_id)
-            yield from (partition.created_timestamp for partition in view.partitions) if view else ()
+            partitions = self._tables.collections.partitions(row.collection_id)
+            yield from (partition.created_timestamp for partition in partitions)
 
     def _ids(self, rows: list[CollectionRow]) -> Iterator[int]:
         for row in rows:
             yield row.collection_id
-            view = self._tables.collections.view(row.collection_id)
-            yield from (partition.id for partition in view.partitions) if view else ()
+            partitions = self._tables.collections.partitions(row.collection_id)
+            yield from (partition.id for partition in partitions)

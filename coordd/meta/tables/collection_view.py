@@ -212,21 +212,27 @@ def assemble(
             schema_pb2.FieldSchema.FromString(fields[field_id])
             for field_id in sorted(fields, key=_field_order)
         )
-        served_partitions = tuple(partitions[partition_id] for partition_id in sorted(partitions))
     else:
         served_fields = tuple(info.schema.fields)
-        arrays = zip(info.partitionIDs, info.partitionNames, info.partition_created_timestamps, strict=True)
-        served_partitions = tuple(Partition(id_, name, created, CREATED) for id_, name, created in arrays)
     return CollectionView(
         row=row,
         info=info,
         fields=served_fields,
-        partitions=served_partitions,
+        partitions=partitions_of(row, partitions),
         functions=tuple(
             schema_pb2.FunctionSchema.FromString(functions[function_id]) for function_id in sorted(functions)
         ),
         damaged=frozenset(damaged),
     )
+
+
+def partitions_of(row: CollectionRow, partitions: Mapping[int, Partition]) -> tuple[Partition, ...]:
+    """By ID; or, of a collection that holds them inside, in the order that they have there."""
+    if row.inline_partitions is None:
+        return tuple([partitions[partition_id] for partition_id in sorted(partitions)])
+    info = etcd_meta_pb2.CollectionInfo.FromString(row.value)
+    arrays = zip(info.partitionIDs, info.partitionNames, info.partition_created_timestamps, strict=True)
+    return tuple(Partition(id_, name, created, CREATED) for id_, name, created in arrays)
 
 
 def _field_order(field_id: int) -> tuple[bool, int]:

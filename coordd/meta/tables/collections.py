@@ -33,6 +33,7 @@ from coordd.meta.tables.collection_view import (
     decode_field,
     decode_function,
     decode_partition,
+    partitions_of,
 )
 from coordd.meta.tables.family import KeyFamily, home_db, live_value, malformed
 
@@ -206,10 +207,25 @@ class CollectionTable:
         Raises:
             DamagedMetadata: a key of the collection is quarantined.
         """
+        self.check_whole(collection_id)
+        return self.view(collection_id)
+
+    def check_whole(self, collection_id: int) -> None:
+        """For those who rely on every part being there.
+
+        Raises:
+            DamagedMetadata: a key of the collection is quarantined.
+        """
         damaged = self.damaged_keys(collection_id)
         if damaged:
             raise DamagedMetadata(collection_id, damaged)
-        return self.view(collection_id)
+
+    def partitions(self, collection_id: int) -> tuple[Partition, ...]:
+        """Those of `view`, which makes far more; none if there is no such collection."""
+        record = self._records.get(collection_id)
+        if record is None or record.row is None:
+            return ()
+        return partitions_of(record.row, record.partitions)
 
     def damaged_keys(self, collection_id: int) -> frozenset[str]:
         """The quarantined keys of a collection, its own one included."""

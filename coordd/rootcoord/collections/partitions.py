@@ -19,7 +19,6 @@ from coordd.meta.tables import (
     CREATED,
     DEFAULT_DB_NAME,
     CollectionRow,
-    CollectionView,
     Partition,
     RootCoordTables,
 )
@@ -56,16 +55,17 @@ def plan_create_partition(
     """
     check_msg_type(request.base, MsgType.CreatePartition)
     db_name = request.db_name or DEFAULT_DB_NAME
-    view = _view(tables, collection_named(tables, db_name, request.collection_name, stamp.timestamp))
-    known = view.available_partitions
-    if any(partition.name == request.partition_name for partition in known):
-        return Change((), db_name, (view.name,), view.id)
+    row = collection_named(tables, db_name, request.collection_name, stamp.timestamp)
+    known = _available(tables, row)
+    if request.partition_name in known:
+        return Change((), db_name, (row.name,), row.collection_id)
     if len(known) >= limit:
-        raise too_many_partitions(len(known), limit, view.name)
+        raise too_many_partitions(len(known), limit, row.name)
     check_partition_name(request.partition_name)
     partition = Partition(stamp.id, request.partition_name, stamp.timestamp, PartitionState.PartitionCreating)
-    writes = (*_unfold(layout, view, stamp.timestamp), *_put(layout, view.row, partition, stamp.timestamp))
-    return Change(_one_transaction(writes, view), db_name, (view.name,), view.id, partition.id)
+    unfolded = _unfold(tables, layout, row, stamp.timestamp)
+    writes = (*unfolded, *_put(layout, row, partition, stamp.timestamp))
+    return Change(_one_transaction(writes, row), db_name, (row.name,), row.collection_id, partition.id)
 
 
 def plan_finish_partition(
@@ -84,7 +84,8 @@ def plan_finish_partition(
         raise PartitionNotFound(partition=partition_id)
     if partition.available:
         return ()
-    if _named(tables, collection_id, partition.name) is not None:
+    partitions = tables.collections.partitions(collection_id)
+    if any(one.available and one.name == partition.name for one in partitions):
         raise MilvusError(f"partition already exist: {partition.name}")
     return _put(layout, row, replace(partition, state=CREATED), partition.created_timestamp)
 
@@ -109,15 +110,14 @@ def plan_drop_partition(
     if request.partition_name == default_partition:
         raise MilvusError("default partition cannot be deleted")
     db_name = request.db_name or DEFAULT_DB_NAME
-    view = _view(tables, collection_named(tables, db_name, request.collection_name, timestamp))
-    named = (one for one in view.available_partitions if one.name == request.partition_name)
-    partition = next(named, None)
+    row = collection_named(tables, db_name, request.collection_name, timestamp)
+    partition = _available(tables, row).get(request.partition_name)
     if partition is None:
-        return Change((), db_name, (view.name,), view.id)
+        return Change((), db_name, (row.name,), row.collection_id)
     dropping = replace(partition, state=PartitionState.PartitionDropping)
-    unfolded = _unfold(layout, view, timestamp, without=partition.id)
-    writes = (*unfolded, *_put(layout, view.row, dropping, timestamp))
-    return Change(_one_transaction(writes, view), db_name, (view.name,), view.id, partition.id)
+    unfolded = _unfold(tables, layout, row, timestamp, without=partition.id)
+    writes = (*unfolded, *_put(layout, row, dropping, timestamp))
+    return Change(_one_transaction(writes, row), db_name, (row.name,), row.collection_id, partition.id)
 
 
 def plan_purge_partition(
@@ -138,23 +138,20 @@ def plan_purge_partition(
     return tombstones(layout, (layout.partition(collection_id, partition_id),), ts)
 
 
-def _view(tables: RootCoordTables, row: CollectionRow) -> CollectionView:
-    view = tables.collections.whole(row.collection_id)
-    if view is None:
-        raise no_collection_with_id(row.collection_id)
-    return view
+def _available(tables: RootCoordTables, row: CollectionRow) -> dict[str, Partition]:
+    """The available partitions of a collection by name; of two with one name, that with the smaller ID.
+
+    Raises:
+        DamagedMetadata: they cannot all be read.
+    """
+    tables.collections.check_whole(row.collection_id)
+    partitions = tables.collections.partitions(row.collection_id)
+    return {one.name: one for one in reversed(partitions) if one.available}
 
 
 def _partition(tables: RootCoordTables, collection_id: int, partition_id: int) -> Partition | None:
-    view = tables.collections.view(collection_id)
-    partitions = () if view is None else view.partitions
+    partitions = tables.collections.partitions(collection_id)
     return next((one for one in partitions if one.id == partition_id), None)
-
-
-def _named(tables: RootCoordTables, collection_id: int, name: str) -> Partition | None:
-    view = tables.collections.view(collection_id)
-    partitions = () if view is None else view.available_partitions
-    return next((one for one in partitions if one.name == name), None)
 
 
 def _put(layout: MetaLayout, row: CollectionRow, partition: Partition, timestamp: int) -> tuple[Write, ...]:
@@ -163,14 +160,14 @@ def _put(layout: MetaLayout, row: CollectionRow, partition: Partition, timestamp
 
 
 def _unfold(
-    layout: MetaLayout, view: CollectionView, timestamp: int, *, without: int = -1
+    tables: RootCoordTables, layout: MetaLayout, row: CollectionRow, timestamp: int, *, without: int = -1
 ) -> tuple[Write, ...]:
     """What gives the parts of an inline collection keys of their own; nothing for a modern one.
 
     `without`: ID of a partition whose key the caller writes.
     """
-    row = view.row
-    if row.inline_partitions is None:
+    view = None if row.inline_partitions is None else tables.collections.whole(row.collection_id)
+    if view is None:
         return ()
     info, ts = info_of(row), time_of(row, timestamp)
     del info.schema.fields[:]
@@ -185,9 +182,9 @@ def _unfold(
     return tuple(writes)
 
 
-def _one_transaction(writes: tuple[Write, ...], view: CollectionView) -> tuple[Write, ...]:
+def _one_transaction(writes: tuple[Write, ...], row: CollectionRow) -> tuple[Write, ...]:
     if len(writes) > MAX_OPS:
         raise MilvusError(
-            f"collection {view.name} is stored as before Milvus 2.1 and too large to change its partitions"
+            f"collection {row.name} is stored as before Milvus 2.1 and too large to change its partitions"
         )
     return writes

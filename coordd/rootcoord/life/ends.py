@@ -234,8 +234,7 @@ class PartitionEnd:
         return plan_purge_partition(self.means.tables, self.means.layout, *ids, stamp.timestamp)
 
     def _partition(self) -> Partition | None:
-        view = self.means.tables.collections.view(self.collection_id)
-        partitions = () if view is None else view.partitions
+        partitions = self.means.tables.collections.partitions(self.collection_id)
         return next((one for one in partitions if one.id == self.partition_id), None)
 
 
