@@ -188,8 +188,8 @@ class SecuritySettings(Section):
     before). Never shown.
     """
     enable_public_privilege: Annotated[bool, Key("common.security.enablePublicPrivilege")] = True
-    """Whether role `public` gets its default grants when it is first created (key of Milvus 2.5; always
-    before).
+    """Whether each term gives role `public` those of its default grants that it lacks, though they were
+    revoked, as each start of a RootCoord does in Milvus (key of Milvus 2.5; always before).
     """
     tls_mode: Annotated[Literal[0, 1, 2], Key("common.security.tlsMode")] = 0
     """TLS between clients and proxy: 0 off, 1 server only, 2 mutual. Not used by coordinators."""
