@@ -39,7 +39,7 @@ log = get_logger("coordd.ha.candidacy")
 
 STANDBY_LOG_INTERVAL_S = 10.0
 KEEPALIVE_RETRY_S = 0.05
-"""Name under which the server is held after a handover, until `Replica` releases it."""
+"""Pause before the stream of keepalives is opened anew. Short: the lease runs on meanwhile."""
 DEPOSED_LINGER_S = 0.3
 """How long a deposed replica goes on turning calls away before its server stops. A call that is cut off by
 the stop itself ends as CANCELLED, on which Milvus' clients stay with their address; UNAVAILABLE makes them

@@ -64,7 +64,7 @@ class RootCoordHandlers(
     PhysicalChannelHandlers,
     SystemHandlers,
 ):
-    """One method per RPC that is answered; the rest of the service says "not yet"."""
+    """One method for each RPC of the service."""
 
     def __init__(
         self,
