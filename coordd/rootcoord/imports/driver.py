@@ -16,9 +16,9 @@ DataCoord is asked only while this replica may act. That is no fence, and need n
 is deposed can give a task away twice, which `states` allows for, show segments that belong to the task for
 good, or drop some that belong to none.
 
-Not Milvus': the report that a task is persisted is answered before its segments are sealed, since that goes
-on here until it succeeds; a task is Completed only when its segments are shown; segments of a failed task are
-dropped (2.3.5 leaves them).
+Not Milvus': segments whose state is not known are waited for, not taken for flushed; the report that a task
+is persisted is answered before its segments are sealed, since that goes on here until it succeeds; a task is
+Completed only when its segments are shown; segments of a failed task are dropped (2.3.5 leaves them).
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/import_manager.go, root_coord.go.
 """
@@ -64,7 +64,9 @@ MAX_DROPPED: Final = 10_000
 """Segments without a task that are remembered; those beyond stay in DataCoord, which shows them to nobody."""
 
 _LOST: Final = (SegmentState.Dropped, SegmentState.NotExist)
-_NOT_FLUSHED: Final = (SegmentState.Importing, SegmentState.Sealed)
+_UNSEALED: Final = frozenset({SegmentState.Importing, SegmentState.Growing})
+_FLUSHED: Final = frozenset({SegmentState.Flushing, SegmentState.Flushed})
+"""On the way there counts, as in Milvus: no row is added any more."""
 
 
 class DataCoord(Protocol):
@@ -234,10 +236,10 @@ class Imports:
         if not states.isdisjoint(_LOST):
             await self._happened(task, Kind.SEGMENTS_LOST)
             return
-        if SegmentState.Importing in states:
+        if not states.isdisjoint(_UNSEALED):
             self._check_may_act()
             await self._data_coord.flush_imported(task.collection_id, segments, deadline=_soon())
-        if states.isdisjoint(_NOT_FLUSHED):
+        if states <= _FLUSHED:
             await self._happened(task, Kind.FLUSHED)
             self._give_at = 0.0  # a data node is free
 
@@ -251,11 +253,12 @@ class Imports:
         await self._happened(task, Kind.SHOWN)
 
     async def _states(self, segments: Sequence[int]) -> dict[int, int]:
-        """The states of segments by ID, in the order given."""
+        """The states of segments by ID, in the order given; SegmentStateNone if DataCoord says nothing."""
         if not segments:
             return {}
         states = await self._data_coord.segment_states(segments, deadline=_soon())
-        return {state.segmentID: state.state for state in states}
+        told = {state.segmentID: state.state for state in states}
+        return {segment: told.get(segment, SegmentState.SegmentStateNone) for segment in segments}
 
     async def _clean(self, task: ImportTaskInfo) -> None:
         await self._drop(task.state.segments)

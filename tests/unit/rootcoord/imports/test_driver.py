@@ -207,6 +207,48 @@ async def test_segments_that_are_lost_fail_the_task() -> None:
         assert term.task(task_id).state.error_message == "the import task failed"
 
 
+@pytest.mark.parametrize(
+    ("state", "ends_in"),
+    [
+        (SegmentState.SegmentStateNone, PERSISTED),
+        (SegmentState.NotExist, FAILED),
+        (SegmentState.Growing, PERSISTED),
+        (SegmentState.Sealed, PERSISTED),
+        (SegmentState.Flushed, COMPLETED),
+        (SegmentState.Flushing, COMPLETED),
+        (SegmentState.Dropped, FAILED),
+        (SegmentState.Importing, PERSISTED),
+        (max(SegmentState.values()) + 1, PERSISTED),
+    ],
+)
+async def test_a_task_is_shown_when_all_its_segments_are_flushed(state: int, ends_in: int) -> None:
+    async with acting(by_hand=True, stuck=True) as cluster, running(new_etcd(), cluster) as term:
+        task_id = await term.take()
+        await term.until(task_id, STARTED)
+        flushed, other = cluster.new_segment(task_id), cluster.new_segment(task_id)
+        cluster.segments[flushed].state = SegmentState.Flushed
+        cluster.segments[other].state = state
+        assert await cluster.report(task_id, 7, PERSISTED, [flushed, other]) == ""
+        if ends_in == PERSISTED:
+            await eventually(lambda: cluster.calls["states"] > 3)
+        await term.until(task_id, ends_in)
+        assert cluster.rows[task_id] == (2 * ROWS if ends_in == COMPLETED else 0)
+        to_be_sealed = state in (SegmentState.Growing, SegmentState.Importing)
+        assert (cluster.segments[other].state == SegmentState.Sealed) is (
+            to_be_sealed or state == SegmentState.Sealed
+        )
+
+
+async def test_segments_that_datacoord_says_nothing_of_are_not_flushed() -> None:
+    async with acting(silent=True) as cluster, running(new_etcd(), cluster) as term:
+        task_id = await term.take()
+        await eventually(lambda: cluster.calls["states"] > 3)
+        assert term.state(task_id) == PERSISTED
+        cluster.silent = False
+        await term.until(task_id, COMPLETED)
+        assert cluster.rows == {task_id: ROWS}
+
+
 @pytest.mark.parametrize("persisted", [False, True])
 async def test_a_task_that_takes_too_long_fails(monkeypatch: pytest.MonkeyPatch, persisted: bool) -> None:
     now_s = records.now_s()
