@@ -135,13 +135,16 @@ class ImportRecords:
 
     async def forget(self, ids: Collection[int], *, deadline: float) -> None:
         """Delete records, `MAX_FORGOTTEN` at most. Idempotent."""
+        forgotten: list[int] = []
 
         def decide(_stamp: Stamp) -> Sequence[Write]:
             present = [one for one in sorted(ids) if self._tables.import_tasks.get(one) is not None]
-            return [Delete(self._layout.import_task(task_id)) for task_id in present[:MAX_FORGOTTEN]]
+            forgotten[:] = present[:MAX_FORGOTTEN]
+            return [Delete(self._layout.import_task(task_id)) for task_id in forgotten]
 
         await self._ddl.carry_out(decide, deadline=deadline)
-        log.info("old import tasks forgotten", tasks=len(ids))
+        if forgotten:
+            log.info("old import tasks forgotten", tasks=len(forgotten))
 
     def _put(self, task: ImportTaskInfo) -> Put:
         return Put(self._layout.import_task(task.id), encode_proto(task))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from coordd.clock import boottime
 from coordd.config import load_config
@@ -296,6 +297,19 @@ async def test_records_are_forgotten_when_they_are_old(monkeypatch: pytest.Monke
         now_s += 86_400
         await eventually(lambda: [one.id for one in term.place.tables.import_tasks] == [waits])
         assert term.place.etcd.at(LAYOUT.import_task(done)) is None
+
+
+async def test_what_is_said_to_be_forgotten_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MAX_FORGOTTEN", 2)
+    async with acting(absent=True) as cluster, running(new_etcd(), cluster) as term:
+        ids = [await term.take() for _ in range(3)]
+        said = []
+        for _ in range(3):
+            with capture_logs() as logs:
+                await term.imports._records.forget(ids, deadline=boottime() + 20)
+            said.append([line["tasks"] for line in logs if line["event"] == "old import tasks forgotten"])
+        assert said == [[2], [1], []]
+        assert len(term.place.tables.import_tasks) == 0
 
 
 async def test_what_is_reported_of_no_task_is_refused() -> None:
