@@ -232,7 +232,7 @@ class RootCoord:
             parts.served = self._serving.begin(term, parts, queue)
         term.start_task(self._snapshot_collector(term, oracle).run(), "old snapshots")
 
-    def _message_queue(self, term: Term) -> tuple[MessageQueue | None, CoorddError | None]:
+    def _message_queue(self, term: Term) -> tuple[MessageQueue | None, str | None]:
         """The queue of the term, opened with its first message, or why there is none though one is wanted."""
         if self._queue is not None:
             return self._queue, None
@@ -242,7 +242,7 @@ class RootCoord:
             make = queue_maker(self._config())
         except CoorddError as error:
             log.error("no message queue: collections cannot be made or dropped", reason=str(error))
-            return None, error
+            return None, str(error)
         queue = LazyQueue(make)
         term.start_task(_close_at_the_end(queue), "message queue")
         return queue, None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from coordd.errors import CoorddError
+from coordd.mq.errors import MessageQueueError
 from coordd.rootcoord.alteration_news import AlterationNews
 from coordd.rootcoord.channels import ChannelPool
 from coordd.rootcoord.ddl import Ddl
@@ -50,7 +50,7 @@ class TermParts:
     access: Ddl
     operations: Operations
     channels: ChannelPool
-    no_queue: CoorddError | None = None
+    no_queue: str | None = None
     served: Services | None = None
 
     @property
@@ -70,10 +70,11 @@ class TermParts:
 
         Raises:
             TermOverError: nothing is served in this term.
-            CoorddError: there is no message queue, though one is wanted; says why.
+            MessageQueueError: there is no message queue, though one is wanted; says why. A new one each time:
+                each raise adds to the traceback of what is raised, and a term may be long.
         """
         if self.no_queue is not None:
-            raise self.no_queue
+            raise MessageQueueError(self.no_queue)
         return self.services.life
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """A term begins with its windows saved and the bootstrap written, and leaves nothing behind when it ends."""
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from coordd import clock
 from coordd.config import LoadedConfig, load_config
+from coordd.errors import CoorddError
 from coordd.etcd import Compare, EtcdClient
 from coordd.etcd.errors import EtcdError
 from coordd.ha.coordinator import Coordinator, Term
@@ -124,6 +126,22 @@ async def test_answers_are_kept_for_one_term_only() -> None:
     async with process.term():
         kept = process.coordinator.parts.kept
         assert (kept.described.get("question"), kept.shown.get(1)) == (None, None)
+
+
+async def test_who_asks_in_vain_for_a_queue_leaves_nothing_behind() -> None:
+    process = Process(MemoryEtcd(), load_config(env={"MQ_TYPE": "pulsar"}, cwd=Path(__file__).parent))
+    await process.follow()
+    async with process.term():
+        said: list[Exception] = []
+        for _ in range(3):
+            try:
+                process.coordinator.parts.life  # noqa: B018 - there is none
+            except CoorddError as error:
+                said.append(error)
+        assert [str(error) for error in said] == [
+            "environment MQ_TYPE: mq.type is pulsar, but pulsar.address is not set"
+        ] * 3
+        assert [len(traceback.extract_tb(error.__traceback__)) for error in said] == [2, 2, 2]
 
 
 async def test_an_activation_that_failed_goes_on_in_the_same_term() -> None:
