@@ -215,6 +215,7 @@ class RootCoord:
 
     def _begin(self, term: Term, oracle: Oracle) -> None:
         """All of it is in the tables: nothing is read for this."""
+        self._looks.begin_term()
         queue, no_queue = self._message_queue(term)
         self._parts = parts = TermParts(
             epoch=term.epoch,

@@ -21,6 +21,7 @@ from coordd.meta.commit import FencedCommitter
 from coordd.meta.fold import Fold
 from coordd.pb.milvus_pb2 import DescribeCollectionResponse, ShowCollectionsResponse
 from coordd.rootcoord import RootCoord
+from coordd.rootcoord.looks import ON_ITS_WAY_S, Looks
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.snapshots import HOURLY, Pace
 from coordd.rootcoord.windows import WindowCorruptError
@@ -142,6 +143,21 @@ async def test_who_asks_in_vain_for_a_queue_leaves_nothing_behind() -> None:
             "environment MQ_TYPE: mq.type is pulsar, but pulsar.address is not set"
         ] * 3
         assert [len(traceback.extract_tb(error.__traceback__)) for error in said] == [2, 2, 2]
+
+
+async def test_what_an_earlier_term_has_answered_may_be_on_its_way_when_a_term_begins() -> None:
+    """In another process perhaps: no proxy is told of a change early then."""
+    process = Process(MemoryEtcd())
+    await process.follow()
+    times = [1000.0]
+    looks = process.coordinator._looks = Looks(lambda: times[-1])
+    for _ in range(2):
+        times.append(times[-1] + 1000.0)
+        assert not looks.watch(7).seen
+        async with process.term():
+            assert looks.watch(7).seen
+            times.append(times[-1] + 2 * ON_ITS_WAY_S)
+            assert not looks.watch(7).seen
 
 
 async def test_an_activation_that_failed_goes_on_in_the_same_term() -> None:

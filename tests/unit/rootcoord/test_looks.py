@@ -52,6 +52,21 @@ def test_looks_at_others_forget_no_recent_one() -> None:
     assert looks.watch(8).seen
 
 
+def test_when_a_term_begins_everything_counts_as_just_asked_for() -> None:
+    """Another process may have answered just before."""
+    seen = {}
+    for passed in (0.0, 0.5, 1.0, 1.9, 2.0, 100.0):
+        clock = Clock()
+        looks = Looks(clock)
+        clock.now += 1000.0
+        looks.begin_term()
+        clock.now += passed * ON_ITS_WAY_S
+        look = looks.watch(7)
+        seen[passed] = look.seen
+        look.end()
+    assert seen == {0.0: True, 0.5: True, 1.0: True, 1.9: True, 2.0: False, 100.0: False}
+
+
 def test_what_is_kept_is_bounded_by_time() -> None:
     clock = Clock()
     looks = Looks(clock)
