@@ -217,7 +217,7 @@ class RootCoord:
         """All of it is in the tables: nothing is read for this."""
         self._looks.begin_term()
         queue, no_queue = self._message_queue(term)
-        self._parts = parts = TermParts(
+        parts = TermParts(
             epoch=term.epoch,
             oracle=oracle,
             kept=KeptAnswers(self.metadata),
@@ -227,10 +227,11 @@ class RootCoord:
             channels=self._channel_pool(),
             no_queue=no_queue,
         )
-        term.start_task(oracle.keep_timestamps(), "timestamp window")
-        term.start_task(oracle.keep_ids(), "id window")
         if self._serving is not None:
             parts.served = self._serving.begin(term, parts, queue)
+        self._parts = parts  # whole: a term that is begun is not begun again
+        term.start_task(oracle.keep_timestamps(), "timestamp window")
+        term.start_task(oracle.keep_ids(), "id window")
         term.start_task(self._snapshot_collector(term, oracle).run(), "old snapshots")
 
     def _message_queue(self, term: Term) -> tuple[MessageQueue | None, str | None]:

@@ -3,7 +3,7 @@
 import asyncio
 import traceback
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +23,8 @@ from coordd.pb.milvus_pb2 import DescribeCollectionResponse, ShowCollectionsResp
 from coordd.rootcoord import RootCoord
 from coordd.rootcoord.looks import ON_ITS_WAY_S, Looks
 from coordd.rootcoord.oracle import TermOverError
+from coordd.rootcoord.parts import TermParts
+from coordd.rootcoord.serving import Serving
 from coordd.rootcoord.snapshots import HOURLY, Pace
 from coordd.rootcoord.windows import WindowCorruptError
 from tests.support.etcd import eventually
@@ -44,21 +46,25 @@ class Process:
         start = self.coordinator.follow_from
         self.fold.load(await self.etcd.range(start, LAYOUT.session_end))
 
+    def new_term(self, scope: TaskScope) -> Term:
+        """One that is won and has its tasks in `scope`."""
+        epoch = self.etcd.put_now(ACTIVE_KEY, b"{}")
+        fence = Compare.mod_revision(ACTIVE_KEY, epoch)
+        return Term(
+            role="rootcoord",
+            server_id=4,
+            epoch=epoch,
+            fence=fence,
+            committer=FencedCommitter(self.etcd, fence, self.fold, lambda: None),
+            started_at=clock.boottime(),
+            task_group=scope,
+        )
+
     @asynccontextmanager
     async def term(self) -> AsyncIterator[Term]:
         """One term: won, activated, and ended when the block is left."""
-        epoch = self.etcd.put_now(ACTIVE_KEY, b"{}")
-        fence = Compare.mod_revision(ACTIVE_KEY, epoch)
         async with TaskScope() as scope:
-            term = Term(
-                role="rootcoord",
-                server_id=4,
-                epoch=epoch,
-                fence=fence,
-                committer=FencedCommitter(self.etcd, fence, self.fold, lambda: None),
-                started_at=clock.boottime(),
-                task_group=scope,
-            )
+            term = self.new_term(scope)
             try:
                 await self.coordinator.activate(term)
                 yield term
@@ -163,11 +169,8 @@ async def test_what_an_earlier_term_has_answered_may_be_on_its_way_when_a_term_b
 async def test_an_activation_that_failed_goes_on_in_the_same_term() -> None:
     process = Process(MemoryEtcd())
     await process.follow()
-    epoch = process.etcd.put_now(ACTIVE_KEY, b"{}")
-    fence = Compare.mod_revision(ACTIVE_KEY, epoch)
-    committer = FencedCommitter(process.etcd, fence, process.fold, lambda: None)
     async with TaskScope() as scope:
-        term = Term("rootcoord", 4, epoch, fence, committer, clock.boottime(), scope)
+        term = process.new_term(scope)
         process.etcd.faults.extend([Fault(), Fault(), Fault(), Fault(before=NoLeaderForGood("election"))])
         with pytest.raises(NoLeaderForGood):
             await process.coordinator.activate(term)
@@ -175,6 +178,32 @@ async def test_an_activation_that_failed_goes_on_in_the_same_term() -> None:
         await process.coordinator.activate(term)
         assert process.coordinator.parts.oracle is oracle
         assert process.coordinator.metadata.users.names() == ["root"]
+        process.coordinator.deactivate()
+
+
+async def test_a_term_is_begun_as_a_whole_or_begun_again() -> None:
+    """One without what is served would answer nobody, as long as it lasts."""
+
+    class Begins:
+        tries = 0
+
+        def begin(self, _term: Term, parts: TermParts, _queue: object) -> object:
+            self.tries += 1
+            if self.tries == 1:
+                raise NoLeaderForGood("not now")
+            return parts
+
+    process, begins = Process(MemoryEtcd()), Begins()
+    process.coordinator._serving = cast("Serving", begins)
+    await process.follow()
+    async with TaskScope() as scope:
+        term = process.new_term(scope)
+        for _ in range(2):
+            with suppress(NoLeaderForGood):
+                await process.coordinator.activate(term)
+        parts = process.coordinator.parts
+        assert (begins.tries, parts.served) == (2, parts)
+        await parts.oracle.wait_timestamps(1, clock.boottime() + 2)
         process.coordinator.deactivate()
 
 
