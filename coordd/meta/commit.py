@@ -174,6 +174,7 @@ class FencedCommitter:
         *,
         guard_key: str | None = None,
         guard_revision: int | None = None,
+        also_guard: Sequence[str] = (),
         expect: Mapping[str, int] | None = None,
         deadline: float | None = None,
     ) -> int:
@@ -181,8 +182,9 @@ class FencedCommitter:
 
         `guard_key`: one of the keys put, by default the first (of those deleted, if none is put).
         `guard_revision`: its mod_revision as known to the caller, 0 if it does not exist; by default what the
-        fold knows, so the key must be in a table then. `expect`: mod_revisions of further keys that the
-        decision rests on. `deadline`: seconds on CLOCK_BOOTTIME, by default in `TIMEOUT_S`; while etcd
+        fold knows, so the key must be in a table then. `also_guard`: further keys of tables that must be as
+        the fold knows them. `expect`: mod_revisions of further keys that the decision rests on. `deadline`:
+        seconds on CLOCK_BOOTTIME, by default in `TIMEOUT_S`; while etcd
         is out of reach the commit is tried again until then. For cancellation see the module.
 
         Raises:
@@ -194,6 +196,8 @@ class FencedCommitter:
             EtcdError: any other one: nothing was written.
             ValueError: see `coordd.meta.transaction.plan`.
         """
+        if also_guard:
+            expect = {**(expect or {}), **{key: self._known(key) for key in also_guard}}
         transaction = self._plan(ops, guard_key, guard_revision, expect or {})
         self._refuse_if_lost()
         until = boottime() + TIMEOUT_S if deadline is None else deadline
@@ -249,10 +253,14 @@ class FencedCommitter:
     ) -> Transaction:
         guard = default_guard(ops) if guard_key is None else guard_key
         if guard_revision is None:
-            if not self._fold.covers(guard):
-                raise ValueError(f"no table knows of {guard!r}: pass its guard_revision")
-            guard_revision = self._fold.mod_revision(guard)
+            guard_revision = self._known(guard)
         return plan(self._fence, ops, guard_key=guard, guard_revision=guard_revision, expect=expect)
+
+    def _known(self, key: str) -> int:
+        """The mod_revision of a table's key, by the fold."""
+        if not self._fold.covers(key):
+            raise ValueError(f"no table knows of {key!r}: pass its guard_revision")
+        return self._fold.mod_revision(key)
 
     async def _carry_out(self, transaction: Transaction, until: float) -> int:
         """Send the transaction until its outcome is known."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from coordd.meta.transaction import Room, Write
+from coordd.meta.transaction import Room, Write, default_guard
 from coordd.rootcoord.collections.change import MAX_OPS
 from coordd.rootcoord.databases import Stamp
 
@@ -89,11 +89,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """`writes` of those `taken`, for one transaction. `left`: who has to be decided after it."""
+    """`writes` of those `taken`, for one transaction. `left`: who has to be decided after it.
+
+    `guards`: keys that must be as they were known, beside the first that is put.
+    """
 
     writes: Sequence[Write]
     taken: Sequence[Member]
     left: Sequence[Member]
+    guards: Sequence[str] = ()
 
 
 def choose(waiting: Sequence[Member], stamps: Sequence[Stamp]) -> Chosen:
@@ -106,6 +110,7 @@ def choose(waiting: Sequence[Member], stamps: Sequence[Stamp]) -> Chosen:
     writes: list[Write] = []
     taken: list[Member] = []
     left: list[Member] = []
+    guards: list[str] = []
     for member, stamp in zip(waiting, stamps, strict=True):
         about = member.about() if several else ""
         if about in subjects:
@@ -129,6 +134,8 @@ def choose(waiting: Sequence[Member], stamps: Sequence[Stamp]) -> Chosen:
             if not fits:
                 room = Room(0)  # too large, it seems: nobody is to be refused with it
             keys |= its_keys
+            if taken:
+                guards.append(default_guard(its))
         writes += its
         taken.append(member)
-    return Chosen(writes, taken, left)
+    return Chosen(writes, taken, left, guards)

@@ -187,7 +187,7 @@ class Ddl:
             CommitConflict: nothing was written, nobody was told.
         """
         try:
-            revision = await self._commit(chosen.writes, stamp, deadline)
+            revision = await self._commit(chosen.writes, stamp, deadline, also_guard=chosen.guards)
         except CommitConflict:
             raise
         except Exception as error:  # noqa: BLE001 - told to those it concerns, whatever it is
@@ -239,7 +239,13 @@ class Ddl:
         )
 
     async def _commit(
-        self, writes: Sequence[Write], stamp: Stamp, deadline: float, asked: Asked | None = None
+        self,
+        writes: Sequence[Write],
+        stamp: Stamp,
+        deadline: float,
+        asked: Asked | None = None,
+        *,
+        also_guard: Sequence[str] = (),
     ) -> int:
         """Commit the writes and the mark. Up to the transaction nothing here waits: the decision is fresh."""
         call, more = (asked.fingerprint, asked.more) if asked else ("", False)
@@ -250,7 +256,10 @@ class Ddl:
         self._unsure |= {call} - {""}
         try:
             revision = await self._committer.commit(
-                [*writes, Put(self._mark.key, value)], expect=expect, deadline=deadline
+                [*writes, Put(self._mark.key, value)],
+                also_guard=also_guard,
+                expect=expect,
+                deadline=deadline,
             )
         except OutcomeUnknown:
             raise

@@ -39,6 +39,7 @@ async def test_what_is_about_different_things_shares_a_transaction(batch: Batch)
     found = chosen(batch)
     assert [write.key for write in found.writes] == ["a/1", "a/2", "b/1", "b/2", "c/1", "c/2"]
     assert (found.taken, found.left) == (members, [])
+    assert found.guards == ["b/1", "c/1"], "the first key that is put is guarded anyway"
 
 
 async def test_of_what_is_about_one_thing_the_first_is_decided_and_no_other(batch: Batch) -> None:
@@ -47,6 +48,7 @@ async def test_of_what_is_about_one_thing_the_first_is_decided_and_no_other(batc
     third = join(batch, "b", puts("b/1"))
     found = chosen(batch)
     assert (found.taken, found.left) == ([first, third], [second])
+    assert found.guards == ["b/1"]
     assert not second.outcome.done()
 
 

@@ -446,6 +446,24 @@ class TestTogether:
         assert scene.etcd.calls == calls + 7  # one, two, one ...: the first of those left goes at once
         assert sum(len(events) - 1 for _, events in scene.etcd.history[-7:]) == 500
 
+    @pytest.mark.parametrize("touched", "abc")
+    async def test_what_a_deposed_milvus_did_counts_against_each(self, scene: Scene, touched: str) -> None:
+        """It writes without the mark, so only the change's own key tells of it."""
+        for name in "abc":
+            await scene.create(name)
+        first = await self.held_up(scene)
+        loop = asyncio.get_running_loop()
+        drops = {name: loop.create_task(scene.drop_beside(name)) for name in "abc"}
+        await asyncio.sleep(0)
+        [database] = [one for one in scene.tables.databases if one.name == touched]
+        scene.etcd.put(LAYOUT.database(database.id), TOMBSTONE)
+        scene.etcd.faults.clear()
+        await first
+        async with following(scene):
+            revisions = {name: await task for name, task in drops.items()}
+        assert [name for name, revision in revisions.items() if revision == 0] == [touched]
+        assert scene.in_etcd() == ["first"]
+
 
 async def test_what_a_deposed_milvus_did_is_seen_before_the_decision(scene: Scene) -> None:
     await scene.create("a")
