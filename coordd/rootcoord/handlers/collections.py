@@ -118,7 +118,8 @@ class CollectionHandlers:
         answer = kept.get(question)
         if answer is None:
             answer = self._answer(self._lookup.view(row), wanted)
-            kept.put(question, answer)
+            if self._lookup.database(wanted.db_name) is not None:  # by ID any name will do, and is answered
+                kept.put(question, answer)
         return answer
 
     async def _describe_then(self, wanted: Wanted) -> DescribeCollectionResponse:
