@@ -41,6 +41,9 @@ _SETTINGS = ClientSettings(
     keepalive=Keepalive(time_s=6.0, timeout_s=3.0, without_calls=False),
 )
 
+_TURNS_OF_AN_ANSWER = 4
+"""Of the loop, until the answer to a transaction has become one to the caller of a change, and is written."""
+
 
 class CallFailedError(Exception):
     """A call ended without an answer; `failure` says what that means. Never leaves this package."""
@@ -248,14 +251,14 @@ class Stream:
     async def receive(self, *, give_way: bool = False) -> Any:
         """The next message; waits as long as it takes.
 
-        `give_way`: who waits for an answer that has come together with it goes first. An own change comes
+        `give_way`: what an answer leads to that has come together with it goes first. An own change comes
         back by the watch in one packet with the answer to it.
         """
         try:
             body = await self._call.receive()
         except CallFailed as failed:
             raise self._failed(failed) from failed
-        if give_way:
+        for _ in range(_TURNS_OF_AN_ANSWER if give_way else 0):
             await asyncio.sleep(0)
         if body is None:
             raise self._connection.ended(self._method, "etcd has nothing more to say")

@@ -38,7 +38,7 @@ _LAST_CHANCE_S: Final = 0.1
 _TURN_BYTES: Final = 64 << 10
 """Read at once, after which other connections, and timers, have their turn: a quarter of what uvloop reads,
 and some thousand calls. It would go on reading as long as a peer fills its buffer."""
-_PONG_S: Final = 0.005
+_PONG_S: Final = 0.02
 _KEEPALIVE_PAYLOAD: Final = b"keepaliv"
 _IPV4_MAPPED: Final = "::ffff:"
 """How a socket that takes both kinds shows an IPv4 address."""

@@ -55,7 +55,7 @@ async def tell(proxies: ProxyManager, made: Sequence[Change], server_id: int, ti
     """
     for change in made:
         try:
-            await Word(proxies, change, server_id=server_id, timestamp=timestamp).spread(0)
+            await Word(proxies, change, server_id=server_id, timestamp=lambda: timestamp).spread(0)
         except RpcFailure:
             return
         except MilvusError as error:

@@ -164,7 +164,8 @@ class Operations:
             return
         _settle(outcome, None)
         if afterwards:
-            await asyncio.sleep(0)  # the caller first
+            for _ in range(2):  # first the caller makes its answer, and then that is written
+                await asyncio.sleep(0)
             self.in_background(asked.name, afterwards)
 
     async def _steps(self, asked: "_Asked", outcome: asyncio.Future[None]) -> Sequence[Step]:

@@ -22,6 +22,7 @@ Source of truth: Milvus 2.3.5 internal/proxy/{meta_cache,impl}.go.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from coordd.errors import CoorddError
@@ -34,6 +35,7 @@ from coordd.rootcoord.batch import Decide
 from coordd.rootcoord.collections import Change
 from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.looks import Look, Looks
+from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.proxies.link import PAUSE_FIRST_S, PAUSE_MAX_S
 from coordd.rootcoord.proxies.manager import NOBODY, ProxyManager, SessionsNotKnown, Told
 from coordd.rpc.status import MilvusError
@@ -47,7 +49,7 @@ Start: TypeAlias = Callable[[Coroutine[Any, Any, None], str], object]
 class Word:
     """Of one `change`; `drops_collection`: it is the end of the collection, and of the proxies' producers.
 
-    `timestamp`: the newest that was handed out, of the change or later. It goes along as in Milvus; the
+    `timestamp` gives the newest that was handed out, of the change or later. It goes along as in Milvus; the
     proxies do not look at it.
     """
 
@@ -57,15 +59,15 @@ class Word:
         change: Change,
         *,
         server_id: int,
-        timestamp: int,
+        timestamp: Callable[[], int],
         drops_collection: bool = False,
     ) -> None:
         self._proxies = proxies
         self._change = change
-        self._notices = tuple(
-            _notices(change, MsgBase(timestamp=timestamp, sourceID=server_id), drops=drops_collection)
-        )
-        self._told = [NOBODY] * len(self._notices)  # early, of each of them
+        self._server_id = server_id
+        self._timestamp = timestamp
+        self._drops_collection = drops_collection
+        self._told: dict[int, Told] = {}  # early, of each of the notices
         self._refusal: MilvusError | None = None
         self._watched: list[Look] = []
         self._ended = asyncio.Event()
@@ -80,9 +82,9 @@ class Word:
             RpcFailure: the term is over.
         """
         anew = revision == 0 or self._seen
-        for notice, told in zip(self._notices, self._told, strict=True):
+        for number, notice in enumerate(self._notices):
             try:
-                await self._tell(notice, revision, NOBODY if anew else told)
+                await self._tell(notice, revision, NOBODY if anew else self._told.get(number, NOBODY))
             except MilvusError as refusal:
                 self._refusal = refusal
         unsaid, self._refusal = self._refusal, None
@@ -92,15 +94,14 @@ class Word:
     def begin(self, looks: Looks, start: Start) -> None:
         """The change is about to be written: tell the proxies beside that, if it can be of use.
 
-        Raises:
-            TermOverError: the term is over.
+        Not before it has been sent: to etcd it is the longer way.
         """
         ids = {self._change.collection_id, self._change.led_to} - {0}
         self._watched = [looks.watch(one) for one in ids]
         if self._seen:
             self._ended.set()
         else:
-            start(self._spread_early(), "early word")
+            asyncio.get_running_loop().call_soon(self._begin_early, start)
 
     def end(self) -> None:
         """The change is written, or is not: who asks from now on learns how it is."""
@@ -115,6 +116,18 @@ class Word:
     def _seen(self) -> bool:
         """Whether somebody may have learnt the old state, so that early word does not count."""
         return any(look.seen for look in self._watched)
+
+    @cached_property
+    def _notices(self) -> tuple[InvalidateCollMetaCacheRequest, ...]:
+        base = MsgBase(timestamp=self._timestamp(), sourceID=self._server_id)
+        return tuple(_notices(self._change, base, drops=self._drops_collection))
+
+    def _begin_early(self, start: Start) -> None:
+        try:
+            start(self._spread_early(), "early word")
+        except TermOverError as error:
+            log.debug("the proxies are not told early", reason=str(error))
+            self._ended.set()
 
     async def _spread_early(self) -> None:
         """If that fails it is no harm: all are told anew."""

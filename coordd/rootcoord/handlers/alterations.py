@@ -216,5 +216,6 @@ class AlterationHandlers:
             raise
 
     def _word(self, change: Change) -> Word:
-        timestamp = self._oracle().newest_timestamp
-        return Word(self._peers().proxies, change, server_id=self._gate.server_id, timestamp=timestamp)
+        oracle, server_id = self._oracle(), self._gate.server_id
+        proxies = self._peers().proxies
+        return Word(proxies, change, server_id=server_id, timestamp=lambda: oracle.newest_timestamp)

@@ -120,7 +120,7 @@ class Means:
             self.peers.proxies,
             change,
             server_id=self.server_id,
-            timestamp=self.oracle.newest_timestamp,
+            timestamp=lambda: self.oracle.newest_timestamp,
             drops_collection=drops_collection,
         )
 
