@@ -18,7 +18,6 @@ from coordd.pb.etcd_meta_pb2 import CollectionState
 from coordd.rootcoord.databases import Stamp, plan_drop
 from coordd.rootcoord.ddl import Ddl
 from coordd.rootcoord.operations import Operation, Operations, Step, collection_key
-from coordd.rpc.status import MilvusError
 
 
 @dataclass(slots=True)
@@ -34,7 +33,6 @@ class DatabaseDrop:
     _waited_for: frozenset[str] = field(default=frozenset(), init=False)
     _undecided: bool = field(default=False, init=False)
     _revision: int = field(default=0, init=False)
-    _refusal: MilvusError | None = field(default=None, init=False)
 
     async def carry_out(self) -> int:
         """Returns the revision, 0 if there is no such database.
@@ -48,18 +46,12 @@ class DatabaseDrop:
         return self._revision
 
     async def _try(self) -> None:
-        operation = Operation([Step("write", self._write)])
+        operation = Operation([Step("write", self._write, may_refuse=True)])
         name = f"drop database {self.name}"
         await self.operations.carry_out(name, self._waited_for, lambda: operation, deadline=self.deadline)
-        if self._refusal is not None:
-            raise self._refusal
 
     async def _write(self) -> None:
-        """A refusal is no failed step: there is nothing to be undone or warned of."""
-        try:
-            self._revision = await self.ddl.carry_out(self._decide, deadline=self.deadline)
-        except MilvusError as refusal:
-            self._refusal = refusal
+        self._revision = await self.ddl.carry_out(self._decide, deadline=self.deadline)
 
     def _decide(self, stamp: Stamp) -> Sequence[Write]:
         """Nothing if somebody creates a collection who was not waited for; a refusal holds all the same."""

@@ -6,7 +6,8 @@ its caller: one who goes away, or whose time is up, leaves it running, and a rep
 and then finds what the first one has made.
 
 If a step fails, its caller is told at once, and what the earlier steps did is undone in reverse, under the
-same keys, each undo again and again until it succeeds. So a repeated call finds all of it or nothing. What
+same keys, each undo again and again until it succeeds. So a repeated call finds all of it or nothing. A
+refusal by the first step is no failure: nothing is to be undone, or to be warned of (`Step.may_refuse`). What
 comes *afterwards* (telling other components, cleaning up) is nobody's to wait for: it goes on when the keys
 are free again, each step until it succeeds, and lets callers go first (`coordd.rootcoord.chores`). A term
 that ends in the middle leaves the states in the metadata behind, from which the next one goes on.
@@ -28,6 +29,7 @@ from coordd.rootcoord.chores import RETRY_FIRST_S, RETRY_MAX_S, Chores
 from coordd.rootcoord.oracle import TermOverError
 from coordd.rootcoord.steps import Step
 from coordd.rpc.stats import QueueStats
+from coordd.rpc.status import MilvusError
 
 __all__ = ["Decide", "Operation", "OperationUnfinished", "Operations", "Step", "collection_key"]
 
@@ -185,6 +187,8 @@ class Operations:
             except FenceLost:
                 raise
             except Exception as error:
+                if _is_refusal(error, begun):
+                    raise
                 log.warning(
                     "a step failed, undoing", operation=name, step=begun[-1].name, reason=_reason(error)
                 )
@@ -194,6 +198,11 @@ class Operations:
                     await _until_done(f"undo {name}", step)
                 raise
             return operation.afterwards
+
+
+def _is_refusal(error: Exception, begun: Sequence[Step]) -> bool:
+    """Whether the last one of the steps `begun` has refused, before anything was done."""
+    return len(begun) == 1 and begun[0].may_refuse and isinstance(error, MilvusError)
 
 
 def _time_is_up(outcome: asyncio.Future[None], name: str) -> None:

@@ -33,10 +33,12 @@ class NotYet:
 class Step:
     """`do`, and what takes it back if it fails itself, perhaps half done, or a later step does.
 
-    `lane`: whom it needs; matters only in the background.
+    `lane`: whom it needs; matters only in the background. `may_refuse`: a MilvusError of it is a refusal that
+    comes before it has done anything; matters only in front of a caller.
     """
 
     name: str
     do: Action
     undo: Action | None = None
     lane: Lane = Lane.METADATA
+    may_refuse: bool = False

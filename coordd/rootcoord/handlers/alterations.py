@@ -136,14 +136,9 @@ class AlterationHandlers:
         try:
             telling = Telling(self._word, self._looks, self._operations().start)
             alteration = _Alteration(call.method.rpartition("/")[2], plan, request, named, telling, asked)
-            timestamp = await self._oracle().wait_timestamps(1, deadline)
-
-            def decide() -> Operation:
-                self._check(alteration, timestamp)
-                return Operation(self._steps(alteration, deadline - STEP_MARGIN_S))
-
+            operation = Operation(self._steps(alteration, deadline - STEP_MARGIN_S))
             await self._operations().carry_out(
-                alteration.name, keys, decide, deadline=deadline, function=alteration.name
+                alteration.name, keys, lambda: operation, deadline=deadline, function=alteration.name
             )
         except MilvusError:
             await self._word(named).spread(0)
@@ -154,22 +149,9 @@ class AlterationHandlers:
             raise ServiceUnavailable(f"no timestamp or ID for the change: {error}") from error
         return success()
 
-    def _check(self, alteration: _Alteration, timestamp: int) -> None:
-        """Refuse before anything is begun; but not a repetition, for which nothing is to be written.
-
-        Raises:
-            MilvusError: refused.
-        """
-        try:
-            alteration.plan(self._tables, self._layout, alteration.request, timestamp)
-        except MilvusError:
-            asked = alteration.asked
-            if asked is None or not self._ddl().is_repetition(asked, timestamp):
-                raise
-
     def _steps(self, alteration: _Alteration, deadline: float) -> Sequence[Step]:
         steps = [
-            Step("write", lambda: self._write(alteration)),
+            Step("write", lambda: self._write(alteration), may_refuse=True),
             Step("proxies forget", lambda: alteration.telling.tell(alteration.made)),
         ]
         if alteration.plan in OF_DATA_COORD:
@@ -188,7 +170,7 @@ class AlterationHandlers:
 
         try:
             revision = await alteration.telling.write(plan, commit)
-        except FenceLost:
+        except (FenceLost, MilvusError):
             raise
         except CoorddError:
             await alteration.telling.tell(named)

@@ -108,7 +108,7 @@ def dropping(drop: Planned[End], *, replicated: bool) -> Operation:
             ]
             means.operations.in_background(f"resume drop of {drop.end}", steps, urgent=True)
 
-    steps = [Step("write", drop.write_and_tell, resume), Step("proxies forget", drop.forget)]
+    steps = [Step("write", drop.write_and_tell, resume, may_refuse=True), Step("proxies forget", drop.forget)]
     return Operation(steps, [Step("finish", finish, lane=Lane.LOOK)])
 
 
@@ -147,7 +147,7 @@ def making(partition: Planned[PartitionEnd]) -> Operation:
 
     return Operation(
         [
-            Step("write", partition.write, undo),
+            Step("write", partition.write, undo, may_refuse=True),
             Step("load", load),
             Step("finish", finish),
             Step("proxies forget", partition.forget),

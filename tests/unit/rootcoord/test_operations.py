@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -13,6 +13,7 @@ from coordd.meta.commit import FenceLost
 from coordd.meta.key_locks import CommitsOverloaded
 from coordd.rootcoord.operations import Operation, Operations, OperationUnfinished, Step
 from coordd.rootcoord.oracle import TermOverError
+from coordd.rpc.status import MilvusError
 from tests.support.etcd import eventually
 
 
@@ -93,6 +94,26 @@ async def test_a_failed_step_is_told_and_all_is_undone_in_reverse() -> None:
             await operations.carry_out("make", ["k"], lambda: Operation(steps), deadline=soon())
         await eventually(lambda: world.done[-1] == "undo a")
     assert world.done == ["a", "b", "c failed", "undo c", "undo a failed", "undo a failed", "undo a"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "error", "undone"),
+    [
+        ("a", MilvusError("no"), []),
+        ("a", Broken(), ["undo a"]),
+        ("b", MilvusError("no"), ["undo b", "undo a"]),
+    ],
+)
+async def test_only_what_is_refused_before_it_is_begun_is_not_undone(
+    failing: str, error: Exception, undone: list[str]
+) -> None:
+    world = World(failures={failing: 1}, error=error)
+    steps = [replace(world.step(name), may_refuse=True) for name in ("a", "b")]
+    async with term() as operations:
+        with pytest.raises(type(error)):
+            await operations.carry_out("make", ["k"], lambda: Operation(steps), deadline=soon())
+        await eventually(lambda: len(operations) == 0)
+    assert [name for name in world.done if name.startswith("undo")] == undone
 
 
 async def test_what_comes_afterwards_does_not_come_after_a_failure() -> None:
