@@ -395,8 +395,8 @@ MUTANTS: Final = (
     Mutant(
         "what proxies are told of an alteration of unknown outcome",
         "coordd/rootcoord/handlers/alterations.py",
-        "            await alteration.telling.tell(named)\n",
+        "            self._tell_when_settled(alteration, named)\n",
         "",
-        (f"{ALTERATIONS}::test_what_is_not_known_to_be_written_is_told_anew",),
+        (f"{ALTERATIONS}::test_what_was_not_known_to_be_written_is_told_when_it_is",),
     ),
 )

@@ -2,9 +2,10 @@
 
 The proxies forget what they know of the names in it, beside the write or after it (`coordd.rootcoord.word`);
 then DataCoord is told what was altered of a collection. That goes on if the caller leaves. It is done again,
-or for the first time, when a call is repeated whose change is there already. In a call that is refused, or of
-which it is not known what became, the proxies forget the request's names too: an earlier copy of it may have
-been carried out by a term that ended before it told anybody.
+or for the first time, when a call is repeated whose change is there already. In a call that is refused, the
+proxies forget the request's names too: an earlier copy of it may have been carried out by a term that ended
+before it told anybody. If it is not known what became of a change, all are told in the background, when that
+is known (`coordd.rootcoord.settling`).
 
 Source of truth: Milvus 2.3.5 internal/rootcoord/{create,drop,alter}_alias_task.go, rename_collection_task.go,
 alter_collection_task.go, expire_cache.go, branch 2.5 for fields. There the proxies forget before the change
@@ -50,7 +51,8 @@ from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operation, Operations, collection_key
 from coordd.rootcoord.oracle import NotHandedOutError, Oracle, TermOverError
 from coordd.rootcoord.peers import Peers
-from coordd.rootcoord.steps import Step
+from coordd.rootcoord.settling import settle_and_forget
+from coordd.rootcoord.steps import Lane, Step
 from coordd.rootcoord.word import Telling, Word
 from coordd.rpc.call import Call
 from coordd.rpc.gate import ServeGate
@@ -173,7 +175,7 @@ class AlterationHandlers:
         except (FenceLost, MilvusError):
             raise
         except CoorddError:
-            await alteration.telling.tell(named)
+            self._tell_when_settled(alteration, named)
             raise
         if revision:
             log.info(
@@ -183,6 +185,18 @@ class AlterationHandlers:
                 names=alteration.made.names,
                 revision=revision,
             )
+
+    def _tell_when_settled(self, alteration: _Alteration, named: Change) -> None:
+        """`named`: the request's names."""
+        steps = settle_and_forget(self._ddl(), lambda: alteration.telling.tell(named))
+        if alteration.plan in OF_DATA_COORD:
+            news = self._alteration_news()
+
+            async def announce() -> None:
+                news.tell_in_background([alteration.made.collection_id])
+
+            steps.append(Step("tell DataCoord", announce, lane=Lane.LOOK))
+        self._operations().in_background(f"{alteration.name}, outcome unknown", steps, urgent=True)
 
     async def _announce(self, alteration: _Alteration, deadline: float) -> None:
         """Tell DataCoord; if that fails, again and again in the background, with what holds by then.

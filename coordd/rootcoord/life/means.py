@@ -18,6 +18,7 @@ from coordd.rootcoord.looks import Looks
 from coordd.rootcoord.operations import Operations
 from coordd.rootcoord.oracle import Oracle
 from coordd.rootcoord.peers import Peers
+from coordd.rootcoord.settling import settle
 from coordd.rootcoord.steps import Action
 from coordd.rootcoord.topics import MadeBeforehand
 from coordd.rootcoord.word import Telling, Word
@@ -112,7 +113,7 @@ class Means:
 
     async def settle(self) -> None:
         """Return when it is known what has become of all earlier writes."""
-        await self.commit(lambda _stamp: ())
+        await settle(self.ddl)
 
     def word(self, change: Change, *, drops_collection: bool = False) -> Word:
         """What the proxies are to be told of a change; `drops_collection`: that is the collection's end."""

@@ -11,6 +11,7 @@ from coordd.rootcoord.databases import Stamp
 from coordd.rootcoord.life.ends import CollectionEnd, PartitionEnd
 from coordd.rootcoord.life.means import Means
 from coordd.rootcoord.operations import Operation, Step
+from coordd.rootcoord.settling import settle_and_forget
 from coordd.rootcoord.steps import Lane
 from coordd.rootcoord.word import Telling
 from coordd.rpc.peer import PeerUnavailable
@@ -101,11 +102,8 @@ def dropping(drop: Planned[End], *, replicated: bool) -> Operation:
 
     async def resume() -> None:
         if drop.end is not None:
-            steps = [
-                Step("settle", means.settle),
-                Step("proxies forget", drop.forget, lane=Lane.PROXIES),
-                Step("finish", finish_if_written, lane=Lane.LOOK),
-            ]
+            steps = settle_and_forget(means.ddl, drop.forget)
+            steps.append(Step("finish", finish_if_written, lane=Lane.LOOK))
             means.operations.in_background(f"resume drop of {drop.end}", steps, urgent=True)
 
     steps = [Step("write", drop.write_and_tell, resume, may_refuse=True), Step("proxies forget", drop.forget)]

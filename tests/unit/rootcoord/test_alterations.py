@@ -1,13 +1,15 @@
 """Aliases, names and properties: which proxies are told while the change is written, and which again."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
 from coordd.clock import boottime
+from coordd.etcd import TxnResult
 from coordd.etcd.errors import OutcomeUnknown
 from coordd.pb import milvus_pb2
 from coordd.pb.common_pb2 import KeyValuePair, MsgBase, MsgType
@@ -15,7 +17,7 @@ from coordd.rootcoord.handlers import alterations
 from coordd.rpc.call import Call
 from coordd.rpc.status import MilvusError
 from tests.support.etcd import eventually
-from tests.unit.rootcoord.memory_etcd import LOST_REQUEST
+from tests.unit.rootcoord.memory_etcd import LOST_REQUEST, MemoryEtcd
 from tests.unit.rootcoord.test_life import NAME, Effects, Running, create, running, soon, with_a_database
 
 OTHER, ALIAS, BY_ID = "papers", "latest", ""
@@ -106,14 +108,44 @@ async def test_who_has_just_asked_by_any_name_is_told_when_it_is_written(asked: 
         assert term.effects.done == ["txn", "forget"]
 
 
-async def test_what_is_not_known_to_be_written_is_told_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("method", "name", "data_coord"), [("AlterAlias", ALIAS, False), ("AlterCollection", NAME, True)]
+)
+async def test_what_was_not_known_to_be_written_is_told_when_it_is(
+    monkeypatch: pytest.MonkeyPatch, method: str, name: str, *, data_coord: bool
+) -> None:
+    """Nobody repeats the call; etcd carries it out late, and until then a proxy can learn the old state."""
     monkeypatch.setattr(alterations, "TIMEOUT_S", 0.2)
     async with scene() as term:
-        term.place.etcd.faults += [LOST_REQUEST] * 1000
+        etcd, done, heard = term.place.etcd, term.effects.done, term.effects.heard
+        sent = note_transactions(etcd)
+        etcd.faults += [LOST_REQUEST] * 1000
         with pytest.raises(OutcomeUnknown):
-            await change(term, "AlterAlias", **REQUESTS["AlterAlias"])
-        assert term.effects.heard == [ALIAS] * 2
-        term.place.etcd.faults.clear()
+            await change(term, method, **REQUESTS[method])
+        etcd.faults.clear()
+        heard.clear()
+        assert (await sent[0]()).succeeded
+        done.clear()
+        await eventually(lambda: "txn" in done)  # it asks for the outcome, and has to wait for the watch
+        describe(term, name)
+        assert heard == []
+        term.place.fold.load(await etcd.range("", "\x7f"))  # what the watch does
+        await eventually(lambda: heard == [name])
+        await term.quiet()
+        assert ("broadcast" in done) == data_coord
+
+
+def note_transactions(etcd: MemoryEtcd) -> list[Callable[[], Awaitable[TxnResult]]]:
+    """What is sent from now on, to be carried out once more."""
+    sent: list[Callable[[], Awaitable[TxnResult]]] = []
+    real = etcd.txn
+
+    async def txn(*arguments: Any, **options: Any) -> TxnResult:
+        sent.append(partial(real, *arguments, **options))
+        return await real(*arguments, **options)
+
+    etcd.__dict__["txn"] = txn
+    return sent
 
 
 async def test_a_proxy_that_refuses_one_name_hears_of_the_others() -> None:
