@@ -388,8 +388,8 @@ MUTANTS: Final = (
     Mutant(
         "a refusal of one name keeps no other from being told",
         "coordd/rootcoord/word.py",
-        "NOBODY if anew else told)\n            except MilvusError as refusal:\n",
-        "NOBODY if anew else told)\n            except ValueError as refusal:\n",
+        "self._told.get(number, NOBODY))\n            except MilvusError as refusal:\n",
+        "self._told.get(number, NOBODY))\n            except ValueError as refusal:\n",
         ("tests/unit/rootcoord/test_word.py::test_a_refusal_keeps_no_other_name_from_being_told",),
     ),
     Mutant(
