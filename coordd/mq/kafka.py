@@ -69,6 +69,10 @@ _NO_NUMBERS: Final = frozenset(
 )
 """Brokers before 2.8 want the right IdempotentWrite for numbers, those before 0.11 do not have them."""
 
+CLOSE_TIMEOUT_S: Final = 2.0
+"""How long the end of librdkafka's threads is waited for: the next term waits meanwhile. As a rule it takes
+milliseconds, but one of them may be asking for the address of a host, which nothing can break off."""
+
 LOOK_FIRST_S: Final = 0.25
 LOOK_MAX_S: Final = 2.0
 """How long one look for topics takes at most."""
@@ -234,7 +238,9 @@ class KafkaQueue:
         await asyncio.wait({self._reports})
         self._settle(lambda: QueueClosed(CLOSED_MEANWHILE))
         self._end(client)
-        await asyncio.wait(self._ending)
+        _, late = await asyncio.wait(self._ending, timeout=CLOSE_TIMEOUT_S)
+        if late:
+            log.info("kafka's client takes its time to end, nobody waits for it", after_s=CLOSE_TIMEOUT_S)
 
     async def _fetch_reports(self) -> None:
         """Have librdkafka complete the futures in `_under_way`, until `close`."""

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from confluent_kafka import Producer
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from coordd.config import load_config
 from coordd.config.message_queue import KafkaSettings, KafkaSslSettings
-from coordd.mq import open_queue
+from coordd.mq import kafka, open_queue
 from coordd.mq.errors import (
     MessageRefused,
     QueueAccessDenied,
@@ -334,6 +335,31 @@ async def test_closing_ends_a_look_for_topics_that_nobody_answers(tmp_path: Path
             await looking
         broker.release_answers()
         await asyncio.get_running_loop().shutdown_default_executor()  # as when the process ends
+        assert _threads("rdk:") == []
+
+
+async def test_nobody_waits_for_a_client_that_takes_its_time_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as a term's queue is being closed the replica cannot stand by again."""
+    may_end = threading.Event()
+
+    class TakesItsTime(Producer):
+        def __del__(self) -> None:
+            may_end.wait()
+
+    monkeypatch.setattr(kafka, "Producer", TakesItsTime)
+    monkeypatch.setattr(kafka, "CLOSE_TIMEOUT_S", 0.01)
+    async with kafka_broker(tmp_path) as broker:
+        queue = KafkaQueue(broker.settings)
+        await queue.send(CHANNEL, b"x")
+        try:
+            async with asyncio.timeout(10):
+                await queue.close()
+            assert _threads("rdk:")
+        finally:
+            may_end.set()
+        await asyncio.get_running_loop().shutdown_default_executor()
         assert _threads("rdk:") == []
 
 
