@@ -6,7 +6,6 @@ here: how etcd is read (the caller passes a reader) and what is done with a chan
 
 from coordd.config.errors import ConfigError, Origin, Problem, Source
 from coordd.config.keys import is_secret, normalise, shown
-from coordd.config.listing import component_configurations
 from coordd.config.load import EtcdReader, LoadedConfig, load_config, log_findings, with_etcd
 from coordd.config.refresh import Change, apply_live, diff
 from coordd.config.settings import Settings
@@ -23,7 +22,6 @@ __all__ = [
     "Settings",
     "Source",
     "apply_live",
-    "component_configurations",
     "diff",
     "is_secret",
     "load_config",

@@ -1,10 +1,4 @@
-"""Settings as lines of text for `coordd config show`, and as Milvus' ShowConfigurations lists them.
-
-Secrets are masked in both; Milvus shows them.
-
-Source of truth for ShowConfigurations: Milvus 2.3.5 pkg/util/paramtable/component_param.go
-(GetComponentConfigurations), pkg/config/manager.go.
-"""
+"""Settings as lines of text for `coordd config show`. Secrets are masked."""
 
 import json
 import re
@@ -17,10 +11,6 @@ from coordd.config.schema import SCHEMA, group_members
 from coordd.config.settings import ROLE_ATTRIBUTES
 from coordd.config.values import rendered
 
-_SHARED_PREFIXES: Final = (
-    "metastore", "localstorage", "etcd", "tikv", "minio", "pulsar", "kafka", "rocksmq", "log", "grpc",
-    "common", "quotaandlimits",
-)  # fmt: skip
 _PLAIN_YAML: Final = re.compile(r"[\w./+@-][\w./:+,@-]*")
 _ORIGIN_COLUMN: Final = 60
 
@@ -50,19 +40,3 @@ def _line(path: str, text: str, origin: Origin | None) -> str:
 
 def _yaml(text: str) -> str:
     return text if not text or _PLAIN_YAML.fullmatch(text) else json.dumps(text, ensure_ascii=False)
-
-
-def component_configurations(loaded: LoadedConfig, role: str, pattern: str = "") -> dict[str, str]:
-    """What ShowConfigurations of `role` answers: every item of the sources under each of its names.
-
-    Only names that contain `pattern` (case does not matter) and belong to the role or to what all roles
-    share. As in Milvus, settings that no source mentions are not listed.
-    """
-    prefixes = (*_SHARED_PREFIXES, f"{role}.")
-    wanted = pattern.lower()
-    return {
-        spelling: value
-        for name, value in loaded.items.items()
-        for spelling in (name, *loaded.spellings.get(name, ()))
-        if wanted in spelling and spelling.startswith(prefixes)
-    }

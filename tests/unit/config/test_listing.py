@@ -5,10 +5,11 @@ import structlog
 import yaml
 from structlog.testing import capture_logs
 
-from coordd.config import log_findings
+from coordd.config import LoadedConfig, log_findings
 from coordd.config.check import check_file
-from coordd.config.listing import component_configurations, setting_lines
+from coordd.config.listing import setting_lines
 from coordd.config.schema import SCHEMA
+from coordd.rootcoord.configurations import listed
 from tests.unit.config.support import Directory
 
 SECRETS = """
@@ -17,6 +18,11 @@ minio: {accessKeyID: hunter4, secretAccessKey: hunter5}
 kafka: {saslUsername: hunter9, saslPassword: hunter6, brokerList: b}
 common: {security: {defaultRootPassword: hunter7}}
 """
+
+
+def served(loaded: LoadedConfig, role: str = "rootcoord", pattern: str = "") -> dict[str, str]:
+    """What ShowConfigurations answers."""
+    return listed(loaded.items, loaded.spellings, role=role, pattern=pattern, metrics_port=9091)
 
 
 def test_every_setting_has_a_line_that_is_yaml(directory: Directory) -> None:
@@ -74,7 +80,7 @@ def test_secrets_are_masked_everywhere(directory: Directory) -> None:
     loaded = directory.load(SECRETS, env={"ETCD_AUTH_PASSWORD": "hunter8"})
     everything = [
         *setting_lines(loaded, origin=True),
-        *component_configurations(loaded, "rootcoord").values(),
+        *served(loaded).values(),
         *loaded.items.values(),
         repr(loaded),
         str(loaded.settings),
@@ -108,7 +114,7 @@ def test_secrets_in_the_wrong_place_are_masked_too(directory: Directory, text: s
     if not report.errors:
         loaded = directory.load()
         told += setting_lines(loaded, origin=True)
-        told += map(str, component_configurations(loaded, "rootcoord").items())
+        told += map(str, served(loaded).items())
         told.append(repr(loaded))
     assert told
     assert "hunter" not in "\n".join(told)
@@ -117,14 +123,15 @@ def test_secrets_in_the_wrong_place_are_masked_too(directory: Directory, text: s
 def test_show_configurations_lists_both_names_of_what_the_role_may_show(directory: Directory) -> None:
     text = "rootCoord: {port: 1}\ndataCoord: {port: 2}\netcd: {rootPath: r}\nqueryNode: {port: 3}"
     loaded = directory.load(text, env={"LOG_LEVEL": "warn"}, etcd={"rootCoord/dmlChannelNum": "4"})
-    assert component_configurations(loaded, "rootcoord") == {
+    assert served(loaded) == {
+        "commonmetricsport": "9091",
         "rootcoord.port": "1",
         "etcd.rootpath": "r",
         "etcdrootpath": "r",
         "loglevel": "warn",
     }
-    assert component_configurations(loaded, "rootcoord", "PORT") == {"rootcoord.port": "1"}
-    assert component_configurations(loaded, "datacoord", "port") == {"datacoord.port": "2"}
+    assert served(loaded, "rootcoord", "PORT") == {"rootcoord.port": "1", "commonmetricsport": "9091"}
+    assert served(loaded, "datacoord", ".port") == {"datacoord.port": "2"}
 
 
 def test_findings_are_logged_once_at_the_right_level(directory: Directory) -> None:
