@@ -1,4 +1,4 @@
-"""Which message queue a configuration means; opens it.
+"""Which message queue a configuration means, and what opens it.
 
 The rule is that of a Milvus cluster: `mq.type` if it names one, else Pulsar if `pulsar.address` is set, else
 Kafka if `kafka.brokerList` is set. A Milvus process that finds none ends with a panic; here it is a
@@ -12,7 +12,6 @@ from enum import StrEnum
 
 from coordd.config import ConfigError, LoadedConfig, Problem, normalise
 from coordd.mq.errors import QueueClientMissing
-from coordd.mq.none import NoQueue
 from coordd.mq.types import MessageQueue
 
 
@@ -52,19 +51,11 @@ def choose(loaded: LoadedConfig) -> QueueType:
     return wanted
 
 
-def open_queue(loaded: LoadedConfig) -> MessageQueue:
-    """The queue that the configuration means; it connects in the background. Needs a running event loop.
+def queue_maker(loaded: LoadedConfig) -> Callable[[], MessageQueue] | None:
+    """What opens the queue that the configuration means; None: there is to be none.
 
-    Raises:
-        ConfigError: see `choose`.
-        QueueClientMissing: the client library is not installed.
-        QueueSettingsInvalid: the client library does not accept the settings.
-    """
-    return queue_maker(loaded)()
-
-
-def queue_maker(loaded: LoadedConfig) -> Callable[[], MessageQueue]:
-    """What opens the queue that the configuration means. Loads the client library, which takes 0.1 s.
+    Loads the client library, which takes 0.1 s. What is returned needs a running event loop, and raises
+    QueueSettingsInvalid if that library does not accept the settings; the queue connects in the background.
 
     Raises:
         ConfigError: see `choose`.
@@ -72,7 +63,7 @@ def queue_maker(loaded: LoadedConfig) -> Callable[[], MessageQueue]:
     """
     match choose(loaded):
         case QueueType.NONE:
-            return NoQueue
+            return None
         case QueueType.KAFKA:
             try:
                 from coordd.mq.kafka import KafkaQueue  # noqa: PLC0415 - an optional dependency

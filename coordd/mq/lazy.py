@@ -7,10 +7,10 @@ from coordd.mq.types import MessageQueue
 
 
 class LazyQueue:
-    """Implements `coordd.mq.MessageQueue` by the queue that `open_queue` makes."""
+    """Implements `coordd.mq.MessageQueue` by the queue that `make` makes."""
 
-    def __init__(self, open_queue: Callable[[], MessageQueue]) -> None:
-        self._open = open_queue
+    def __init__(self, make: Callable[[], MessageQueue]) -> None:
+        self._make = make
         self._queue: MessageQueue | None = None
         self._closed = False
 
@@ -26,7 +26,7 @@ class LazyQueue:
         if self._closed:
             raise QueueClosed("the message queue is closed")
         if self._queue is None:
-            self._queue = self._open()
+            self._queue = self._make()
         return self._queue
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ from coordd.log import get_logger
 from coordd.meta.fold import Fold, Table
 from coordd.meta.layout import MetaLayout
 from coordd.meta.tables import RootCoordTables
-from coordd.mq.choice import QueueType, choose, queue_maker
+from coordd.mq.choice import queue_maker
 from coordd.mq.lazy import LazyQueue
 from coordd.mq.types import MessageQueue
 from coordd.rootcoord import bootstrap
@@ -239,12 +239,12 @@ class RootCoord:
         if self._queue is not None:
             return self._queue, None
         try:
-            if choose(self._config()) is QueueType.NONE:
-                return None, None
             make = queue_maker(self._config())
         except CoorddError as error:
             log.error("no message queue: collections cannot be made or dropped", reason=str(error))
             return None, str(error)
+        if make is None:
+            return None, None
         queue = LazyQueue(make)
         term.start_task(_close_at_the_end(queue), "message queue")
         return queue, None

@@ -13,9 +13,8 @@ from confluent_kafka import Producer
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from coordd.config import load_config
 from coordd.config.message_queue import KafkaSettings, KafkaSslSettings
-from coordd.mq import kafka, open_queue
+from coordd.mq import kafka
 from coordd.mq.errors import (
     MessageRefused,
     QueueAccessDenied,
@@ -28,6 +27,7 @@ from coordd.mq.kafka import KafkaQueue
 from tests.support.etcd_tls import make_tls
 from tests.support.kafka import Broker, kafka_broker
 from tests.support.kafka_numbers import METADATA
+from tests.support.queues import configured_queue
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -71,9 +71,7 @@ async def test_messages_lie_in_partition_0_in_their_order_without_key_or_headers
 
 async def test_the_configuration_opens_it(tmp_path: Path) -> None:
     async with kafka_broker(tmp_path) as broker:
-        path = tmp_path / "milvus.yaml"
-        path.write_text(f"kafka: {{brokerList: '{broker.address}'}}\n")
-        queue = open_queue(load_config(path, {}, tmp_path))
+        queue = configured_queue(tmp_path, f"kafka: {{brokerList: '{broker.address}'}}\n")
         assert await queue.send(CHANNEL, b"x" * 3_000_000) == bytes(8)
         await queue.close()
 

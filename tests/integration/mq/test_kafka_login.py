@@ -9,15 +9,14 @@ from cryptography.hazmat.primitives import serialization
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from coordd.config import load_config
 from coordd.config.message_queue import KafkaSettings
-from coordd.mq import open_queue
 from coordd.mq.errors import QueueAccessDenied
 from coordd.mq.kafka import KafkaQueue
 from coordd.mq.types import MessageQueue
 from tests.support.etcd_tls import make_tls
 from tests.support.kafka import Broker, kafka_broker
 from tests.support.kafka_numbers import TOPIC_AUTHORIZATION_FAILED
+from tests.support.queues import configured_queue
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -30,9 +29,7 @@ TIMEOUT_S = 3.0
 
 def configured(folder: Path, text: str) -> MessageQueue:
     """The queue of a milvus.yaml with this `kafka` section."""
-    path = folder / "milvus.yaml"
-    path.write_text(f"kafka:\n{text}")
-    return open_queue(load_config(path, {}, folder))
+    return configured_queue(folder, f"kafka:\n{text}")
 
 
 def login(broker: Broker, **more: object) -> KafkaQueue:

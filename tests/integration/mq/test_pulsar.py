@@ -20,13 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from coordd.config import load_config
 from coordd.config.message_queue import PulsarSettings
-from coordd.mq import open_queue
 from coordd.mq.errors import MessageRefused, QueueAccessDenied, QueueClosed, QueueTlsError, QueueUnavailable
 from coordd.mq.pulsar import PulsarQueue
 from tests.support.etcd_tls import make_tls
 from tests.support.pulsar_broker import LEDGER, ZSTD, PulsarBroker, encode, pulsar_broker
+from tests.support.queues import configured_queue
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -53,9 +52,8 @@ async def sent_in_the_end(queue: PulsarQueue, payload: bytes) -> bytes:
 
 async def test_what_is_sent_and_what_comes_back(tmp_path: Path) -> None:
     async with pulsar_broker() as broker:
-        path = tmp_path / "milvus.yaml"
-        path.write_text(f"pulsar: {{address: '{broker.address}', tenant: t, namespace: n}}\n")
-        queue = open_queue(load_config(path, {}, tmp_path))
+        text = f"pulsar: {{address: '{broker.address}', tenant: t, namespace: n}}\n"
+        queue = configured_queue(tmp_path, text)
         payload = b"message " * 100
         ids = [await queue.send(CHANNEL, payload) for _ in range(3)]
         await queue.close()

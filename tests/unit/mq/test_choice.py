@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from coordd.config import ConfigError, LoadedConfig, load_config
-from coordd.mq import QueueType, choose, open_queue
-from coordd.mq.none import NoQueue
+from coordd.mq import QueueType, choose, queue_maker
 
 PULSAR = "pulsar: {address: localhost}\n"
 KAFKA = "kafka: {brokerList: 'a:9092,b:9092'}\n"
@@ -58,10 +57,5 @@ def test_no_queue_is_an_error_that_names_the_keys(tmp_path: Path, text: str, sai
     assert str(refused.value) == said.format(file=tmp_path / "milvus.yaml")
 
 
-async def test_without_a_queue_sending_does_nothing(tmp_path: Path) -> None:
-    queue = open_queue(load(tmp_path, "mq: {type: none}\n"))
-    assert isinstance(queue, NoQueue)
-    assert await queue.send("by-dev-rootcoord-dml_0", b"x") == b""
-    assert await queue.missing(["by-dev-rootcoord-dml_0"]) == ()
-    await queue.close()
-    await queue.close()
+def test_no_queue_is_opened_if_there_is_to_be_none(tmp_path: Path) -> None:
+    assert queue_maker(load(tmp_path, "mq: {type: none}\n" + KAFKA)) is None
