@@ -19,6 +19,7 @@ from coordd.pb.milvus_pb2 import (
     ComponentInfo,
     ComponentStates,
     DescribeCollectionResponse,
+    GetComponentStatesRequest,
     GetMetricsRequest,
     GetMetricsResponse,
     ListDatabasesResponse,
@@ -91,8 +92,11 @@ async def test_milvus_own_processes_take_what_they_are_told(tmp_path: Path) -> N
             peers.proxies.refresh_policies(PolicyChange.DELETE_USER, "alice")
             await eventually(lambda: not peers.proxies._links[proxy]._outbox.pending(), limit_s=20)
 
-            states = await peers.proxies.component_states(deadline=soon())
-            assert states.answers[proxy].state.state_code == StateCode.Healthy
+            how = GetComponentStatesRequest()
+            states = await peers.proxies.ask(
+                proxy, "GetComponentStates", how, ComponentStates, deadline=soon()
+            )
+            assert states.state.state_code == StateCode.Healthy
             metrics = GetMetricsRequest(request=SYSTEM_INFO)
             load = await peers.proxies.ask(
                 proxy, "GetProxyMetrics", metrics, GetMetricsResponse, deadline=soon()

@@ -15,14 +15,13 @@ from coordd.rootcoord.proxies.health import (
     ProxyUnreachableError,
     unhealthy_reasons,
 )
-from coordd.rootcoord.proxies.manager import ProxyAnswers, ProxyFailed, ProxyManager
+from coordd.rootcoord.proxies.manager import ProxyFailed, ProxyManager
 
 __all__ = [
     "BarRecords",
     "Departures",
     "GrpcProxyClient",
     "ProxyAddress",
-    "ProxyAnswers",
     "ProxyClient",
     "ProxyFailed",
     "ProxyManager",

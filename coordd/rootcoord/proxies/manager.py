@@ -45,10 +45,7 @@ Source of truth: Milvus 2.3.5 internal/rootcoord/proxy_client_manager.go, expire
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Generic, TypeAlias, TypeVar
-
-from google.protobuf.message import Message
+from typing import Final, TypeAlias, TypeVar
 
 from coordd.clock import boottime
 from coordd.errors import CoorddError
@@ -58,7 +55,6 @@ from coordd.ha.session_watch import SessionWatch
 from coordd.ha.tasks import TaskScope
 from coordd.log import get_logger
 from coordd.meta.commit import FenceLost
-from coordd.pb.milvus_pb2 import ComponentStates, GetComponentStatesRequest
 from coordd.pb.proxy_pb2 import (
     InvalidateCollMetaCacheRequest,
     InvalidateCredCacheRequest,
@@ -94,14 +90,6 @@ class ProxyFailed(CoorddError):
 
     def __init__(self, method: str, server_id: int, reason: str) -> None:
         super().__init__(f"{method} failed, proxyID = {server_id}, err = {reason}")
-
-
-@dataclass(frozen=True, slots=True)
-class ProxyAnswers(Generic[Answer]):
-    """What all proxies said, by server ID: each is in one of the two."""
-
-    answers: dict[int, Answer] = field(default_factory=dict)
-    failures: dict[int, str] = field(default_factory=dict)
 
 
 class ProxyManager:
@@ -279,12 +267,6 @@ class ProxyManager:
 
     # --- questions ---
 
-    async def component_states(self, *, deadline: float) -> ProxyAnswers[ComponentStates]:
-        """How the proxies are, over the kept connections (CheckHealth makes its own: see `health`)."""
-        return await self._call_all(
-            "GetComponentStates", GetComponentStatesRequest(), ComponentStates, deadline
-        )
-
     def server_ids(self) -> list[int]:
         """The proxies that have a session now.
 
@@ -322,23 +304,6 @@ class ProxyManager:
         if not is_success(status):
             raise ProxyFailed(method, link.server_id, status.reason)
         return got
-
-    async def _call_all(
-        self, method: str, request: Message, answer: type[Answer], deadline: float
-    ) -> ProxyAnswers[Answer]:
-        async def ask(link: ProxyLink) -> Answer | ProxyFailed:
-            try:
-                return await self._once(link, method, request, answer, deadline)
-            except ProxyFailed as failure:
-                return failure
-
-        outcome: ProxyAnswers[Answer] = ProxyAnswers()
-        for server_id, got in (await self._ask_all(ask)).items():
-            if isinstance(got, ProxyFailed):
-                outcome.failures[server_id] = got.message
-            else:
-                outcome.answers[server_id] = got
-        return outcome
 
     async def _ask_all(self, ask: Callable[[ProxyLink], Awaitable[T]]) -> dict[int, T]:
         """All at once; what came of it by server ID, without those whose session ended meanwhile.

@@ -12,7 +12,7 @@ from coordd.clock import boottime
 from coordd.etcd import EtcdClient
 from coordd.ha.tasks import TaskScope
 from coordd.pb.common_pb2 import MsgBase, MsgType, StateCode, Status
-from coordd.pb.milvus_pb2 import ComponentInfo, ComponentStates
+from coordd.pb.milvus_pb2 import ComponentStates
 from coordd.pb.proxy_pb2 import InvalidateCollMetaCacheRequest, SetRatesRequest
 from coordd.rootcoord.proxies import ProxyFailed, ProxyManager, TimestampBar
 from coordd.rootcoord.proxies.bar import BarredError
@@ -93,8 +93,7 @@ async def proxy(scene: Scene) -> AsyncIterator[Acting]:
 async def test_without_proxies_everything_succeeds(scene: Scene) -> None:
     await scene.forget()
     scene.manager.invalidate_credential("u")
-    answers = await scene.manager.component_states(deadline=boottime() + 1)
-    assert (answers.answers, answers.failures) == ({}, {})
+    assert await scene.manager.told(deadline=boottime() + 1)
 
 
 async def test_every_proxy_with_a_session_is_told(scene: Scene, proxy: Acting) -> None:
@@ -217,18 +216,20 @@ async def test_pitfall_16_a_proxy_that_hangs_in_another_call_does_not_hold_a_cha
         await scene.cluster.proxy(other)
         rates = asyncio.Event()
 
-        async def slow() -> ComponentStates:
+        async def slow() -> Status:
             await rates.wait()
-            return ComponentStates()
+            return Status()
 
-        proxy.replies["GetComponentStates"] = slow
-        states = scope.create_task(scene.manager.component_states(deadline=boottime() + 10))
-        await eventually(lambda: proxy.requests("GetComponentStates"))
+        proxy.replies["SetRates"] = slow
+        asked = scope.create_task(
+            scene.manager.ask(7, "SetRates", SetRatesRequest(), Status, deadline=boottime() + 10)
+        )
+        await eventually(lambda: proxy.requests("SetRates"))
         await scene.forget()
         assert names(proxy) == names(other) == ["a"]
-        assert not states.done()
+        assert not asked.done()
         rates.set()
-        assert sorted((await states).answers) == [7, 8]
+        assert await asked == Status()
 
 
 async def test_a_proxy_that_comes_back_on_its_address_is_told(scene: Scene) -> None:
@@ -480,29 +481,6 @@ async def test_a_session_that_ends_ends_the_wait_for_it(scene: Scene, proxy: Act
 # --- questions ---
 
 
-async def test_answers_and_failures_are_told_apart(scene: Scene, proxy: Acting) -> None:
-    info = ComponentInfo(nodeID=7, role="proxy", state_code=StateCode.Healthy)
-    proxy.replies["GetComponentStates"] = ComponentStates(state=info)
-    [closed] = free_ports(1)
-    async with Acting("proxy", 8) as refusing:
-        refusing.replies["GetComponentStates"] = ComponentStates(status=refusal("busy"))
-        await scene.cluster.proxy(refusing)
-        await scene.cluster.register("proxy-9", 9, f"127.0.0.1:{closed}")
-        answers = await scene.manager.component_states(deadline=boottime() + 5)
-    assert {server_id: answer.state for server_id, answer in answers.answers.items()} == {7: info}
-    assert answers.failures[8] == "GetComponentStates failed, proxyID = 8, err = busy"
-    assert answers.failures[9].startswith(
-        "GetComponentStates failed, proxyID = 9, err = rpc error: code = UNAVAILABLE"
-    )
-    assert sorted(answers.failures) == [8, 9]
-
-
-async def test_a_question_ends_at_its_deadline(scene: Scene, proxy: Acting) -> None:
-    proxy.hang()
-    answers = await scene.manager.component_states(deadline=boottime() + 0.1)
-    assert "DEADLINE_EXCEEDED" in answers.failures[7]
-
-
 async def test_one_proxy_is_asked(scene: Scene, proxy: Acting) -> None:
     async with Acting("proxy", 8) as other:
         await scene.cluster.proxy(other)
@@ -513,8 +491,9 @@ async def test_one_proxy_is_asked(scene: Scene, proxy: Acting) -> None:
 
 
 async def test_one_proxy_that_does_not_answer_or_is_gone_is_an_error(scene: Scene, proxy: Acting) -> None:
-    async def rates(timeout_s: float) -> None:
-        await scene.manager.ask(7, "SetRates", SetRatesRequest(), Status, deadline=boottime() + timeout_s)
+    async def rates(timeout_s: float, server_id: int = 7) -> None:
+        deadline = boottime() + timeout_s
+        await scene.manager.ask(server_id, "SetRates", SetRatesRequest(), Status, deadline=deadline)
 
     proxy.replies["SetRates"] = refusal("no")
     with pytest.raises(ProxyFailed, match="SetRates failed, proxyID = 7, err = no"):
@@ -525,6 +504,10 @@ async def test_one_proxy_that_does_not_answer_or_is_gone_is_an_error(scene: Scen
     proxy.resume()
     del proxy.replies["SetRates"]
     await rates(5)
+    [closed] = free_ports(1)
+    await scene.cluster.register("proxy-9", 9, f"127.0.0.1:{closed}")
+    with pytest.raises(ProxyFailed, match="proxyID = 9, err = rpc error: code = UNAVAILABLE"):
+        await rates(5, 9)
     await scene.cluster.remove("proxy-7")
     with pytest.raises(ProxyFailed, match="session has ended"):
         await rates(5)
