@@ -159,11 +159,6 @@ class FencedCommitter:
         self._locks = KeyLocks(QUEUE_MAX)
         self._lost = False
 
-    @property
-    def fence_lost(self) -> bool:
-        """Whether a transaction has found the fence lost."""
-        return self._lost
-
     def recent_keys(self) -> list[str]:
         """The keys that were changed last, by whomever; see `Fold.recent_keys`."""
         return self._fold.recent_keys()

@@ -43,10 +43,6 @@ class Quarantine:
         """Why `key` is quarantined; None if it is not."""
         return self._values.get(key)
 
-    def under(self, prefix: str) -> list[QuarantinedValue]:
-        """The quarantined values of the keys that start with `prefix`."""
-        return [value for value in self._values.values() if value.key.startswith(prefix)]
-
     def add(self, value: QuarantinedValue) -> bool:
         """Set a value aside. False if its key was so already, for the same reason: do not log it again."""
         known = self._values.get(value.key)

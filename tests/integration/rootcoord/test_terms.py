@@ -1,7 +1,7 @@
 """RootCoord's terms on real etcd: bootstrap, windows under the fence, takeovers, damage."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -68,7 +68,12 @@ async def members(client: EtcdClient, layout: MetaLayout, count: int) -> AsyncIt
 
 
 @asynccontextmanager
-async def term(client: EtcdClient, layout: MetaLayout, coordinator: RootCoord) -> AsyncIterator[Term]:
+async def term(
+    client: EtcdClient,
+    layout: MetaLayout,
+    coordinator: RootCoord,
+    on_fence_lost: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Term]:
     """A term won by hand: the ACTIVE key is simply written."""
     key = layout.session("rootcoord")
     epoch = await client.put(key, b"{}")
@@ -76,7 +81,7 @@ async def term(client: EtcdClient, layout: MetaLayout, coordinator: RootCoord) -
     fold.load(await client.range(coordinator.follow_from, layout.session_end))
     fence = Compare.mod_revision(key, epoch)
     async with TaskScope() as scope:
-        committer = FencedCommitter(client, fence, fold, lambda: None)
+        committer = FencedCommitter(client, fence, fold, on_fence_lost)
         begun = Term("rootcoord", 1, epoch, fence, committer, clock.boottime(), scope)
         try:
             await coordinator.activate(begun)
@@ -164,13 +169,13 @@ async def test_the_transaction_that_makes_a_term_saves_its_windows(
 
 
 async def test_a_deposed_term_cannot_move_the_window(client: EtcdClient, layout: MetaLayout) -> None:
-    coordinator = root_coord(client, layout)
-    async with term(client, layout, coordinator) as begun:
+    coordinator, lost = root_coord(client, layout), asyncio.Event()
+    async with term(client, layout, coordinator, lost.set):
         oracle = coordinator.parts.oracle
         await client.put(layout.session("rootcoord"), b"another")
         window = (await client.get(layout.timestamp)).kv
         await eventually(lambda: isinstance(oracle.timestamps_now(1), Wait), 10)
-        assert begun.committer.fence_lost
+        assert lost.is_set()
     assert (await client.get(layout.timestamp)).kv == window
 
 

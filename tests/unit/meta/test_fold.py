@@ -367,12 +367,6 @@ class TestQuarantine:
         assert [line["key"] for line in logs] == ["a/0", "a/1", "a/2"]
         assert [bool(line.get("exc_info")) for line in logs] == [True, False, False]
 
-    def test_is_found_by_prefix(self) -> None:
-        fold, _ = make()
-        fold.apply(batch(4, put("a/b/1", b"bad", 4), put("a/c/1", b"bad", 4)))
-        assert [value.key for value in fold.quarantine.under("a/b/")] == ["a/b/1"]
-        assert {value.key for value in fold.quarantine} == {"a/b/1", "a/c/1"}
-
 
 class TestSubscribers:
     def test_hear_of_changes_once_the_whole_revision_is_in(self) -> None:
