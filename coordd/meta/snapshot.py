@@ -1,9 +1,9 @@
 """Snapshot keys: how the history of a value is written, and how it is read at a past time.
 
 A write at hybrid time `ts` puts the same value under the plain key and under `snapshots/<key>_ts<ts>`, in one
-transaction; a deletion puts the tombstone under both. A write older than the newest snapshot of its key goes
-into the history only; `ts` 0 leaves no history. Both copies must agree: Milvus 2.3 loads from the snapshots
-when it starts, 2.5 from the plain keys.
+transaction; a deletion puts the tombstone under both. `ts` 0 leaves no history. Both copies must agree, since
+Milvus 2.3 loads from the snapshots when it starts, 2.5 from the plain keys. So no write may be older than the
+newest snapshot of its key; that is for the caller, who takes his timestamps from the oracle.
 
 Reading one key at `ts`: the plain key if no snapshot is newer, else the newest snapshot not after `ts`.
 Reading a prefix: snapshots only, so a plain key without any snapshot does not show. `ts` 0, and the largest
@@ -44,10 +44,8 @@ class ValuesAt:
     revision: int
 
 
-def plan_put(layout: MetaLayout, key: str, value: bytes, ts: int, *, newest_ts: int) -> tuple[Write, ...]:
+def plan_put(layout: MetaLayout, key: str, value: bytes, ts: int) -> tuple[Write, ...]:
     """What to write for `key` (absolute) := `value` at `ts`; keep it in one transaction.
-
-    `newest_ts`: timestamp of the newest snapshot of the key, 0 if there is none (`newest_snapshot_ts`).
 
     Raises:
         ValueError: the value would read as a deletion.
@@ -56,20 +54,13 @@ def plan_put(layout: MetaLayout, key: str, value: bytes, ts: int, *, newest_ts: 
         raise ValueError(f"the value for {key!r} is the mark of a deletion")
     if ts == 0:
         return (Put(key, value),)
-    history = Put(layout.snapshot(key, ts), value)
-    return (history,) if ts < newest_ts else (Put(key, value), history)
+    return (Put(key, value), Put(layout.snapshot(key, ts), value))
 
 
-def plan_delete(layout: MetaLayout, key: str, ts: int, *, newest_ts: int) -> tuple[Write, ...]:
-    """What to write to delete `key` (absolute), which exists, at `ts`; keep it in one transaction.
-
-    Raises:
-        ValueError: a snapshot is newer than `ts`: plain key and history would come to disagree.
-    """
+def plan_delete(layout: MetaLayout, key: str, ts: int) -> tuple[Write, ...]:
+    """What to write to delete `key` (absolute), which exists, at `ts`; keep it in one transaction."""
     if ts == 0:
         return (Delete(key),)
-    if ts < newest_ts:
-        raise ValueError(f"{key!r} was written at {newest_ts}, so it cannot be deleted as of {ts}")
     return (Put(key, TOMBSTONE), Put(layout.snapshot(key, ts), TOMBSTONE))
 
 
@@ -98,17 +89,6 @@ def values_at(layout: MetaLayout, kvs: Iterable[KeyValue], ts: int) -> dict[str,
             histories.setdefault(parsed[0], {})[parsed[1]] = kv.value
     values = {key: value_at(history, ts) for key, history in histories.items()}
     return {key: value for key, value in sorted(values.items()) if value is not None}
-
-
-async def newest_snapshot_ts(client: EtcdClient, layout: MetaLayout, key: str) -> int:
-    """Timestamp of the newest snapshot of `key` in etcd; 0 if there is none.
-
-    Raises:
-        EtcdError: etcd could not be read.
-    """
-    prefix = layout.snapshots_of(key)
-    found = await client.range(prefix, prefix_end(prefix), keys_only=True)
-    return max(history_of(layout, key, found.kvs), default=0)
 
 
 class SnapshotReader:

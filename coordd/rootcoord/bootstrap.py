@@ -112,7 +112,7 @@ def plan(
         key = layout.database(DEFAULT_DB_ID)
         state = DatabaseState.DatabaseCreated
         info = DatabaseInfo(name=DEFAULT_DB_NAME, id=DEFAULT_DB_ID, state=state, created_time=now_ns)
-        puts += plan_put(layout, key, encode_proto(info), timestamp, newest_ts=0)
+        puts += plan_put(layout, key, encode_proto(info), timestamp)
     if missing.root_user:
         puts.append(Put(layout.user(ROOT_USER), encode_credential(encrypted_root_password)))
     puts += [Put(layout.role(role), EMPTY) for role in missing.roles]

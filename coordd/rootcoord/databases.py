@@ -73,8 +73,7 @@ def plan_create(
         created_time=now_ns,
         properties=properties,
     )
-    # No snapshot of a key that has never been.
-    return plan_put(layout, layout.database(stamp.id), encode_proto(info), stamp.timestamp, newest_ts=0)
+    return plan_put(layout, layout.database(stamp.id), encode_proto(info), stamp.timestamp)
 
 
 def plan_drop(tables: RootCoordTables, layout: MetaLayout, name: str, stamp: Stamp) -> Sequence[Write]:
@@ -91,8 +90,7 @@ def plan_drop(tables: RootCoordTables, layout: MetaLayout, name: str, stamp: Sta
         return ()
     if tables.collections.any_available(database.id):
         raise MilvusError(f"database:{name} not empty, must drop all collections before drop database")
-    # All earlier snapshots are older: the oracle starts above whatever its predecessors handed out.
-    return plan_delete(layout, layout.database(database.id), stamp.timestamp, newest_ts=0)
+    return plan_delete(layout, layout.database(database.id), stamp.timestamp)
 
 
 def plan_alter(
@@ -139,7 +137,7 @@ def plan_alter(
         created_time=database.created_time,
         properties=[KeyValuePair(key=key, value=value) for key, value in properties.items()],
     )
-    return plan_put(layout, layout.database(database.id), encode_proto(info), stamp.timestamp, newest_ts=0)
+    return plan_put(layout, layout.database(database.id), encode_proto(info), stamp.timestamp)
 
 
 def _check_name(name: str) -> None:

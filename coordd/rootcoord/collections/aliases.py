@@ -124,4 +124,4 @@ def _put(
         db_id=row.db_id,
     )
     others = (one for one in tables.aliases.keys_of(row.home_db_id, name) if one != key)
-    return (*plan_put(layout, key, encode_proto(info), ts, newest_ts=ts), *tombstones(layout, others, ts))
+    return (*plan_put(layout, key, encode_proto(info), ts), *tombstones(layout, others, ts))

@@ -130,7 +130,7 @@ def plan_rename(
     key, ts = layout.collection(target.id, row.collection_id), time_of(row, timestamp)
     old_keys = (one for one in tables.collections.keys_of(row.collection_id) if one != key)
     writes = (
-        *plan_put(layout, key, encode_proto(info), ts, newest_ts=ts),
+        *plan_put(layout, key, encode_proto(info), ts),
         *tombstones(layout, old_keys, ts),
         *tombstones(layout, dead_alias_keys(tables, target.id, new_name), timestamp),
     )
@@ -179,7 +179,7 @@ def _put_params(
     changed = FieldSchema.FromString(encode_proto(field))
     _set_params(changed, params)
     key, ts = layout.field(row.collection_id, field.fieldID), time_of(row, timestamp)
-    return plan_put(layout, key, encode_proto(changed), ts, newest_ts=ts)
+    return plan_put(layout, key, encode_proto(changed), ts)
 
 
 def _set_params(field: FieldSchema, params: list[KeyValuePair]) -> None:

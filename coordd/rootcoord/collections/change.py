@@ -61,7 +61,7 @@ def put_collection(
     """Rewrite the collection key that `row` was read from."""
     key = layout.collection(row.db_id, row.collection_id)
     ts = time_of(row, timestamp)
-    return plan_put(layout, key, encode_proto(info), ts, newest_ts=ts)
+    return plan_put(layout, key, encode_proto(info), ts)
 
 
 def put_partition(layout: MetaLayout, collection_id: int, partition: Partition, ts: int) -> tuple[Write, ...]:
@@ -73,14 +73,12 @@ def put_partition(layout: MetaLayout, collection_id: int, partition: Partition, 
         collection_id=collection_id,
         state=cast("PartitionState", partition.state),
     )
-    return plan_put(
-        layout, layout.partition(collection_id, partition.id), encode_proto(info), ts, newest_ts=ts
-    )
+    return plan_put(layout, layout.partition(collection_id, partition.id), encode_proto(info), ts)
 
 
 def tombstones(layout: MetaLayout, keys: Iterable[str], ts: int) -> tuple[Write, ...]:
     """Delete exactly these keys, which exist."""
-    return tuple(write for key in keys for write in plan_delete(layout, key, ts, newest_ts=ts))
+    return tuple(write for key in keys for write in plan_delete(layout, key, ts))
 
 
 def in_transactions(groups: Iterable[tuple[Write, ...]]) -> tuple[tuple[Write, ...], ...]:

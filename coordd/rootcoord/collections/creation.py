@@ -89,13 +89,13 @@ def plan_begin(
     info = encode_proto(_info(definition, placement))
     partitions = enumerate(definition.partition_names, placement.first_partition_id)
     groups = (
-        plan_put(layout, key, info, ts, newest_ts=0),
+        plan_put(layout, key, info, ts),
         *(
             put_partition(layout, collection_id, Partition(partition_id, name, ts, CREATED), ts)
             for partition_id, name in partitions
         ),
         *(
-            plan_put(layout, layout.field(collection_id, field.fieldID), encode_proto(field), ts, newest_ts=0)
+            plan_put(layout, layout.field(collection_id, field.fieldID), encode_proto(field), ts)
             for field in definition.schema.fields
         ),
     )
@@ -128,7 +128,7 @@ def plan_finish(
     info.state = CollectionState.CollectionCreated
     key = layout.collection(row.db_id, row.collection_id)
     return (
-        *plan_put(layout, key, encode_proto(info), row.create_time, newest_ts=row.create_time),
+        *plan_put(layout, key, encode_proto(info), row.create_time),
         *tombstones(layout, dead_alias_keys(tables, row.home_db_id, row.name), timestamp),
     )
 

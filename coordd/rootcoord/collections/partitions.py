@@ -175,7 +175,7 @@ def _unfold(
     writes = [*put_collection(layout, row, info, timestamp)]
     for field in view.fields:
         key = layout.field(view.id, field.fieldID)
-        writes += plan_put(layout, key, encode_proto(field), ts, newest_ts=ts)
+        writes += plan_put(layout, key, encode_proto(field), ts)
     for partition in view.partitions:
         if partition.id != without:
             writes += put_partition(layout, view.id, partition, ts)

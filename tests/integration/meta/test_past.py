@@ -10,7 +10,7 @@ from coordd.meta.codecs import DecodeError
 from coordd.meta.commit import split
 from coordd.meta.layout import MAX_TS, MetaLayout
 from coordd.meta.past_collections import PastCollections
-from coordd.meta.snapshot import SnapshotReader, newest_snapshot_ts, plan_delete, plan_put
+from coordd.meta.snapshot import SnapshotReader, plan_delete, plan_put
 from coordd.meta.transaction import Write
 from tests.support.etcd import EtcdCluster, unique_root
 from tests.unit.meta import samples
@@ -32,15 +32,13 @@ class Store:
         """Write keys of the samples' layout with their history."""
         groups: list[tuple[Write, ...]] = []
         for key, value in keys.items():
-            own = self.own(key)
-            newest = await newest_snapshot_ts(self.client, self.layout, own)
-            groups.append(plan_put(self.layout, own, value, ts, newest_ts=newest))
+            groups.append(plan_put(self.layout, self.own(key), value, ts))
         for batch in split(groups):
             await self.client.txn([], batch)
 
     async def delete(self, keys: Mapping[str, bytes], ts: int) -> None:
         for key in keys:
-            await self.client.txn([], plan_delete(self.layout, self.own(key), ts, newest_ts=0))
+            await self.client.txn([], plan_delete(self.layout, self.own(key), ts))
 
 
 @contextlib.asynccontextmanager
@@ -53,14 +51,11 @@ async def test_one_key(etcd_server: EtcdCluster) -> None:
     async with store(etcd_server) as one:
         key = one.layout.alias(1, "a")
         for ts, value in ((10, b"x"), (20, b"y")):
-            await one.client.txn([], plan_put(one.layout, key, value, ts, newest_ts=0))
-        await one.client.txn(
-            [], plan_put(one.layout, one.layout.alias(1, "a_ts15"), b"other", 15, newest_ts=0)
-        )
-        assert await newest_snapshot_ts(one.client, one.layout, key) == 20
+            await one.client.txn([], plan_put(one.layout, key, value, ts))
+        await one.client.txn([], plan_put(one.layout, one.layout.alias(1, "a_ts15"), b"other", 15))
         values = [(await one.reader.read(key, ts)).value for ts in (9, 10, 19, 20, 21, 0, MAX_TS)]
         assert values == [None, b"x", b"x", b"y", b"y", b"y", b"y"]
-        await one.client.txn([], plan_delete(one.layout, key, 30, newest_ts=20))
+        await one.client.txn([], plan_delete(one.layout, key, 30))
         values = [(await one.reader.read(key, ts)).value for ts in (20, 29, 30, 31, 0, MAX_TS)]
         assert values == [b"y", b"y", None, None, None, None]
 
@@ -70,7 +65,6 @@ async def test_a_key_without_history_is_as_it_is_at_all_times(etcd_server: EtcdC
         key = one.layout.alias(1, "a")
         await one.client.txn([], [Put(key, b"x")])
         assert [(await one.reader.read(key, ts)).value for ts in (1, 5, 0)] == [b"x", b"x", b"x"]
-        assert await newest_snapshot_ts(one.client, one.layout, key) == 0
         prefix = one.layout.alias_prefix
         assert (await one.reader.read_prefix(prefix, 5)).values == {}
         assert (await one.reader.read_prefix(prefix, 0)).values == {key: b"x"}
@@ -79,9 +73,9 @@ async def test_a_key_without_history_is_as_it_is_at_all_times(etcd_server: EtcdC
 async def test_reads_can_be_pinned_to_a_revision(etcd_server: EtcdCluster) -> None:
     async with store(etcd_server) as one:
         key = one.layout.alias(1, "a")
-        await one.client.txn([], plan_put(one.layout, key, b"x", 10, newest_ts=0))
+        await one.client.txn([], plan_put(one.layout, key, b"x", 10))
         then = (await one.reader.read(key, 50)).revision
-        await one.client.txn([], plan_put(one.layout, key, b"y", 20, newest_ts=10))
+        await one.client.txn([], plan_put(one.layout, key, b"y", 20))
         for ts in (50, 0):
             assert (await one.reader.read(key, ts, revision=then)).value == b"x"
             pinned = await one.reader.read_prefix(one.layout.alias_prefix, ts, revision=then)

@@ -30,38 +30,31 @@ def kvs(store: Mapping[str, bytes]) -> list[KeyValue]:
 
 
 def test_a_write_goes_to_both_copies() -> None:
-    assert plan_put(LAYOUT, KEY, b"v", 7, newest_ts=0) == (Put(KEY, b"v"), Put(SNAPSHOTS + "7", b"v"))
-    assert plan_put(LAYOUT, KEY, b"v", 7, newest_ts=7) == (Put(KEY, b"v"), Put(SNAPSHOTS + "7", b"v"))
-
-
-def test_a_late_write_goes_into_the_history_only() -> None:
-    assert plan_put(LAYOUT, KEY, b"v", 7, newest_ts=8) == (Put(SNAPSHOTS + "7", b"v"),)
+    assert plan_put(LAYOUT, KEY, b"v", 7) == (Put(KEY, b"v"), Put(SNAPSHOTS + "7", b"v"))
 
 
 def test_without_a_time_there_is_no_history() -> None:
-    assert plan_put(LAYOUT, KEY, b"v", 0, newest_ts=8) == (Put(KEY, b"v"),)
-    assert plan_delete(LAYOUT, KEY, 0, newest_ts=8) == (Delete(KEY),)
+    assert plan_put(LAYOUT, KEY, b"v", 0) == (Put(KEY, b"v"),)
+    assert plan_delete(LAYOUT, KEY, 0) == (Delete(KEY),)
 
 
 def test_a_deletion_marks_both_copies() -> None:
     mark = bytes.fromhex("E29BBC")
-    assert plan_delete(LAYOUT, KEY, 9, newest_ts=8) == (Put(KEY, mark), Put(SNAPSHOTS + "9", mark))
+    assert plan_delete(LAYOUT, KEY, 9) == (Put(KEY, mark), Put(SNAPSHOTS + "9", mark))
 
 
-def test_what_would_make_the_copies_disagree_is_refused() -> None:
-    with pytest.raises(ValueError, match="cannot be deleted as of 7"):
-        plan_delete(LAYOUT, KEY, 7, newest_ts=8)
+def test_what_cannot_be_a_value_with_a_history_is_refused() -> None:
     with pytest.raises(ValueError, match="mark of a deletion"):
-        plan_put(LAYOUT, KEY, TOMBSTONE, 7, newest_ts=0)
+        plan_put(LAYOUT, KEY, TOMBSTONE, 7)
     with pytest.raises(ValueError, match="does not lie below"):
-        plan_put(LAYOUT, "by-dev/kv/gid/timestamp", b"v", 7, newest_ts=0)
+        plan_put(LAYOUT, "by-dev/kv/gid/timestamp", b"v", 7)
 
 
 def test_histories_of_keys_that_start_alike_are_kept_apart() -> None:
     other = LAYOUT.alias(1, "a_ts5")
     store: dict[str, bytes] = {}
-    carry_out(store, plan_put(LAYOUT, KEY, b"mine", 7, newest_ts=0))
-    carry_out(store, plan_put(LAYOUT, other, b"other", 9, newest_ts=0))
+    carry_out(store, plan_put(LAYOUT, KEY, b"mine", 7))
+    carry_out(store, plan_put(LAYOUT, other, b"other", 9))
     assert history_of(LAYOUT, KEY, kvs(store)) == {7: b"mine"}
     assert history_of(LAYOUT, other, kvs(store)) == {9: b"other"}
     assert values_at(LAYOUT, kvs(store), 8) == {KEY: b"mine"}
@@ -78,14 +71,12 @@ changes = st.lists(
 def test_every_time_is_read_as_it_was_written(changes: list[tuple[str, int, bytes | None]]) -> None:
     store: dict[str, bytes] = {}
     written: dict[str, dict[int, bytes | None]] = {name: {} for name in NAMES}
-    for name, ts, value in changes:
-        key, newest = LAYOUT.alias(1, name), max(written[name], default=0)
+    for name, ts, value in sorted(changes, key=lambda change: change[1]):
+        key = LAYOUT.alias(1, name)
         if value is not None:
-            carry_out(store, plan_put(LAYOUT, key, value, ts, newest_ts=newest))
-        elif ts >= newest:
-            carry_out(store, plan_delete(LAYOUT, key, ts, newest_ts=newest))
+            carry_out(store, plan_put(LAYOUT, key, value, ts))
         else:
-            continue
+            carry_out(store, plan_delete(LAYOUT, key, ts))
         written[name][ts] = value
     for name, values in written.items():
         key = LAYOUT.alias(1, name)

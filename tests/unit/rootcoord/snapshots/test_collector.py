@@ -91,11 +91,7 @@ class Scene:
 
     def write(self, key: str, value: bytes | None, ts: int) -> None:
         """A change as of `ts`; None deletes."""
-        writes = (
-            plan_delete(LAYOUT, key, ts, newest_ts=0)
-            if value is None
-            else plan_put(LAYOUT, key, value, ts, newest_ts=0)
-        )
+        writes = plan_delete(LAYOUT, key, ts) if value is None else plan_put(LAYOUT, key, value, ts)
         etcd = self.place.etcd
         etcd.revision += 1
         for write in writes:
