@@ -91,12 +91,6 @@ class ServiceUnavailable(MilvusError):
     text = "service unavailable"
 
 
-class RequestLimitExceeded(MilvusError):
-    code = 4
-    retriable = True
-    text = "request limit exceeded"
-
-
 class ServiceInternal(MilvusError):
     code = 5
     text = "service internal error"
@@ -105,19 +99,6 @@ class ServiceInternal(MilvusError):
 class CrossClusterRouting(MilvusError):
     code = 6
     text = "cross cluster routing"
-
-
-class ServiceRateLimit(MilvusError):
-    code = 8
-    legacy_code = LEGACY.RateLimit
-    retriable = True
-    text = "rate limit exceeded"
-
-
-class ServiceQuotaExceeded(MilvusError):
-    code = 9
-    legacy_code = LEGACY.ForceDeny
-    text = "quota exceeded"
 
 
 class ServiceUnimplemented(MilvusError):
@@ -183,11 +164,6 @@ class IoKeyNotFound(MilvusError):
     text = "key not found"
 
 
-class IoFailed(MilvusError):
-    code = 1001
-    text = "IO failed"
-
-
 class ParameterInvalid(MilvusError):
     code = 1100
     legacy_code = LEGACY.IllegalArgument
@@ -197,11 +173,6 @@ class ParameterInvalid(MilvusError):
 class MetricNotFound(MilvusError):
     code = 1200
     text = "metric not found"
-
-
-class PrivilegeNotAuthenticated(MilvusError):
-    code = 1400
-    text = "not authenticated"
 
 
 class PrivilegeNotPermitted(MilvusError):
@@ -222,12 +193,6 @@ class AliasCollectionNameConflict(MilvusError):
 class AliasAlreadyExist(MilvusError):
     code = 1602
     text = "alias already exist"
-
-
-class RequestCanceled(MilvusError):
-    """The caller went away; `context canceled` in Go."""
-
-    code = 10000
 
 
 class RequestTimeout(MilvusError):
