@@ -159,9 +159,9 @@ class FencedCommitter:
         self._locks = KeyLocks(QUEUE_MAX)
         self._lost = False
 
-    def recent_keys(self) -> list[str]:
+    def recent_keys(self, after: int = 0) -> list[str]:
         """The keys that were changed last, by whomever; see `Fold.recent_keys`."""
-        return self._fold.recent_keys()
+        return self._fold.recent_keys(after)
 
     async def commit(
         self,

@@ -70,7 +70,7 @@ class Fold:
         self._mod_revisions: Final = KeyRevisions()
         self._own_deletes: dict[str, int] = {}
         self._subscribers: list[_Subscriber] = []
-        self._recent: dict[str, None] = {}
+        self._recent: dict[str, int] = {}  # and at which revision
         self._traced: set[tuple[str, type[Exception]]] = set()
         self._revision = 0
         self._complete = 0
@@ -93,9 +93,12 @@ class Fold:
         """How many keys the tables hold, quarantined ones included."""
         return len(self._mod_revisions)
 
-    def recent_keys(self) -> list[str]:
-        """The last `RECENT_KEYS` keys that were written or deleted since the first load, the newest last."""
-        return list(self._recent)
+    def recent_keys(self, after: int = 0) -> list[str]:
+        """The last `RECENT_KEYS` keys that were written or deleted since the first load, the newest last.
+
+        `after`: only what was so after this revision.
+        """
+        return [key for key, revision in self._recent.items() if revision > after]
 
     def covers(self, key: str) -> bool:
         """Whether `key` belongs to a table."""
@@ -216,15 +219,15 @@ class Fold:
             if table is None or not self._is_news(event):
                 continue
             if changes:
-                self._remember(event.key)
+                self._remember(event)
             good = self._apply_event(table, event)
             if self._subscribers and any(event.key.startswith(one.prefix) for one in self._subscribers):
                 telling.append(event if good else _as_delete(event))
         return telling
 
-    def _remember(self, key: str) -> None:
-        self._recent.pop(key, None)
-        self._recent[key] = None
+    def _remember(self, event: Event) -> None:
+        self._recent.pop(event.key, None)
+        self._recent[event.key] = event.mod_revision
         if len(self._recent) > RECENT_KEYS:
             del self._recent[next(iter(self._recent))]
 

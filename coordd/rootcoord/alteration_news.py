@@ -7,7 +7,8 @@ altered, does no harm.
 
 A term may end between a change and this, and so may the caller, who would repeat it. So a new term announces
 the collections that were changed lately once more (`Fold.recent_keys`), as it does to the proxies
-(`coordd.rootcoord.inherited`). Of a collection that is not available DataCoord is told nothing.
+(`coordd.rootcoord.inherited`); but whenever that was, since DataCoord may have been away for as long, and to
+hear of it makes it ask nobody. Of a collection that is not available DataCoord is told nothing.
 
 Not promised: that what was given up, or what an earlier term has sent, is not carried out by a DataCoord that
 hung, after what it was told since.

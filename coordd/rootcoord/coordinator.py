@@ -226,6 +226,7 @@ class RootCoord:
             operations=Operations(term.start_task),
             channels=self._channel_pool(),
             no_queue=no_queue,
+            told_until=self._windows.long_ago(term.epoch),
         )
         if self._serving is not None:
             parts.served = self._serving.begin(term, parts, queue)

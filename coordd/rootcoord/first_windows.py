@@ -11,17 +11,31 @@ first timestamp. Every replica follows the window keys, so it knows them with th
 Nobody else can write the windows after that: the same revision makes every earlier fence fail. If a key is
 not as followed, or its value is missing, old-fashioned or corrupt, nothing is written, and the term begins by
 reading (`coordd.rootcoord.oracle`, `coordd.rootcoord.windows`).
+
+What was saved also tells for how long there was a term: a window is saved about once a second while one
+lasts, and its end goes with the clock. So a revision can be dated in terms' time, which stands still while
+nobody leads or etcd takes nothing, and in which no clock is set forward.
 """
 
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from coordd.etcd import Compare, Event, KeyValue, Nested, Put
 from coordd.meta.codecs import DecodeError, encode_time_ns
 from coordd.meta.layout import MetaLayout
 from coordd.rootcoord.ids import IdAllocator
-from coordd.rootcoord.tso import NS_PER_MS, TimestampAllocator
+from coordd.rootcoord.tso import NS_PER_MS, WINDOW_MS, TimestampAllocator
 from coordd.rootcoord.windows import WindowedAllocator, decode_floor
+
+LATELY_MS: Final = 120_000
+"""Earlier terms may not have told all of what was changed in the last of their time. A proxy is told at once,
+or barred on record in 2 s; all of that again if the watch lags, which is taken for dead in 30 s at most
+(`coordd.ha.follower`). A term that ends early leaves that to the next."""
+SAVES_KEPT: Final = 512
+"""Of the timestamp window: those of `LATELY_MS`, even with a takeover every few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,7 @@ class WindowTable:
         self._keys = layout.timestamp, layout.id_window
         self._saved: dict[str, KeyValue] = {}
         self._before: dict[str, KeyValue] = {}
+        self._ends: deque[tuple[int, int]] = deque(maxlen=SAVES_KEPT)  # revisions; first ms after the window
 
     def apply(self, event: Event) -> None:
         """Take one event."""
@@ -59,6 +74,24 @@ class WindowTable:
         )
         if before is not None and before.version == event.version - 1:  # no write between them was missed
             self._before[event.key] = before
+        if event.key == self._keys[0]:
+            with suppress(DecodeError):
+                self._ends.append((event.mod_revision, decode_floor(self._saved[event.key])))
+
+    def long_ago(self, epoch: int) -> int:
+        """A revision from which to the end of the terms before `epoch` passed `LATELY_MS` of terms' time.
+
+        0: none is known.
+        """
+        passed_ms, later = 0, 0
+        for revision, end in reversed(self._ends):
+            if revision >= epoch:
+                continue
+            passed_ms += min(max(0, later - end), WINDOW_MS)
+            if passed_ms >= LATELY_MS:
+                return revision
+            later = end
+        return 0
 
     def next(self, now_ms: int) -> tuple[FirstWindows, Nested] | None:
         """Windows above those saved, and what saves them if the keys are as followed; None: look at etcd."""

@@ -3,7 +3,9 @@
 A term may end between a change and the news of it. The caller then repeats the call, which tells the proxies
 again; but it may have ended as well. So a new term has them forget every collection and alias that was
 changed lately, as far as this process followed it (`Fold.recent_keys`); a proxy that does not answer is
-barred by that as by any news. To forget something twice, or without need, costs a proxy one question.
+barred by that as by any news. To forget something twice, or without need, costs a proxy one question, which
+comes when all else comes, too. So of what was changed long before the last term ended nothing is said: by
+then they were told, or barred on record (`WindowTable.long_ago`).
 
 Not promised: that a proxy gets no timestamps before it has been told. For that its caller would have to wait.
 """

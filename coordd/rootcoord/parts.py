@@ -39,8 +39,8 @@ class TermParts:
 
     `kept`: answers that are given again. `ddl`: changes of databases, collections and what is in them.
     `access`: of users, roles and privileges. `operations`: changes that take several steps. `channels`: the
-    physical channels. `no_queue`: why there is no message queue, if one is wanted. `served`: None if nothing
-    is served.
+    physical channels. `no_queue`: why there is no message queue, if one is wanted. `told_until`: the revision
+    up to which earlier terms have told the proxies of all changes. `served`: None if nothing is served.
     """
 
     epoch: int
@@ -51,6 +51,7 @@ class TermParts:
     operations: Operations
     channels: ChannelPool
     no_queue: str | None = None
+    told_until: int = 0
     served: Services | None = None
 
     @property

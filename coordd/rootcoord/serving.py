@@ -163,9 +163,10 @@ class Serving:
 
     def _make_good(self, term: Term, parts: TermParts, peers: Peers, news: AlterationNews) -> None:
         """What earlier terms may have left unsaid."""
-        changed = term.committer.recent_keys()
-        to_proxies = self._tell_proxies(peers.proxies, parts.oracle, changed, term.server_id)
+        untold = term.committer.recent_keys(after=parts.told_until)
+        to_proxies = self._tell_proxies(peers.proxies, parts.oracle, untold, term.server_id)
         term.start_task(to_proxies, "news of earlier terms")
+        changed = term.committer.recent_keys()
         term.start_task(self._tell_alterations(news, changed), "alterations of earlier terms")
 
     def _imports(self, term: Term, parts: TermParts, peers: Peers) -> Imports:

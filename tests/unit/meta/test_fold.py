@@ -454,3 +454,4 @@ def test_the_keys_changed_last_are_known_but_not_those_of_the_first_load(
     assert fold.recent_keys() == ["a/2", "a/4", "a/3"], "of a reload what differs"
     fold.apply(batch(13, put("a/5", b"1", 13)))
     assert fold.recent_keys() == ["a/4", "a/3", "a/5"]
+    assert [fold.recent_keys(after) for after in (11, 12, 13)] == [["a/4", "a/3", "a/5"], ["a/5"], []]

@@ -126,3 +126,46 @@ def test_a_bequest_is_taken_by_who_follows_it() -> None:
     first.begin()
     assert first_of(first) == (4001, 4001)
     assert first.timestamp_end_ms == found[0].timestamp_end_ms
+
+
+SECONDS = tuple((1000 * number, 10 + 5 * number) for number in range(200))
+"""Windows saved once a second, at revisions 10, 15, 20 ..."""
+
+
+@pytest.mark.parametrize(
+    ("saves", "epoch", "revision"),
+    [
+        ((), 9, 0),
+        (SECONDS[:120], 2000, 0),
+        (SECONDS[:121], 2000, 10),
+        (SECONDS, 2000, 10 + 5 * 79),
+        (SECONDS, SECONDS[150][1], 10 + 5 * 29),
+        ((*SECONDS, (7_200_000, 2000)), 2000, 10 + 5 * 79),
+        ((*SECONDS, (7_200_000, 2000), (7_201_000, 2005)), 2000, 10 + 5 * 79),
+        ((*SECONDS, (7_200_000, 1500), (7_201_000, 1505)), 2000, 10 + 5 * 83),
+        ((*SECONDS[:120], (7_200_000, 1500)), 2000, 10 + 5 * 2),
+        ((*SECONDS, (-5000, 1500)), 2000, 10 + 5 * 79),
+    ],
+    ids=[
+        "nothing was saved",
+        "terms have not lasted long enough",
+        "just long enough",
+        "longer",
+        "what was saved in this term and later does not count",
+        "nobody led for hours until this term",
+        "nor is it known what this term has saved",
+        "nobody led for hours until the last one",
+        "that ended at once",
+        "somebody set the window back",
+    ],
+)
+def test_what_is_long_ago_is_so_in_the_time_of_terms(
+    saves: tuple[tuple[int, int], ...], epoch: int, revision: int
+) -> None:
+    assert followed(*saves).long_ago(epoch) == revision
+
+
+def test_a_corrupt_window_tells_no_time() -> None:
+    table = followed(*SECONDS)
+    table.apply(Event(LAYOUT.timestamp, b"bad", 1500, 2, 0, 201))
+    assert table.long_ago(2000) == 10 + 5 * 79
