@@ -379,6 +379,23 @@ MUTANTS: Final = (
         ("tests/unit/rootcoord/test_word.py::test_who_has_just_asked_is_told_when_it_is_written",),
     ),
     Mutant(
+        "nobody is told early when a term has just begun",
+        "coordd/rootcoord/coordinator.py",
+        "        self._looks.begin_term()\n",
+        "",
+        (
+            "tests/unit/rootcoord/test_activation.py"
+            "::test_what_an_earlier_term_has_answered_may_be_on_its_way_when_a_term_begins",
+        ),
+    ),
+    Mutant(
+        "each change of a shared transaction is guarded",
+        "coordd/rootcoord/ddl.py",
+        "also_guard=chosen.guards",
+        "also_guard=()",
+        ("tests/unit/rootcoord/test_ddl.py::TestTogether",),
+    ),
+    Mutant(
         "who asks for the collection that an alias leaves is told again",
         "coordd/rootcoord/word.py",
         "{self._change.collection_id, self._change.led_to} - {0}",
