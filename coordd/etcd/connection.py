@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
 
+from coordd.clock import turns
 from coordd.etcd.addresses import first_of, resolve
 from coordd.etcd.endpoints import Endpoint
 from coordd.etcd.errors import EtcdError, Unavailable
@@ -258,8 +259,8 @@ class Stream:
             body = await self._call.receive()
         except CallFailed as failed:
             raise self._failed(failed) from failed
-        for _ in range(_TURNS_OF_AN_ANSWER if give_way else 0):
-            await asyncio.sleep(0)
+        if give_way:
+            await turns(_TURNS_OF_AN_ANSWER)
         if body is None:
             raise self._connection.ended(self._method, "etcd has nothing more to say")
         self._connection.heard()

@@ -10,7 +10,7 @@ https://protobuf.dev/programming-guides/encoding/.
 from collections.abc import Iterable
 from typing import Final
 
-from coordd.etcd.types import Compare, Get, Nested, Op, Put, encode_key
+from coordd.etcd.types import KEY_CODEC, Compare, Get, Nested, Op, Put
 
 NO_KEY: Final = b"\0"
 """etcd's spelling of "from the first key" and, as range_end, "to the last key"."""
@@ -69,7 +69,7 @@ def encode_txn(compares: Iterable[Compare], success: Iterable[Op], failure: Iter
 def _op(op: Op) -> bytes:
     """A RequestOp."""
     if isinstance(op, Put):
-        key, value = encode_key(op.key), op.value
+        key, value = op.key.encode(*KEY_CODEC), op.value
         tag, body = _PUT, _KEY + _SIZE[len(key)] + key + _VALUE + _SIZE[len(value)] + value
         if op.lease:
             body += _LEASE + _varint(op.lease)
@@ -77,16 +77,16 @@ def _op(op: Op) -> bytes:
         tag, body = _TXN, encode_txn(op.compares, op.success, op.failure)
     else:
         # A Get never has a revision: members could then apply the transaction differently (etcd issue 18667).
-        key = encode_key(op.key) or NO_KEY
+        key = op.key.encode(*KEY_CODEC) or NO_KEY
         tag, body = _RANGE if isinstance(op, Get) else _DELETE, _KEY + _SIZE[len(key)] + key
         if op.range_end is not None:
-            end = encode_key(op.range_end) or NO_KEY
+            end = op.range_end.encode(*KEY_CODEC) or NO_KEY
             body += _RANGE_END + _SIZE[len(end)] + end
     return tag + _SIZE[len(body)] + body
 
 
 def _compare(compare: Compare) -> bytes:
     before_key, before_operand = _TARGETS[compare.target]
-    key, operand = encode_key(compare.key), compare.operand
+    key, operand = compare.key.encode(*KEY_CODEC), compare.operand
     body = before_key + _SIZE[len(key)] + key + before_operand
     return body + (_varint(operand) if isinstance(operand, int) else _SIZE[len(operand)] + operand)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from coordd.clock import boottime
+from coordd.clock import boottime, turns
 from coordd.errors import CoorddError
 from coordd.ha.trouble import Trouble
 from coordd.log import get_logger
@@ -41,10 +41,10 @@ QUEUE_MAX = 10_240
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """The `steps` that a caller waits for, and those that come `afterwards`."""
+    """The `steps` that a caller waits for. `afterwards`, if all are done, begins what nobody waits for."""
 
     steps: Sequence[Step]
-    afterwards: Sequence[Step] = ()
+    afterwards: Callable[[], None] | None = None
 
 
 Decide: TypeAlias = Callable[[], Operation | None]
@@ -114,7 +114,9 @@ class Operations:
         outcome: asyncio.Future[None] = loop.create_future()
         self._under_way.add(outcome)
         outcome.add_done_callback(self._ended)
-        waits = self.waits.setdefault(function, QueueStats()) if function else None
+        waits = self.waits.get(function)
+        if waits is None and function:
+            waits = self.waits[function] = QueueStats()
         self._start(self._run(_Asked(name, frozenset(keys), decide, deadline, waits), outcome), name)
         patience = loop.call_later(max(0.0, deadline - boottime()), _time_is_up, outcome, name)
         try:
@@ -165,20 +167,19 @@ class Operations:
             _settle(outcome, error)
             return
         _settle(outcome, None)
-        if afterwards:
-            for _ in range(2):  # first the caller makes its answer, and then that is written
-                await asyncio.sleep(0)
-            self.in_background(asked.name, afterwards)
+        if afterwards is not None:
+            await turns(2)  # first the caller makes its answer, and then that is written
+            afterwards()
 
-    async def _steps(self, asked: "_Asked", outcome: asyncio.Future[None]) -> Sequence[Step]:
-        """Do the steps under the keys; returns those that come afterwards."""
+    async def _steps(self, asked: "_Asked", outcome: asyncio.Future[None]) -> Callable[[], None] | None:
+        """Do the steps under the keys; returns what comes afterwards."""
         name, arrived = asked.name, boottime()
         async with self._locks.hold(asked.keys, deadline=asked.deadline):
             if asked.waits is not None:
                 asked.waits.turn(boottime() - arrived)
             operation = asked.decide()
             if operation is None:
-                return ()
+                return None
             begun: list[Step] = []
             try:
                 for step in operation.steps:

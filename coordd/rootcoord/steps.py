@@ -5,21 +5,24 @@ Steps may be repeated, after a failure of which it is unknown how far it got, so
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import Enum
-from typing import TypeAlias
+from enum import IntEnum, auto
+from typing import NamedTuple, TypeAlias
 
 Action: TypeAlias = Callable[[], Awaitable[object]]
 
 
-class Lane(Enum):
-    """Whom a step in the background needs; one who does not answer holds up no steps that need others."""
+class Lane(IntEnum):
+    """Whom a step in the background needs; one who does not answer holds up no steps that need others.
 
-    LOOK = "nobody: it looks at what is in memory"
-    METADATA = "etcd"
-    PROXIES = "the proxies"
-    QUEUE = "the message queue"
-    DATA_COORD = "DataCoord"
-    QUERY_COORD = "QueryCoord"
+    `LOOK`: nobody, it looks at what is in memory. `METADATA`: etcd. `QUEUE`: the message queue.
+    """
+
+    LOOK = auto()
+    METADATA = auto()
+    PROXIES = auto()
+    QUEUE = auto()
+    DATA_COORD = auto()
+    QUERY_COORD = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,7 @@ class NotYet:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """`do`, and what takes it back if it fails itself, perhaps half done, or a later step does.
 
     `lane`: whom it needs; matters only in the background. `may_refuse`: a MilvusError of it is a refusal that

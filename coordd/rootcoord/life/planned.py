@@ -92,7 +92,7 @@ def dropping(drop: Planned[End], *, replicated: bool) -> Operation:
     """
     means = drop.means
 
-    async def finish() -> None:
+    def finish() -> None:
         if drop.end is not None:
             drop.end.finish(replicated=replicated)
 
@@ -107,7 +107,7 @@ def dropping(drop: Planned[End], *, replicated: bool) -> Operation:
             means.operations.in_background(f"resume drop of {drop.end}", steps, urgent=True)
 
     steps = [Step("write", drop.write_and_tell, resume, may_refuse=True), Step("proxies forget", drop.forget)]
-    return Operation(steps, [Step("finish", finish, lane=Lane.LOOK)])
+    return Operation(steps, finish)
 
 
 def making(partition: Planned[PartitionEnd]) -> Operation:

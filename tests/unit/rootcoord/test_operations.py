@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -63,7 +63,10 @@ def soon(seconds: float = 10.0) -> float:
 async def test_steps_in_order_and_the_rest_afterwards() -> None:
     world = World(gates={"c": asyncio.Event()})
     async with term() as operations:
-        operation = Operation([world.step("a"), world.step("b")], [world.step("c"), world.step("d")])
+        rest = [world.step("c"), world.step("d")]
+        operation = Operation(
+            [world.step("a"), world.step("b")], lambda: operations.in_background("the rest", rest)
+        )
         await operations.carry_out("make", ["k"], lambda: operation, deadline=soon())
         assert world.done == ["a", "b"]
         world.gates["c"].set()
@@ -108,7 +111,7 @@ async def test_only_what_is_refused_before_it_is_begun_is_not_undone(
     failing: str, error: Exception, undone: list[str]
 ) -> None:
     world = World(failures={failing: 1}, error=error)
-    steps = [replace(world.step(name), may_refuse=True) for name in ("a", "b")]
+    steps = [world.step(name)._replace(may_refuse=True) for name in ("a", "b")]
     async with term() as operations:
         with pytest.raises(type(error)):
             await operations.carry_out("make", ["k"], lambda: Operation(steps), deadline=soon())
@@ -119,7 +122,7 @@ async def test_only_what_is_refused_before_it_is_begun_is_not_undone(
 async def test_what_comes_afterwards_does_not_come_after_a_failure() -> None:
     world = World(failures={"a": 1})
     async with term() as operations:
-        operation = Operation([world.step("a")], [world.step("later")])
+        operation = Operation([world.step("a")], lambda: world.done.append("later"))
         with pytest.raises(Broken):
             await operations.carry_out("make", ["k"], lambda: operation, deadline=soon())
         await eventually(lambda: len(operations) == 0)
