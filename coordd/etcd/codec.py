@@ -144,7 +144,9 @@ def _op_result(answer: Any, revision: int) -> OpResult:
 
 def _txn_result(answer: Any, revision: int) -> TxnResult:
     """Inner transactions have the revision of the outermost one."""
-    return TxnResult(answer.succeeded, revision, tuple(_op_result(one, revision) for one in answer.responses))
+    return TxnResult(
+        answer.succeeded, revision, tuple([_op_result(one, revision) for one in answer.responses])
+    )
 
 
 def _start(key: str | bytes) -> bytes:

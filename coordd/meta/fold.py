@@ -187,11 +187,14 @@ class Fold:
             return
         writes = tuple(events)
         applied = self._apply_events(writes)
+        puts = False
         for event in writes:
-            if event.value is None and self.covers(event.key):
+            if event.value is not None:
+                puts = True
+            elif self.covers(event.key):
                 self._own_deletes[event.key] = max(revision, self._own_deletes.get(event.key, 0))
         # A delete of what is not there has no revision.
-        if all_of_it and any(event.value is not None for event in writes):
+        if all_of_it and puts:
             self._own_commits.add(revision)
             self._extend()
         self._notify(applied)

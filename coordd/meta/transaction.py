@@ -20,6 +20,7 @@ from coordd.etcd import (
     RangeResult,
     TxnResult,
 )
+from coordd.etcd.types import CompareTarget
 
 Write: TypeAlias = Put | Delete
 
@@ -59,7 +60,8 @@ class Transaction:
     @property
     def compares(self) -> list[Compare]:
         """The conditions of the transaction."""
-        return [self.fence, *(Compare.mod_revision(key, revision) for key, revision in self.known.items())]
+        target = CompareTarget.MOD_REVISION
+        return [self.fence, *[Compare(key, target, revision) for key, revision in self.known.items()]]
 
     @property
     def reads(self) -> list[Get]:
@@ -164,7 +166,7 @@ def plan(
     """
     keys = [op.key for op in ops]
     deletes = [op for op in ops if isinstance(op, Delete)]
-    if any(op.range_end is not None for op in deletes):
+    if deletes and any(op.range_end is not None for op in deletes):
         raise ValueError("metadata is deleted by exact keys only")
     if len(set(keys)) != len(keys):
         raise ValueError(f"a key is written twice: {sorted(keys)}")
@@ -187,7 +189,10 @@ def default_guard(ops: Sequence[Write]) -> str:
     """
     if not ops:
         raise ValueError("a transaction without operations")
-    return next((op.key for op in ops if isinstance(op, Put)), ops[0].key)
+    for op in ops:
+        if isinstance(op, Put):
+            return op.key
+    return ops[0].key
 
 
 class Room:

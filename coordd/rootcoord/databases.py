@@ -12,8 +12,7 @@ recorded from a running 2.3.5; branch 2.5 internal/rootcoord/alter_database_task
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from coordd.meta.codecs import encode_proto
 from coordd.meta.layout import MetaLayout
@@ -35,8 +34,7 @@ REPLICATE_END = "replicate.endTS"
 """Properties of a database that mirrors another cluster's; setting the end takes the ID away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What a change gets from the oracle: a hybrid timestamp and a unique ID, both fresh."""
 
     timestamp: int

@@ -286,13 +286,14 @@ class CollectionTable:
     def _apply_partition(self, event: Event) -> None:
         collection_id, partition_id = _part_ids(event, self._layout.partition_prefix, "a partition")
         record = self._record(collection_id)
-        self._set_partition(collection_id, record, partition_id, None)
-        partition = self._decoded(
-            record, event, lambda key, value: decode_partition(key, value, collection_id, partition_id)
-        )
-        if partition is not None:
+        partition = None
+        try:
+            partition = self._decoded(
+                record, event, lambda key, value: decode_partition(key, value, collection_id, partition_id)
+            )
+        finally:
             self._set_partition(collection_id, record, partition_id, partition)
-        elif record.empty:
+        if partition is None and record.empty:
             del self._records[collection_id]
 
     def _apply_field(self, event: Event) -> None:
