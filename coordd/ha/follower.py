@@ -57,7 +57,8 @@ class Follower:
     def on_progress(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each load and each batch, when the tables are consistent.
 
-        Not after one that brought nothing but own commits: the tables do not change with that.
+        Not after one that brought nothing but own commits to tables that are not `watched` (`Fold`): they do
+        not change with that.
         """
         self._listeners.append(listener)
 

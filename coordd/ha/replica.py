@@ -72,7 +72,7 @@ class Replica:
     def __post_init__(self) -> None:
         self.gate = LeadershipGate(self.settings.role)
         self.tables = CoordinationTables(self.layout)
-        self.fold = Fold([*self.coordinator.tables, *self.tables.all])
+        self.fold = Fold(self.coordinator.tables, watched=self.tables.all)
         self.follower = Follower(
             self.client, self.fold, self.coordinator.follow_from, self.layout.session_end
         )

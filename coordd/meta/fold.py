@@ -65,8 +65,10 @@ class Fold:
         ValueError: a prefix is empty or taken twice.
     """
 
-    def __init__(self, tables: Sequence[Table]) -> None:
-        self._routes: Final = _Routes(tables)
+    def __init__(self, tables: Sequence[Table], *, watched: Sequence[Table] = ()) -> None:
+        """`watched`: further tables, of which an own commit is news too, when the watch tells of it."""
+        self._routes: Final = _Routes([*tables, *watched])
+        self._watched: Final = tuple(table.prefix for table in watched)
         self._mod_revisions: Final = KeyRevisions()
         self._own_deletes: dict[str, int] = {}
         self._subscribers: list[_Subscriber] = []
@@ -165,12 +167,12 @@ class Fold:
     def apply(self, batch: WatchBatch) -> bool:
         """Take in what the watch delivered next. A batch that is not newer is ignored, wholly or in part.
 
-        False: all of it was here before, being the echo of own commits. That is so for nearly every batch
-        that an active replica gets.
+        False: all of it was here before, being the echo of own commits, and nothing of it is in a `watched`
+        table. That is so for nearly every batch that an active replica gets.
         """
         if batch.revision <= self._complete:
             self._advance(batch.revision)
-            return False
+            return any(event.key.startswith(self._watched) for event in batch.events)
         applied = self._apply_events(event for event in batch.events if event.mod_revision > self._revision)
         self._advance(batch.revision)
         self._notify(applied)

@@ -145,6 +145,15 @@ class TestOwnCommits:
         assert not fold.apply(batch(7))
         assert fold.apply(batch(8)), "nothing was written at 8, and that was not known"
 
+    def test_to_a_watched_table_are_news_when_the_watch_tells_of_them(self) -> None:
+        fold = Fold([DictTable("a/")], watched=[DictTable("b/")])
+        fold.load(result(4))
+        fold.apply_commit(5, [put("a/1", b"x", 5), put("b/1", b"x", 5)])
+        fold.apply_commit(6, [put("a/1", b"y", 6)])
+        assert fold.complete == 6
+        assert fold.apply(batch(5, put("a/1", b"x", 5), put("b/1", b"x", 5)))
+        assert not fold.apply(batch(6, put("a/1", b"y", 6)))
+
     def test_keys_of_no_table_do_not_matter(self) -> None:
         fold, [table] = make()
         fold.apply_commit(5, [put("snapshots/a/1", b"x", 5), delete("b/1", 5), put("a/1", b"x", 5)])
